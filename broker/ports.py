@@ -1,0 +1,160 @@
+"""The contracts between the broker's floors: what the rules of MQTT ask of the world around them.
+
+Here belong protocols and the frozen values that cross them. Not here: any implementation, any I/O, any default
+that decides behaviour. Every protocol has one contract suite in ``tests/contracts`` that each implementation passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from broker.reasons import ReasonCode
+
+
+class Durability(Enum):
+    """When a promise (an acknowledgement, an HTTP success) may leave: after the sync, before it, or never written."""
+
+    SYNCED = "synced"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a kind of principal may do, as topic filters; ``{device_id}`` stands for the principal's own device id.
+
+    A publish is allowed when its topic name matches one of ``publish``; a subscription when all that its filter can
+    match is covered by one of ``subscribe``. Compared literally: a wildcard inside a device id opens nothing.
+    """
+
+    name: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a proven identity is allowed: the answer to a credential.
+
+    ``account_id`` and ``principal_id`` are 32-bit numbers, given once and never reused; ``principal`` is the device id
+    or the application's name; ``device_id`` is empty for an application.
+    """
+
+    account_id: int
+    principal_id: int
+    principal: str
+    device_id: str
+    policy: Policy
+    durability: Durability = Durability.MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a CONNECT is refused; the reason code is MQTT 5's, mapped for 3.1.1 where it becomes bytes."""
+
+    reason_code: ReasonCode
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """A CONNECT whose credential the core does not know. ``user_name`` and ``password`` are None when absent."""
+
+    listener: int
+    address: str
+    protocol_version: int
+    client_id: str
+    user_name: str | None
+    password: bytes | None
+
+
+class Authenticator(Protocol):
+    """Decides about clients that the core does not know. May wait: the connection is not read meanwhile."""
+
+    async def authenticate(self, request: ConnectRequest) -> Grant | Refusal:
+        """Judge one CONNECT. Must not raise for a bad credential: that is a ``Refusal``."""
+        ...
+
+
+class GrantTable(Protocol):
+    """Who is known: the accounts floor writes it, the core reads it at each CONNECT without entering Python."""
+
+    def put_grant(self, credential: bytes, grant: Grant) -> None:
+        """Make a credential (32 bytes, see ``policy.credentials``) valid; replaces what it granted before."""
+        ...
+
+    def remove_grant(self, credential: bytes) -> None:
+        """Make a credential invalid and cut the connections that came in with it (DISCONNECT 0x98)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What the core knows about a principal: open connections, and when one was last opened or closed.
+
+    ``last_seen_ns`` is on the broker's monotonic clock; 0 when it was not seen since the start.
+    """
+
+    connections: int
+    last_seen_ns: int
+
+
+class PresenceSource(Protocol):
+    """Asked by ``admin`` for one principal at a time; constant cost."""
+
+    def presence(self, principal_id: int) -> Presence:
+        """Presence of one principal; zeros for one that the core does not know."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishing from inside the process into one account's topic space."""
+
+    def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+        """Route one message; returns to how many sessions it was sent or queued.
+
+        Raises ``BadRequest`` for an invalid topic name and ``PayloadTooLarge`` for a message over the limit.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the store: put ``value`` under ``key`` in ``table``, or delete it where ``value`` is None."""
+
+    table: str
+    key: bytes
+    value: bytes | None
+
+
+CommitCallback = Callable[[int, BaseException | None], None]
+
+
+class Store(Protocol):
+    """Durable tables of bytes with tickets: a ticket is answered once, after its changes are synced or have failed.
+
+    ``submit`` never blocks; tickets are answered in the order they were submitted, on the thread of the owner (the
+    event loop's), and ``error`` is None exactly when the changes are durable. All changes of one submit are atomic.
+    """
+
+    def load(self, table: str) -> Sequence[tuple[bytes, bytes]]:
+        """All committed entries of a table in key order; for start-up only."""
+        ...
+
+    def submit(self, ticket: int, changes: Sequence[Change], on_committed: CommitCallback) -> None:
+        """Take changes for the next group commit; calls ``on_committed(ticket, error)`` exactly once."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what was submitted, answer its tickets, release the files."""
+        ...
+
+
+class Observer(Protocol):
+    """Told what happened, with no veto; implementations must be cheap and must not raise."""
+
+    def event(self, name: str, **fields: object) -> None:
+        """One rare event (a connection refused, a listener opened), with plain values."""
+        ...
