@@ -1,0 +1,105 @@
+"""Decoding and encoding of packets without Python objects.
+
+All parsers take the body (what follows the fixed header), return 0 or a reason code and never look behind it. Every
+Span points into the body. Text is checked as UTF-8 here except the topic name of a PUBLISH, which is ``topics``' to
+check together with its characters.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from broker._core.cursor cimport Span
+from broker._core.properties cimport PropertyValues
+
+
+cdef struct PublishFields:
+    uint8_t qos
+    uint8_t dup
+    uint8_t retain
+    uint16_t packet_id              # 0 for QoS 0
+    Span topic_name
+    Span properties                 # without their length; empty for 3.1.1
+    Span payload
+    PropertyValues values           # only `seen` and `user_property_count` are set for 3.1.1
+
+
+cdef struct ConnectFields:
+    uint8_t version                 # VERSION_311, VERSION_5, or 0 while it is not known
+    uint8_t level                   # the level byte, once read
+    bint name_valid                 # the protocol name was MQTT, so that the client understands a CONNACK
+    uint8_t connect_flags
+    bint clean_start
+    uint16_t keep_alive_s           # 0 is off
+    uint32_t session_expiry_interval_s  # 0xFFFFFFFF never ends; 3.1.1: clean session 1 is 0, clean session 0 is never
+    Span client_id
+    bint has_will
+    uint8_t will_qos
+    bint will_retain
+    Span will_topic                 # UTF-8, its characters are not checked
+    Span will_payload
+    Span will_properties            # without their length
+    bint has_user_name
+    bint has_password
+    Span user_name
+    Span password
+    Span properties
+    PropertyValues values
+    PropertyValues will_values
+
+
+cdef struct AckFields:
+    uint16_t packet_id
+    uint8_t reason_code
+
+
+cdef struct DisconnectFields:
+    uint8_t reason_code
+    Span properties
+    PropertyValues values
+
+
+# What a CONNACK says; `values.seen` tells which properties it carries (see properties.mark). 3.1.1 ignores them.
+cdef struct ConnackFields:
+    bint session_present
+    uint8_t reason_code
+    PropertyValues values
+
+
+cdef enum:
+    ACK_SIZE = 5                    # room that encode_ack needs
+    DISCONNECT_SIZE = 3             # room that encode_disconnect needs
+    PUBLISH_START_SIZE = 5          # room that encode_publish_start needs
+
+
+# A PUBLISH from a client. 0x81: QoS 3, fields beyond the body; 0x82: packet identifier 0, DUP with QoS 0; and the
+# codes of read_properties.
+cdef int parse_publish(
+    uint8_t first_byte, const uint8_t* body, uint32_t n, uint8_t version, PublishFields* out
+) noexcept nogil
+
+# 0x84: another protocol (name_valid false: close silently) or an unknown level; 0x85: empty client id that 3.1.1
+# forbids (all fields are set); 0x81, 0x82 and the codes of read_properties.
+cdef int parse_connect(const uint8_t* body, uint32_t n, ConnectFields* out) noexcept nogil
+
+# PUBACK, PUBREC, PUBREL or PUBCOMP. 0x82: packet identifier 0, or a reason code this packet does not know.
+cdef int parse_ack(uint8_t packet_type, const uint8_t* body, uint32_t n, uint8_t version, AckFields* out) noexcept nogil
+
+# A DISCONNECT from a client. 0x82: a reason code that a client does not send.
+cdef int parse_disconnect(const uint8_t* body, uint32_t n, uint8_t version, DisconnectFields* out) noexcept nogil
+
+# PUBACK, PUBREC, PUBREL or PUBCOMP: 4 bytes, 5 where a version 5 reason code is not 0. For 3.1.1 the code is dropped.
+cdef uint8_t* encode_ack(
+    uint8_t* at, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version
+) noexcept nogil
+
+# A version 5 DISCONNECT without properties: 2 or 3 bytes.
+cdef uint8_t* encode_disconnect(uint8_t* at, uint8_t reason_code) noexcept nogil
+
+# Size of the whole packet in bytes, and the packet. In 3.1.1 the caller has made sure that connack_code_311 is not -1.
+cdef uint32_t connack_size(uint8_t version, const ConnackFields* fields) noexcept nogil
+cdef uint8_t* encode_connack(uint8_t* at, uint8_t version, const ConnackFields* fields) noexcept nogil
+
+# The 3.1.1 return code for a reason code, or -1: close without CONNACK.
+cdef int connack_code_311(uint8_t reason_code) noexcept nogil
+
+# The fixed header of a PUBLISH: first byte and remaining length, 2 to 5 bytes.
+cdef uint8_t* encode_publish_start(uint8_t* at, uint8_t first_byte, uint32_t remaining) noexcept nogil
