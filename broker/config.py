@@ -1,0 +1,254 @@
+"""The one model of everything that can be configured, and how files, environment and flags become one.
+
+Here belong names, defaults, ranges and the words of their refusals. Not here: anything that acts on them. In rising
+precedence: defaults, the TOML file, the environment (``IOT_BROKER_...``), flags. ``docs/configuration.md`` lists all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from broker.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "IOT_BROKER_"
+KIB = 1024
+MIB = 1024 * KIB
+PACKET_HEADROOM_BYTES = 128 * KIB
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
+
+# Variables of the same prefix that are not configuration: how the core is built, and where the file is.
+FOREIGN_VARIABLES = frozenset({"CONFIG", "BUILD", "BUILD_DIR", "JOBS", "LINETRACE"})
+
+
+class Section(BaseModel):
+    """Base of all tables: frozen, and a key it does not know is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Capabilities(Section):
+    """What one broker takes and keeps: announced in CONNACK where MQTT 5 can say it, enforced from this same object."""
+
+    maximum_payload_bytes: int = Field(MIB, ge=1, le=255 * MIB)
+    server_receive_maximum: int = Field(256, ge=1, le=65_535)
+    outbound_inflight_maximum: int = Field(1024, ge=1, le=65_535)
+    queue_messages_maximum: int = Field(10_000, ge=1, le=10_000_000)
+    queue_maximum_bytes: int = Field(16 * MIB, ge=KIB)
+    outbox_soft_limit_bytes: int = Field(MIB, ge=KIB)
+    outbox_hard_limit_bytes: int = Field(4 * MIB, ge=KIB)
+    subscriptions_per_device_session_maximum: int = Field(100, ge=1)
+    subscriptions_per_application_session_maximum: int = Field(10_000, ge=1)
+    filters_per_subscribe_maximum: int = Field(1000, ge=1)
+    topic_levels_maximum: int = Field(128, ge=8, le=65_535)
+    keep_alive_maximum_s: int = Field(3600, ge=5, le=65_535)
+    connect_timeout_s: float = Field(10.0, gt=0, le=3600)
+    connections_maximum: int = Field(100_000, ge=1)
+    unauthenticated_connections_maximum: int = Field(1000, ge=1)
+
+    @property
+    def maximum_packet_size_bytes(self) -> int:
+        """The largest packet that is read: a full payload and 128 KiB for its topic and properties."""
+        return self.maximum_payload_bytes + PACKET_HEADROOM_BYTES
+
+    @model_validator(mode="after")
+    def _limits_fit_each_other(self) -> Capabilities:
+        if self.outbox_hard_limit_bytes < self.outbox_soft_limit_bytes:
+            raise ValueError("outbox_hard_limit_bytes must not be below outbox_soft_limit_bytes")
+        if self.outbox_hard_limit_bytes < self.maximum_packet_size_bytes:
+            raise ValueError("outbox_hard_limit_bytes must hold one packet: maximum_payload_bytes and 128 KiB")
+        return self
+
+
+class ListenerConfig(Section):
+    """One address on which MQTT clients are awaited; port 0 picks a free one."""
+
+    name: str = Field("mqtt", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
+    host: str = Field("", description="default: every address; an open listener: 127.0.0.1")
+    port: Port = 1883
+    transport: Literal["tcp"] = "tcp"
+    open: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_host(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("host"):
+            return values
+        return {**values, "host": "127.0.0.1" if values.get("open") in (True, "true", "1") else "0.0.0.0"}  # noqa: S104
+
+    @property
+    def protocol(self) -> Protocol:
+        """The word for this listener in answers to clients and in ``public_ports``."""
+        return "mqtt"
+
+
+class HttpConfig(Section):
+    """Where the REST API listens, without TLS; loopback unless configured."""
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: Port = 8080
+
+
+class BrokerConfig(Section):
+    """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
+
+    data_dir: Path = Path("data")
+    listeners: tuple[ListenerConfig, ...] = Field((ListenerConfig.model_validate({}),), max_length=64)
+    http: HttpConfig = HttpConfig.model_validate({})
+    public_host: str = Field("localhost", min_length=1, max_length=253)
+    public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = {}
+    capabilities: Capabilities = Capabilities.model_validate({})
+    store_map_size_bytes: int = Field(64 * 1024 * MIB, ge=16 * MIB)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @model_validator(mode="after")
+    def _listeners_have_names_of_their_own(self) -> BrokerConfig:
+        names = [listener.name for listener in self.listeners]
+        if len(set(names)) != len(names):
+            raise ValueError("listeners: each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _open_mode_stays_at_home(self) -> BrokerConfig:
+        if any(listener.open for listener in self.listeners):
+            addresses = [*((one.name, one.host) for one in self.listeners), ("http", self.http.host)]
+            for name, host in addresses:
+                if not is_loopback(host):
+                    raise ValueError(f"open mode is for loopback only, but {name!r} listens on {host}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a listener really listens: the port is never 0. ``protocol`` is ``http`` or as in ``public_ports``."""
+
+    name: str
+    protocol: str
+    host: str
+    port: int
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine alone; of names, only ``localhost`` can."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line may say; None and False leave the configuration as it is.
+
+    ``host`` moves every listener, HTTP included; ``mqtt_port`` and ``open_mode`` belong to the first listener.
+    """
+
+    data_dir: Path | None = None
+    host: str | None = None
+    mqtt_port: int | None = None
+    http_port: int | None = None
+    open_mode: bool = False
+
+
+def load_config(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Flags | None = None
+) -> BrokerConfig:
+    """Merge defaults, a TOML file, ``IOT_BROKER_...`` variables and flags into one model.
+
+    Raises ``ConfigError`` with one line that names the key and what was expected.
+    """
+    values = _read_toml(file) if file is not None else {}
+    _merge(values, environment_values(environ or {}))
+    if flags is not None:
+        _lay_over(values, flags)
+    try:
+        return BrokerConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_first_words(error)) from error
+
+
+def _lay_over(values: dict[str, Any], flags: Flags) -> None:
+    """Put flags into the raw values; a value of the wrong shape is left for the model to refuse."""
+    if flags.data_dir is not None:
+        values["data_dir"] = flags.data_dir
+    if flags.http_port is not None:
+        _merge(values, {"http": {"port": flags.http_port}})
+    if flags.host is not None:
+        _merge(values, {"http": {"host": flags.host}})
+    if flags.host is None and flags.mqtt_port is None and not flags.open_mode:
+        return
+    listeners = values.get("listeners") or [{}]
+    if not isinstance(listeners, list) or not all(isinstance(one, dict) for one in listeners):
+        return
+    first = {} if flags.mqtt_port is None else {"port": flags.mqtt_port}
+    first |= {"open": True} if flags.open_mode else {}
+    moved = {} if flags.host is None else {"host": flags.host}
+    values["listeners"] = [{**listeners[0], **first, **moved}, *({**one, **moved} for one in listeners[1:])]
+
+
+def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Turn ``IOT_BROKER_HTTP__PORT=8081`` into ``{"http": {"port": "8081"}}``; tables and lists are JSON.
+
+    Raises ``ConfigError`` for a variable of the prefix that names no key.
+    """
+    values: dict[str, Any] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name.removeprefix(ENVIRONMENT_PREFIX) in FOREIGN_VARIABLES:
+            continue
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if path[0] not in BrokerConfig.model_fields:
+            raise ConfigError(f"environment variable {name}: there is no key {path[0]!r}")
+        table: Any = values
+        for key in path[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"environment variable {name}: {key} is given whole by another variable")
+        table[path[-1]] = _parsed(name, text)
+    return values
+
+
+def _parsed(name: str, text: str) -> Any:
+    if text[:1] not in {"[", "{"}:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"environment variable {name}: expected JSON: {error}") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from error
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _first_words(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {place!r}"
+    words = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {words}" if place else words

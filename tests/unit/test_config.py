@@ -1,0 +1,122 @@
+"""Rules of the configuration: precedence, refusals by name, and open mode that stays at home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.config import BrokerConfig, Capabilities, Flags, is_loopback, load_config
+from broker.errors import ConfigError
+
+
+def written(path: Path, text: str) -> Path:
+    file = path / "broker.toml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults_are_complete_and_listen_as_the_contract_says() -> None:
+    config = load_config()
+    assert config == BrokerConfig()
+    assert [(one.name, one.host, one.port) for one in config.listeners] == [("mqtt", "0.0.0.0", 1883)]
+    assert (config.http.host, config.http.port) == ("127.0.0.1", 8080)
+    assert config.capabilities.maximum_packet_size_bytes == 1_048_576 + 131_072
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
+    file = written(tmp_path, 'public_host = "a"\nlog_level = "error"\n[http]\nport = 1\nhost = "127.0.0.9"\n')
+    environ = {"IOT_BROKER_PUBLIC_HOST": "b", "IOT_BROKER_HTTP__PORT": "2", "UNRELATED": "x"}
+    config = load_config(file, environ, Flags(http_port=3))
+    assert (config.public_host, config.http.port, config.http.host, config.log_level) == ("b", 3, "127.0.0.9", "error")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("liseners = []", "liseners"),
+        ("[http]\nprt = 1", "http.prt"),
+        ("[[listeners]]\nnme = 'x'", "listeners.0.nme"),
+        ("[capabilities]\nconnect_timeout = 3", "capabilities.connect_timeout"),
+        ("[capabilities]\nserver_receive_maximum = 0", "capabilities.server_receive_maximum"),
+        ("[capabilities]\noutbox_hard_limit_bytes = 1024", "outbox_hard_limit_bytes"),
+        ("[[listeners]]\n[[listeners]]\nport = 1884", "name of its own"),
+        ("[http]\nport = 65536", "http.port"),
+        ("http = 3", "http"),
+        ("= 3", "not TOML"),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_refused_with_its_name(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named.replace(".", r"\.")) as caught:
+        load_config(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["IOT_BROKER_DATA_DIRR", "IOT_BROKER_"])
+def test_an_unknown_variable_of_our_prefix_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load_config(environ={name: "x"})
+
+
+def test_variables_of_the_build_are_not_configuration() -> None:
+    assert load_config(environ={"IOT_BROKER_BUILD": "debug", "IOT_BROKER_CONFIG": "x.toml"}) == BrokerConfig()
+
+
+def test_a_list_in_the_environment_is_json() -> None:
+    config = load_config(environ={"IOT_BROKER_LISTENERS": '[{"port": 0, "open": true}]'})
+    assert (config.listeners[0].port, config.listeners[0].host) == (0, "127.0.0.1")
+    with pytest.raises(ConfigError, match="IOT_BROKER_LISTENERS"):
+        load_config(environ={"IOT_BROKER_LISTENERS": "[{"})
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_open_mode_alone_moves_the_default_address_to_loopback() -> None:
+    config = load_config(flags=Flags(open_mode=True))
+    assert config.listeners[0].open
+    assert config.listeners[0].host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        Flags(open_mode=True, host="0.0.0.0"),
+        Flags(open_mode=True, host="192.0.2.1"),
+        Flags(open_mode=True, host="::"),
+        Flags(open_mode=True, host="example.org"),
+    ],
+)
+def test_open_mode_is_refused_where_others_can_reach_it(flags: Flags) -> None:
+    with pytest.raises(ConfigError, match="loopback"):
+        load_config(flags=flags)
+
+
+def test_open_mode_is_refused_when_another_listener_or_http_is_reachable(tmp_path: Path) -> None:
+    two = written(tmp_path, "[[listeners]]\nopen = true\n[[listeners]]\nname = 'b'\nport = 1884\n")
+    with pytest.raises(ConfigError, match=r"'b' listens on 0\.0\.0\.0"):
+        load_config(two)
+    with pytest.raises(ConfigError, match="'http'"):
+        load_config(written(tmp_path, "[[listeners]]\nopen = true\n[http]\nhost = '0.0.0.0'"))
+
+
+def test_host_flag_moves_every_listener_and_mqtt_port_the_first(tmp_path: Path) -> None:
+    file = written(tmp_path, "[[listeners]]\n[[listeners]]\nname = 'b'\nport = 1884\n")
+    config = load_config(file, flags=Flags(host="::1", mqtt_port=0, data_dir=tmp_path))
+    assert [(one.host, one.port) for one in config.listeners] == [("::1", 0), ("::1", 1884)]
+    assert config.http.host == "::1"
+    assert config.data_dir == tmp_path
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(ValueError):
+        Capabilities().server_receive_maximum = 3  # type: ignore[misc]
+
+
+def test_loopback_is_judged_by_address_and_not_by_looks() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"))
+    assert not any(
+        is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "127.0.0.1.nip")
+    )
