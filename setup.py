@@ -1,6 +1,7 @@
 """Builds the native core: every ``broker/_core/*.pyx`` is one extension module, joined by ``cimport``.
 
-Here belong compilers, their flags and the three build flavours. Not here: metadata and tool settings (``pyproject.toml``).
+Here belong compilers, their flags and the three build flavours. Not here: metadata and tool settings, which are in
+``pyproject.toml``.
 
 The environment decides:
 

@@ -1,0 +1,197 @@
+"""The order of the native core and the purity of the engine: what import-linter cannot see.
+
+Here belongs what can be read from the sources about who may use whom. Not here: the seven floors of Python packages,
+which ``pyproject.toml`` gives to import-linter.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "broker" / "_core"
+ENGINE = ROOT / "broker" / "engine"
+
+# The core from the ground up. A module may cimport those on lines above its own; modules of one line may use each other
+# only downwards in the order written, so that there is never a circle.
+ORDER = """
+    reasons
+    cursor
+    utf8 blake2b
+    framing
+    properties
+    packets
+    memory
+    model
+    message
+    topics grants timers journal
+    session
+    connection
+    deliver
+    publish acks
+    shard
+    reactor
+"""
+RANK = {module: rank for rank, module in enumerate(ORDER.split())}
+PARENTHESES = re.compile(r"(\bc?import\s*)\(([^)]*)\)")
+CIMPORT = re.compile(r"^\s*(?:from\s+(?P<source>[\w.]+)\s+cimport\s+(?P<names>[^#]*)|cimport\s+(?P<modules>[^#]*))")
+IMPORT = re.compile(r"^\s*(?:from|import)\s+(?P<module>(?:broker|api)\b[\w.]*)(?!.*\bcimport\b)", re.MULTILINE)
+GROUND_FLOOR = {"broker.config", "broker.errors", "broker.ports", "broker.reasons", "broker.wire"}
+FORBIDDEN_IN_ENGINE = {
+    "asyncio",
+    "concurrent",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "socket",
+    "threading",
+    "time",
+}
+
+
+def unfolded(text: str) -> str:
+    """The source with every import in parentheses on one line, without its comments."""
+    plain = re.sub(r"#.*", "", text)
+    return PARENTHESES.sub(lambda match: match[1] + " ".join(match[2].split()).strip(" ,"), plain)
+
+
+def cimported(text: str) -> Iterator[str]:
+    """Modules of the core that a Cython source names in its cimport lines."""
+    for line in unfolded(text).splitlines():
+        match = CIMPORT.match(line)
+        if match is None:
+            continue
+        source = match["source"]
+        names = [name.split(" as ")[0].strip() for name in (match["names"] or match["modules"]).split(",")]
+        if source is None:
+            yield from (name.removeprefix("broker._core.") for name in names if name.startswith("broker._core."))
+        elif source in {"broker._core", "."}:
+            yield from filter(None, names)
+        elif source.startswith(("broker._core.", ".")):
+            yield source.removeprefix("broker._core").removeprefix(".")
+
+
+def misplaced(module: str, used: str) -> str:
+    """Say what is wrong when one module of the core uses another; empty when nothing is."""
+    if used == module:
+        return ""
+    unknown = [name for name in (module, used) if name not in RANK]
+    if unknown:
+        return f"{module} cimports {used}: {', '.join(unknown)} has no place in ORDER"
+    if RANK[used] > RANK[module]:
+        return f"{module} cimports {used}, which is above it"
+    return ""
+
+
+def core_sources() -> list[Path]:
+    return sorted(path for path in CORE.glob("*.p*") if path.suffix in {".pyx", ".pxd"})
+
+
+def engine_sources() -> list[Path]:
+    return sorted(ENGINE.rglob("*.py"))
+
+
+def impurities(source: str) -> list[str]:
+    """What an engine module does that it must not: wait, or reach for a clock, chance, a thread or a socket."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
+            found.append(f"line {node.lineno}: the engine never waits")
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        for name in names:
+            if name.split(".")[0] in FORBIDDEN_IN_ENGINE:
+                found.append(f"line {node.lineno}: imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", core_sources(), ids=lambda path: path.name)
+def test_core_module_cimports_only_modules_below_it(path: Path) -> None:
+    complaints = [misplaced(path.stem, used) for used in cimported(path.read_text(encoding="utf-8"))]
+    assert not list(filter(None, complaints))
+
+
+@pytest.mark.parametrize("path", core_sources(), ids=lambda path: path.name)
+def test_core_is_joined_by_cimport_and_never_by_include(path: Path) -> None:
+    assert not re.search(r"^\s*include\s+[\"']", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_core_uses_the_ground_floor_alone_when_it_imports_python() -> None:
+    for path in core_sources():
+        modules = {match["module"] for match in IMPORT.finditer(unfolded(path.read_text(encoding="utf-8")))}
+        assert modules <= GROUND_FLOOR, path.name
+
+
+def test_nothing_outside_the_core_cimports_it() -> None:
+    outside = [
+        path for path in (ROOT / "broker").rglob("*.p*") if path.suffix in {".pyx", ".pxd"} and path.parent != CORE
+    ]
+    outside += [path for path in (ROOT / "api").rglob("*.p*") if path.suffix in {".pyx", ".pxd"}]
+    assert outside == []
+
+
+def test_engine_waits_for_nothing_and_takes_time_and_chance_as_arguments() -> None:
+    found = {path.name: impurities(path.read_text(encoding="utf-8")) for path in engine_sources()}
+    assert {name: complaints for name, complaints in found.items() if complaints} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("from broker._core.cursor cimport Reader, read_u8", ["cursor"]),
+        ("from broker._core.model cimport (  # structs\n    Session,\n    Shard,\n)", ["model"]),
+        ("from broker._core cimport (\n    framing,\n    utf8,\n)", ["framing", "utf8"]),
+        ("    from broker._core.model cimport Session", ["model"]),
+        ("from broker._core cimport framing, packets as p", ["framing", "packets"]),
+        ("from . cimport utf8", ["utf8"]),
+        ("from .utf8 cimport is_valid", ["utf8"]),
+        ("cimport broker._core.topics as topics", ["topics"]),
+        ("from libc.string cimport memcpy", []),
+        ("cimport cython", []),
+        ("# from broker._core.shard cimport Shard", []),
+    ],
+)
+def test_every_spelling_of_a_cimport_is_seen(line: str, modules: list[str]) -> None:
+    assert list(cimported(line)) == modules
+
+
+@pytest.mark.parametrize(
+    ("module", "used", "allowed"),
+    [
+        ("framing", "cursor", True),
+        ("framing", "framing", True),
+        ("cursor", "framing", False),
+        ("model", "shard", False),
+        ("framing", "unlisted", False),
+        ("unlisted", "cursor", False),
+    ],
+)
+def test_a_cimport_upwards_or_of_an_unlisted_module_is_refused(module: str, used: str, allowed: bool) -> None:
+    assert (misplaced(module, used) == "") is allowed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "from time import monotonic",
+        "import os, random",
+        "from secrets import token_hex",
+        "import asyncio.events",
+        "async def wait(): pass",
+        "async def f():\n    await g()",
+    ],
+)
+def test_an_impure_engine_module_is_refused(source: str) -> None:
+    assert impurities(source)
+
+
+def test_a_pure_engine_module_is_accepted() -> None:
+    assert impurities("from broker.reasons import ReasonCode\n\ndef keep(now: float) -> float:\n    return now\n") == []
