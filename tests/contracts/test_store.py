@@ -1,0 +1,299 @@
+"""The contract of ``ports.Store``, for every implementation; and the commands that only the memory store has."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.errors import StoreError
+from broker.ports import Change, Store
+from broker.storage.lmdb import LmdbStore
+from broker.storage.memory import MemoryStore
+from broker.storage.tables import ACCOUNTS, DEVICES, JOURNAL, key_number, number_key
+
+MAP_SIZE_BYTES = 16 * 1024 * 1024
+Opener = Callable[[], Store]
+Body = Callable[[Store], Awaitable[None]]
+
+
+@pytest.fixture(params=["lmdb", "memory"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Open the same store again and again, as restarts would; call it on a running loop."""
+    if request.param == "lmdb":
+        return lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES)
+    kept: list[MemoryStore] = []
+
+    def reopen() -> Store:
+        kept.append(kept[-1].lose() if kept else MemoryStore())
+        return kept[-1]
+
+    return reopen
+
+
+def run(opener: Opener, body: Body) -> None:
+    async def whole() -> None:
+        store = opener()
+        try:
+            await body(store)
+        finally:
+            await store.close()
+
+    asyncio.run(whole())
+
+
+class Answers:
+    """Collects what tickets were answered with, in order."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, BaseException | None]] = []
+        self.news = asyncio.Event()
+
+    def __call__(self, ticket: int, error: BaseException | None) -> None:
+        self.answers.append((ticket, error))
+        self.news.set()
+
+    async def wait(self, count: int) -> list[tuple[int, BaseException | None]]:
+        async with asyncio.timeout(10):
+            while len(self.answers) < count:
+                self.news.clear()
+                await self.news.wait()
+        return self.answers
+
+
+def put(key: bytes, value: bytes | None = b"v", table: str = DEVICES) -> Change:
+    return Change(table, key, value)
+
+
+def test_a_committed_change_is_there_after_a_restart(opener: Opener) -> None:
+    async def write(store: Store) -> None:
+        answers = Answers()
+        store.submit(7, [put(b"a"), put(b"b", b"w"), put(b"a", b"j", JOURNAL)], answers)
+        assert await answers.wait(1) == [(7, None)]
+
+    async def read(store: Store) -> None:
+        assert list(store.load(DEVICES)) == [(b"a", b"v"), (b"b", b"w")]
+        assert list(store.load(JOURNAL)) == [(b"a", b"j")]
+        assert list(store.load(ACCOUNTS)) == []
+
+    run(opener, write)
+    run(opener, read)
+
+
+def test_none_deletes_and_deleting_what_is_not_there_is_no_error(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"a"), put(b"b")], answers)
+        store.submit(2, [put(b"a", None), put(b"absent", None)], answers)
+        assert await answers.wait(2) == [(1, None), (2, None)]
+        assert list(store.load(DEVICES)) == [(b"b", b"v")]
+
+    run(opener, body)
+
+
+def test_an_empty_value_is_a_value(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"a", b"")], answers)
+        await answers.wait(1)
+        assert list(store.load(DEVICES)) == [(b"a", b"")]
+
+    run(opener, body)
+
+
+def test_an_answer_never_comes_inside_submit_and_exactly_once_in_order(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        for ticket in range(500):
+            store.submit(ticket, [put(number_key(ticket))], answers)
+            assert (ticket, None) not in answers.answers
+        assert await answers.wait(500) == [(ticket, None) for ticket in range(500)]
+        await store.close()
+        assert len(answers.answers) == 500
+
+    run(opener, body)
+
+
+@pytest.mark.parametrize("bad", [put(b""), put(b"k" * 512), put(b"k", table="nowhere")])
+def test_a_submit_is_all_or_nothing_and_spoils_no_other(opener: Opener, bad: Change) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"before")], answers)
+        store.submit(2, [put(b"half"), bad], answers)
+        store.submit(3, [put(b"k" * 511)], answers)
+        outcome = await answers.wait(3)
+        assert [ticket for ticket, _ in outcome] == [1, 2, 3]
+        assert [type(error) for _, error in outcome] == [type(None), StoreError, type(None)]
+        assert [key for key, _ in store.load(DEVICES)] == [b"before", b"k" * 511]
+
+    run(opener, body)
+
+
+def test_a_failing_owner_does_not_silence_the_next_answer(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(ticket: int, error: BaseException | None) -> None:
+        raise RuntimeError("owner")
+
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"a")], broken)
+        store.submit(2, [put(b"b")], answers)
+        assert await answers.wait(1) == [(2, None)]
+
+    run(opener, body)
+    assert "owner of ticket 1" in caplog.text
+
+
+def test_close_commits_and_answers_what_was_submitted_before_it(opener: Opener) -> None:
+    async def write(store: Store) -> None:
+        answers = Answers()
+        for ticket in range(50):
+            store.submit(ticket, [put(number_key(ticket))], answers)
+        await store.close()
+        await store.close()
+        assert await answers.wait(50) == [(ticket, None) for ticket in range(50)]
+        store.submit(99, [put(b"late")], answers)
+        ticket, error = (await answers.wait(51))[-1]
+        assert ticket == 99
+        assert isinstance(error, StoreError)
+
+    async def read(store: Store) -> None:
+        assert [key_number(key) for key, _ in store.load(DEVICES)] == list(range(50))
+
+    run(opener, write)
+    run(opener, read)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.binary(min_size=1, max_size=3), st.none() | st.binary(max_size=4)), max_size=4),
+        max_size=12,
+    )
+)
+def test_the_store_is_a_sorted_dictionary(submits: list[list[tuple[bytes, bytes | None]]]) -> None:
+    async def body() -> None:
+        store, answers, model = MemoryStore(), Answers(), dict[bytes, bytes]()
+        for ticket, changes in enumerate(submits):
+            store.submit(ticket, [put(key, value) for key, value in changes], answers)
+            for key, value in changes:
+                model.pop(key, None) if value is None else model.__setitem__(key, value)
+        await answers.wait(len(submits))
+        assert list(store.load(DEVICES)) == sorted(model.items())
+
+    asyncio.run(body())
+
+
+# What LMDB alone can show.
+
+
+def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
+    run(lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES), lambda store: asyncio.sleep(0))
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "store").iterdir()}
+    assert modes == {0o600}
+
+
+def test_a_full_map_fails_that_ticket_and_the_store_stays_usable(tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"small")], answers)
+        store.submit(2, [put(b"huge", bytes(2 * MAP_SIZE_BYTES))], answers)
+        store.submit(3, [put(b"small2")], answers)
+        outcome = await answers.wait(3)
+        assert [error is None for _, error in outcome] == [True, False, True]
+        assert [key for key, _ in store.load(DEVICES)] == [b"small", b"small2"]
+
+    run(lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES), body)
+
+
+def test_after_an_io_error_nothing_is_retried_and_the_environment_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, tries = LmdbStore._apply, [0]
+
+    def failing(store: LmdbStore, transaction: lmdb.Transaction, change: Change) -> None:
+        if change.key == b"io":
+            tries[0] += 1
+            raise lmdb.DiskError("mdb_txn_commit: Input/output error")
+        real(store, transaction, change)
+
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(b"a")], answers)
+        await answers.wait(1)
+        store.submit(2, [put(b"io")], answers)
+        assert isinstance((await answers.wait(2))[1][1], StoreError)
+        store.submit(3, [put(b"b")], answers)
+        assert (await answers.wait(3))[2] == (3, None)
+        assert [key for key, _ in store.load(DEVICES)] == [b"a", b"b"]
+
+    monkeypatch.setattr(LmdbStore, "_apply", failing)
+    run(lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES), body)
+    assert tries == [1]
+    assert "Input/output error" in caplog.text
+
+
+def test_a_folder_that_is_no_store_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "data.mdb").write_bytes(b"no environment" * 1000)
+
+    async def body() -> None:
+        with pytest.raises(StoreError, match="cannot be opened"):
+            LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES)
+
+    asyncio.run(body())
+
+
+# What the memory store does on command.
+
+
+def test_delayed_tickets_are_neither_committed_nor_answered_until_released() -> None:
+    async def body() -> None:
+        store, answers = MemoryStore(), Answers()
+        store.delay()
+        store.submit(1, [put(b"a")], answers)
+        await asyncio.sleep(0.01)
+        assert (answers.answers, store.load(DEVICES), store.waiting) == ([], [], 1)
+        store.release()
+        assert answers.answers == [(1, None)]
+        assert store.load(DEVICES) == [(b"a", b"v")]
+
+    asyncio.run(body())
+
+
+def test_without_a_loop_tickets_wait_for_release() -> None:
+    store, answers = MemoryStore(), list[tuple[int, BaseException | None]]()
+    store.submit(1, [put(b"a")], lambda ticket, error: answers.append((ticket, error)))
+    assert answers == []
+    store.release()
+    assert answers == [(1, None)]
+
+
+def test_failing_commits_change_nothing_and_say_why() -> None:
+    store, answers = MemoryStore(), list[BaseException | None]()
+    store.fail(OSError("disk"))
+    store.submit(1, [put(b"a")], lambda ticket, error: answers.append(error))
+    store.release()
+    store.fail(None)
+    store.submit(2, [put(b"b")], lambda ticket, error: answers.append(error))
+    store.release()
+    assert isinstance(answers[0], OSError)
+    assert answers[1] is None
+    assert store.load(DEVICES) == [(b"b", b"v")]
+
+
+def test_a_crash_loses_what_was_not_committed_and_answers_nothing_more() -> None:
+    store, answers = MemoryStore(), list[int]()
+    store.submit(1, [put(b"kept")], lambda ticket, error: answers.append(ticket))
+    store.release()
+    store.delay()
+    store.submit(2, [put(b"lost")], lambda ticket, error: answers.append(ticket))
+    restarted = store.lose()
+    store.release()
+    assert answers == [1]
+    assert restarted.load(DEVICES) == [(b"kept", b"v")]
