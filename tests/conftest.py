@@ -29,10 +29,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test the checkout: it has no compiled modules, and it is not what a user gets.
 
-    ``IOT_BROKER_TEST_CHECKOUT=1`` allows it, for quick work on a module that needs no compiler; never in CI.
+    ``BROKER_TEST_CHECKOUT=1`` allows it, for quick work on a module that needs no compiler; never in CI.
     """
     imported = Path(broker.__file__).resolve()
-    allowed = os.environ.get("IOT_BROKER_TEST_CHECKOUT") == "1" and not IN_CI
+    allowed = os.environ.get("BROKER_TEST_CHECKOUT") == "1" and not IN_CI
     if imported.is_relative_to(ROOT / "broker") and not allowed:
         pytest.exit(f"tests import the installed package, not {imported}; see CONTRIBUTING.md", returncode=4)
 
