@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Bounded reading and plain writing of bytes: the only place that moves a pointer through a packet.
 
 Here belong the data types of MQTT (section 1.5) as inline functions. Readers check the end before every step, advance

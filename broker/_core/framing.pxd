@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The fixed header (section 2.1): type, flags, remaining length. Not here: what follows it."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t

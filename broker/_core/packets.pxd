@@ -7,7 +7,8 @@ check together with its characters.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from broker._core.cursor cimport Span
+from broker._core.cursor cimport Span, put_u8, put_u16, put_varint
+from broker._core.framing cimport DISCONNECT, PUBREL, VERSION_5
 from broker._core.properties cimport PropertyValues
 
 
@@ -86,20 +87,32 @@ cdef int parse_ack(uint8_t packet_type, const uint8_t* body, uint32_t n, uint8_t
 # A DISCONNECT from a client. 0x82: a reason code that a client does not send.
 cdef int parse_disconnect(const uint8_t* body, uint32_t n, uint8_t version, DisconnectFields* out) noexcept nogil
 
-# PUBACK, PUBREC, PUBREL or PUBCOMP: 4 bytes, 5 where a version 5 reason code is not 0. For 3.1.1 the code is dropped.
-cdef uint8_t* encode_ack(
-    uint8_t* at, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version
-) noexcept nogil
-
-# A version 5 DISCONNECT without properties: 2 or 3 bytes.
-cdef uint8_t* encode_disconnect(uint8_t* at, uint8_t reason_code) noexcept nogil
-
-# Size of the whole packet in bytes, and the packet. In 3.1.1 the caller has made sure that connack_code_311 is not -1.
+# Size of the whole packet in bytes, and the packet. For 3.1.1 connack_code_311 of the reason code must not be -1.
 cdef uint32_t connack_size(uint8_t version, const ConnackFields* fields) noexcept nogil
 cdef uint8_t* encode_connack(uint8_t* at, uint8_t version, const ConnackFields* fields) noexcept nogil
 
-# The 3.1.1 return code for a reason code, or -1: close without CONNACK.
+# The 3.1.1 return code for a reason code, or -1: close without CONNACK. [v311 MQTT-3.2.2-6]
 cdef int connack_code_311(uint8_t reason_code) noexcept nogil
 
+
+# PUBACK, PUBREC, PUBREL or PUBCOMP: 4 bytes, 5 where a version 5 reason code is not 0. For 3.1.1 the code is dropped.
+cdef inline uint8_t* encode_ack(
+    uint8_t* at, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version
+) noexcept nogil:
+    cdef bint with_code = reason_code != 0 and version >= VERSION_5
+    at = put_u8(at, <uint8_t>((packet_type << 4) | (2 if packet_type == PUBREL else 0)))  # [MQTT-3.6.1-1]
+    at = put_u16(put_u8(at, 3 if with_code else 2), packet_id)
+    return put_u8(at, reason_code) if with_code else at
+
+
+# A version 5 DISCONNECT without properties: 2 or 3 bytes.
+cdef inline uint8_t* encode_disconnect(uint8_t* at, uint8_t reason_code) noexcept nogil:
+    at = put_u8(at, DISCONNECT << 4)
+    if reason_code == 0:
+        return put_u8(at, 0)
+    return put_u8(put_u8(at, 1), reason_code)
+
+
 # The fixed header of a PUBLISH: first byte and remaining length, 2 to 5 bytes.
-cdef uint8_t* encode_publish_start(uint8_t* at, uint8_t first_byte, uint32_t remaining) noexcept nogil
+cdef inline uint8_t* encode_publish_start(uint8_t* at, uint8_t first_byte, uint32_t remaining) noexcept nogil:
+    return put_varint(put_u8(at, first_byte), remaining)

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The properties of MQTT 5 (section 2.2.2): identifiers, sites, decoded values.
 
 The one table of names, types and places is in ``properties.pyx``. All numbers are kept as ``uint32_t``.
@@ -123,3 +122,6 @@ cdef uint32_t forwardable_properties(const Span* raw, uint8_t* out) noexcept nog
 # append them encoded. Sizes are without the property length.
 cdef uint32_t properties_size(const PropertyValues* values) noexcept nogil
 cdef uint8_t* put_properties(uint8_t* at, const PropertyValues* values) noexcept nogil
+
+# A validated list as Python values.
+cdef dict python_properties(const Span* raw)
