@@ -39,11 +39,12 @@ ORDER = """
 """
 RANK = {module: rank for rank, module in enumerate(ORDER.split())}
 PARENTHESES = re.compile(r"(\bc?import\s*)\(([^)]*)\)")
-CIMPORT = re.compile(
-    r"^\s*(?:from\s+(?P<source>broker[\w.]*|api[\w.]*)\s+import\s+(?P<names>.*)|import\s+(?P<module>(?:broker|api)\b[\w.]*))",
+CIMPORT = re.compile(r"^\s*(?:from\s+(?P<source>[\w.]+)\s+cimport\s+(?P<names>[^#]*)|cimport\s+(?P<modules>[^#]*))")
+IMPORT = re.compile(
+    r"^\s*(?:from\s+(?P<source>(?:broker|api)\b[\w.]*)\s+import\s+(?P<names>.*)"
+    r"|import\s+(?P<module>(?:broker|api)\b[\w.]*))",
     re.MULTILINE,
 )
-IMPORT = re.compile(r"^\s*(?:from|import)\s+(?P<module>(?:broker|api)\b[\w.]*)(?!.*\bcimport\b)", re.MULTILINE)
 GROUND_FLOOR = {"broker.config", "broker.errors", "broker.ports", "broker.reasons", "broker.wire"}
 FORBIDDEN_IN_ENGINE = {
     "asyncio",
