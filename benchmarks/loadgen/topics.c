@@ -1,0 +1,122 @@
+#define _GNU_SOURCE
+#include "topics.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+
+char **topic_names;
+uint16_t *topic_name_len;
+int topic_count, stream_count;
+uint64_t *stream_sequence;
+uint32_t *stream_fan;
+double average_fan = 1;
+bool shared_subscriptions;
+
+/* Replaces {id}, {i}, {k} and {t}. */
+char *expand(const char *pattern, const char *identity, long index, long filter, long topic)
+{
+    char out[1024];
+    size_t n = 0;
+    while (*pattern && n < sizeof out - 64) {
+        size_t room = sizeof out - n;
+        if (!strncmp(pattern, "{id}", 4)) {
+            n += (size_t)snprintf(out + n, room, "%s", identity);
+            pattern += 4;
+        } else if (pattern[0] == '{' && pattern[1] && strchr("ikt", pattern[1]) && pattern[2] == '}') {
+            long value = pattern[1] == 'i' ? index : pattern[1] == 'k' ? filter : topic;
+            n += (size_t)snprintf(out + n, room, "%ld", value);
+            pattern += 3;
+        } else {
+            out[n++] = *pattern++;
+        }
+        if (n >= sizeof out) n = sizeof out - 1;
+    }
+    out[n] = 0;
+    return xstrdup(out);
+}
+
+bool topic_matches(const char *topic_filter, const char *topic_name)
+{
+    const char *f = topic_filter, *t = topic_name;
+    for (;;) { /* one level */
+        if (f[0] == '#') return true;
+        if (f[0] == '+') {
+            while (*t && *t != '/') t++;
+            f++;
+        } else {
+            while (*f && *f != '/' && *f == *t) f++, t++;
+            if ((*f && *f != '/') || (*t && *t != '/')) return false;
+        }
+        if (!*f) return !*t;
+        if (!*t) return f[0] == '/' && f[1] == '#' && !f[2];
+        f++, t++; /* both at '/' */
+    }
+}
+
+/* --shape many: 1,000 subscribers with 100 filters each over 100,000 topics s/{x}/d/{y}/t. Subscribers 0..899: exact;
+ * 900..989: s/x/+/y/t; 990..999: s/x/#. No overlap within one client, so that the number of copies is exact (about 2). */
+static char *many_filter(int subscriber, int k)
+{
+    char text[64];
+    if (subscriber < 900) {
+        int g = subscriber * 100 + k;
+        snprintf(text, sizeof text, "s/%d/d/%d/t", g / 100, g % 100);
+    } else if (subscriber < 990) {
+        int g = (subscriber - 900) * 100 + k; /* 0..8999: x = g / 9, y = g % 9 */
+        snprintf(text, sizeof text, "s/%d/+/%d/t", g / 9, g % 9);
+    } else {
+        snprintf(text, sizeof text, "s/%d/#", (subscriber - 990) * 100 + k);
+    }
+    return xstrdup(text);
+}
+
+int filter_count_of(int subscriber)
+{
+    (void)subscriber;
+    if (options.shape == SHAPE_MANY) return 100;
+    int n = 1;
+    for (const char *p = options.topic_filter_pattern; *p; p++) n += *p == ';';
+    return n;
+}
+
+char *filter_of(const Connection *c, int k)
+{
+    if (options.shape == SHAPE_MANY) return many_filter((int)c->index, k);
+    char pattern[512];
+    const char *p = options.topic_filter_pattern;
+    for (int n = 0; n < k; n++) p = strchr(p, ';') + 1;
+    const char *end = strchrnul(p, ';');
+    snprintf(pattern, sizeof pattern, "%.*s", (int)(end - p), p);
+    return expand(pattern, identity_of(c), c->index, k, topic_count ? (long)c->index % topic_count : 0);
+}
+
+static char *topic_name(int t, bool by_publisher)
+{
+    if (options.shape != SHAPE_MANY)
+        return expand(options.topic_name_pattern, by_publisher ? identity_of(&publishers[t]) : "", t, 0, t);
+    char text[64];
+    snprintf(text, sizeof text, "s/%d/d/%d/t", t / 100, t % 100);
+    return xstrdup(text);
+}
+
+void build_topics(void)
+{
+    if (options.shape == SHAPE_MANY) options.topic_count = MANY_TOPICS;
+    bool by_publisher = strstr(options.topic_name_pattern, "{id}") || strstr(options.topic_name_pattern, "{i}");
+    topic_count = by_publisher                     ? publisher_count
+                  : options.topic_count > 0        ? options.topic_count
+                  : options.shape == SHAPE_FANOUT  ? 1
+                                                   : publisher_count;
+    stream_count = topic_count > publisher_count ? topic_count : publisher_count;
+    topic_names = xcalloc((size_t)topic_count, sizeof *topic_names);
+    topic_name_len = xcalloc((size_t)topic_count, sizeof *topic_name_len);
+    for (int t = 0; t < topic_count; t++) {
+        topic_names[t] = topic_name(t, by_publisher);
+        topic_name_len[t] = (uint16_t)strlen(topic_names[t]);
+    }
+    stream_sequence = xcalloc((size_t)stream_count, sizeof *stream_sequence);
+    stream_fan = xcalloc((size_t)stream_count, sizeof *stream_fan);
+}

@@ -1,0 +1,27 @@
+/* Topic names and filters of the fleet, and how many copies of each stream's messages are to be expected. The matching
+ * here is the generator's own, so that a broker's mistake shows. */
+#ifndef LOADGEN_TOPICS_H
+#define LOADGEN_TOPICS_H
+
+#include "connection.h"
+
+#define MANY_TOPICS 100000
+
+/* A stream is what one publisher sends on one topic: stream s is of publisher s % publisher_count and of topic
+ * s % topic_count. */
+extern char **topic_names;
+extern uint16_t *topic_name_len;
+extern int topic_count, stream_count;
+extern uint64_t *stream_sequence; /* last sequence number sent */
+extern uint32_t *stream_fan;      /* copies of one message */
+extern double average_fan;
+extern bool shared_subscriptions;
+
+char *expand(const char *pattern, const char *identity, long index, long filter, long topic);
+bool topic_matches(const char *topic_filter, const char *topic_name);
+int filter_count_of(int subscriber);
+char *filter_of(const Connection *c, int k);
+void build_topics(void);
+void build_expected_fan(void);
+
+#endif
