@@ -1,0 +1,1 @@
+"""The load generator counts right: tests of the instrument, not of the broker."""

@@ -1,0 +1,195 @@
+"""The load generator's report against what a fault-injecting broker really did to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.loadgen.faulty_broker import FaultyBroker
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCES = ROOT / "benchmarks" / "loadgen"
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def loadgen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generator, built without a warning."""
+    if not shutil.which("make"):
+        pytest.skip("needs make (apt-get install make)")
+    build = tmp_path_factory.mktemp("loadgen")
+    made = subprocess.run(
+        ["make", "-C", str(SOURCES), f"BUILD={build}"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert made.returncode == 0, made.stderr
+    assert "warning" not in made.stderr, made.stderr
+    return build / "loadgen"
+
+
+@pytest.fixture(scope="session")
+def server_tls(loadgen: Path, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server context with a certificate of its own."""
+    probe = subprocess.run([loadgen, "--tls", "--port", "1"], capture_output=True, text=True, check=False, timeout=20)
+    if "built without TLS" in probe.stderr:
+        pytest.skip("the generator was built without OpenSSL (apt-get install libssl-dev)")
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl command (apt-get install openssl)")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def _run(loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSLContext | None) -> Report:
+    server = await asyncio.start_server(broker.serve_connection, "127.0.0.1", 0, ssl=tls, backlog=1000)
+    port = str(server.sockets[0].getsockname()[1])
+    fixed = ["--json", "--quiet", "--warmup-s", "0.1", "--duration-s", "0.5", "--port", port]
+    process = await asyncio.create_subprocess_exec(loadgen, *fixed, *arguments.split(), stdout=subprocess.PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    server.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.wait_closed(), 2)
+    assert process.returncode == 0, out
+    report: Report = json.loads(out.splitlines()[-1])
+    return report
+
+
+def run(loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSLContext | None = None) -> Report:
+    return asyncio.run(_run(loadgen, broker, arguments, tls))
+
+
+def assert_counts_agree(report: Report, broker: FaultyBroker) -> None:
+    assert report["sent"] == broker.published > 20
+    assert report["lost"] == broker.dropped
+    assert report["duplicated"] == broker.duplicated
+    assert report["reordered"] == broker.swapped - len(broker.held)
+    if report["qos"]:
+        assert abs(broker.acks - report["delivered"]) <= 1
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("version", [3, 5])
+def test_nothing_is_reported_lost_when_the_broker_loses_nothing(loadgen: Path, version: int, qos: int) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, f"--version {version} --qos {qos} --publishers 4 --subscribers 4 --inflight 20")
+    assert_counts_agree(report, broker)
+
+
+@pytest.mark.parametrize("fault", ["drop", "duplicate"])
+def test_every_injected_fault_is_counted_once(loadgen: Path, fault: str) -> None:
+    broker = FaultyBroker(**{fault: 50})  # type: ignore[arg-type]
+    report = run(loadgen, broker, "--qos 1 --publishers 2 --subscribers 2 --rate-per-s 1500 --duration-s 1")
+    assert broker.dropped + broker.duplicated > 10
+    assert_counts_agree(report, broker)
+
+
+def test_a_swapped_pair_is_one_reordered_message(loadgen: Path) -> None:
+    broker = FaultyBroker(swap=50)
+    report = run(loadgen, broker, "--qos 1 --publishers 2 --subscribers 2 --rate-per-s 1500 --duration-s 1")
+    assert report["reordered"] == broker.swapped - len(broker.held) > 10
+    assert report["lost"] == len(broker.held)
+    assert report["duplicated"] == 0
+
+
+def test_a_fan_out_expects_a_copy_for_every_subscriber(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--shape fanout --publishers 1 --subscribers 50 --rate-per-s 50")
+    assert report["fan"] == 50
+    assert report["delivered"] == report["expected"] == 50 * broker.published
+    assert report["lost"] == 0
+
+
+def test_names_and_filters_expand_for_each_client(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    names = "--username user{i} --topic-name devices/{id}/telemetry --topic-filter devices/+/telemetry"
+    report = run(loadgen, broker, f"--shape fanin --qos 1 --publishers 50 --subscribers 1 --rate-per-s 1000 {names}")
+    assert_counts_agree(report, broker)
+    assert any(b"user49" in connect for connect in broker.connects)
+
+
+def test_the_rate_is_kept(loadgen: Path) -> None:
+    report = run(loadgen, FaultyBroker(), "--publishers 3 --subscribers 3 --rate-per-s 500 --duration-s 1")
+    assert abs(report["sent_per_s"] - 500) < 15
+    assert report["latency_p50_us"] < 50_000
+
+
+def test_latency_is_measured_from_publisher_to_subscriber(loadgen: Path) -> None:
+    report = run(loadgen, FaultyBroker(delay_s=0.02), "--rate-per-s 20 --duration-s 1")
+    assert 20_000 < report["latency_p50_us"] < 40_000
+
+
+def test_a_slow_broker_shows_in_the_latency_of_a_rated_run(loadgen: Path) -> None:
+    """No coordinated omission: messages that had to wait for the broker count from when they were due."""
+    report = run(
+        loadgen, FaultyBroker(delay_s=0.02), "--qos 1 --inflight 1 --rate-per-s 100 --drain-s 10 --duration-s 1"
+    )
+    assert report["latency_max_us"] > 300_000
+    assert report["lost"] == 0
+
+
+def test_idle_connections_are_kept_alive(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    arguments = "--publishers 2 --subscribers 2 --rate-per-s 1 --keep-alive-s 1 --duration-s 3.5"
+    assert run(loadgen, broker, arguments)["lost"] == 0
+    assert broker.pings >= 4
+
+
+def test_payloads_larger_than_a_read_arrive_whole(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--publishers 2 --subscribers 2 --payload-bytes 300000 --rate-per-s 60")
+    assert_counts_agree(report, broker)
+
+
+def test_a_connect_storm_counts_every_connection(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--mode connect --clients 500 --settle-s 0.1 --hold-s 0")
+    assert report["connected"] == 500 == len(broker.connects)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_websocket_frames_split_anywhere_are_reassembled(loadgen: Path, qos: int) -> None:
+    broker = FaultyBroker(websocket=True)
+    report = run(loadgen, broker, f"--ws --qos {qos} --publishers 2 --subscribers 2 --inflight 20")
+    assert_counts_agree(report, broker)
+    assert broker.pongs > 0
+
+
+def test_websocket_payloads_over_64_kib_arrive_whole(loadgen: Path) -> None:
+    report = run(loadgen, FaultyBroker(websocket=True), "--ws --payload-bytes 70000 --rate-per-s 10")
+    assert report["sent"] > 3
+    assert report["lost"] == 0
+
+
+def test_tls_counts_like_tcp(loadgen: Path, server_tls: ssl.SSLContext) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--tls --qos 1 --publishers 2 --subscribers 2 --inflight 20", server_tls)
+    assert_counts_agree(report, broker)
+
+
+def test_tls_payloads_of_many_records_arrive_whole(loadgen: Path, server_tls: ssl.SSLContext) -> None:
+    broker = FaultyBroker()
+    arguments = "--tls --publishers 2 --subscribers 2 --payload-bytes 100000 --rate-per-s 60"
+    assert_counts_agree(run(loadgen, broker, arguments, server_tls), broker)
+
+
+def test_websocket_inside_tls_counts_like_tcp(loadgen: Path, server_tls: ssl.SSLContext) -> None:
+    broker = FaultyBroker(websocket=True)
+    arguments = "--tls --ws --qos 2 --publishers 2 --subscribers 2 --inflight 20"
+    assert_counts_agree(run(loadgen, broker, arguments, server_tls), broker)
+
+
+@pytest.mark.parametrize("arguments", ["--qos 3", "--payload-bytes 8", "--mode nothing", "--inflight 0", "stray"])
+def test_a_wrong_command_line_is_refused(loadgen: Path, arguments: str) -> None:
+    result = subprocess.run([loadgen, *arguments.split()], capture_output=True, check=False, timeout=20)
+    assert result.returncode == 1
