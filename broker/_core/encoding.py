@@ -214,6 +214,11 @@ def disconnect(packet: Disconnect, version: int) -> tuple[int, bytes]:
     return 0xE0, reason(packet.reason_code, packet.properties, site, version)
 
 
+def ping(packet: Pingreq | Pingresp, _version: int) -> tuple[int, bytes]:
+    """Write a PINGREQ or PINGRESP, the same in both versions."""
+    return 0xC0 if isinstance(packet, Pingreq) else 0xD0, b""
+
+
 def auth(packet: Auth, version: int) -> tuple[int, bytes]:
     """Write an AUTH, of version 5 alone."""
     if version < 5:
@@ -230,8 +235,8 @@ ENCODERS: dict[type, Callable[..., tuple[int, bytes]]] = {
     Suback: suback,
     Unsubscribe: unsubscribe,
     Unsuback: unsuback,
-    Pingreq: lambda packet, version: (0xC0, b""),
-    Pingresp: lambda packet, version: (0xD0, b""),
+    Pingreq: ping,
+    Pingresp: ping,
     Disconnect: disconnect,
     Auth: auth,
 }

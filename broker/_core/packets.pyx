@@ -11,7 +11,7 @@ from broker._core.cursor cimport (
     Cursor, left, put_u8, put_varint, take_binary, take_bytes, take_u8, take_u16, varint_size,
 )
 from broker._core.framing cimport (
-    AUTH, CONNACK, CONNECT, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, PUBCOMP, SUBACK,
+    AUTH, CONNACK, CONNECT, DISCONNECT, PINGREQ, PUBACK, PUBLISH, PUBREL, PUBCOMP, SUBACK,
     SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, VERSION_5, VERSION_311, client_may_send, header_flags_valid, read_header,
 )
 from broker._core.properties cimport (
@@ -202,7 +202,9 @@ cdef int settle_session(ConnectFields* out) noexcept nogil:
 # --------------------------------------------------------------------------------------------------------------------
 # PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT
 
-cdef int parse_ack(uint8_t packet_type, const uint8_t* body, uint32_t n, uint8_t version, AckFields* out) noexcept nogil:
+cdef int parse_ack(
+    uint8_t packet_type, const uint8_t* body, uint32_t n, uint8_t version, AckFields* out
+) noexcept nogil:
     cdef PropertyValues values
     cdef Span raw
     return read_ack(packet_type, body, n, version, out, &values, &raw)

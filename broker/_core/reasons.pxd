@@ -1,4 +1,7 @@
-"""Reason codes of MQTT 5.0 for the native core; the same names and numbers as ``broker/reasons.py`` (a test compares)."""
+"""Reason codes of MQTT 5.0 (section 2.4) for the native core.
+
+The same names and numbers as ``broker/reasons.py``; a test compares them. Nothing else belongs here.
+"""
 
 
 cdef enum ReasonCode:

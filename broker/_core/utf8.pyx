@@ -15,22 +15,29 @@ cdef uint64_t HIGH_BITS = 0x8080808080808080
 
 
 cdef bint valid_utf8(const uint8_t* p, uint32_t n) noexcept nogil:
-    cdef uint64_t word
+    cdef const uint8_t* start = p
     cdef uint32_t step
     while n:
         if n >= WORD:
-            memcpy(&word, p, WORD)
-            # No byte over 0x7F, and no byte that borrows when 1 is taken from it: eight characters of U+0001..U+007F.
-            if not ((word | (word - LOW_BITS)) & HIGH_BITS):
+            if eight_ascii(p):
                 p += WORD
                 n -= WORD
                 continue
+        elif p - start >= WORD and eight_ascii(p + n - WORD):
+            return True  # the last eight bytes, some of them for the second time
         step = character_size(p, n)
         if step == 0:
             return False
         p += step
         n -= step
     return True
+
+
+cdef inline bint eight_ascii(const uint8_t* p) noexcept nogil:
+    # No byte over 0x7F, and none that borrows when 1 is taken from it: eight characters of U+0001..U+007F.
+    cdef uint64_t word
+    memcpy(&word, p, WORD)
+    return not ((word | (word - LOW_BITS)) & HIGH_BITS)
 
 
 cdef inline bint is_tail(uint8_t byte) noexcept nogil:
