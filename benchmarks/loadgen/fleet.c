@@ -77,8 +77,9 @@ static void name_connection(Connection *c, enum role role, uint32_t index)
     bool own = role == ROLE_SUBSCRIBER;
     const char *username = own && options.subscriber_username ? options.subscriber_username : options.username;
     const char *password = own && options.subscriber_password ? options.subscriber_password : options.password;
-    if (username) c->username = expand(username, c->client_id, index, 0, 0);
-    if (password) c->password = expand(password, c->client_id, index, 0, 0);
+    Names names = {.identity = c->client_id, .index = index};
+    if (username) c->username = expand(username, names);
+    if (password) c->password = expand(password, names);
 }
 
 static void expect_one_copy(void)

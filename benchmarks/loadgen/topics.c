@@ -15,24 +15,34 @@ uint32_t *stream_fan;
 double average_fan = 1;
 bool shared_subscriptions;
 
-/* Replaces {id}, {i}, {k} and {t}. */
-char *expand(const char *pattern, const char *identity, long index, long filter, long topic)
+/* Appends what the placeholder at pattern stands for; returns its length, or 0 when there is none. */
+static size_t expand_one(const char *pattern, const Names *names, char *out, size_t room)
+{
+    out[0] = 0;
+    if (!strncmp(pattern, "{id}", 4)) {
+        snprintf(out, room, "%s", names->identity ? names->identity : "");
+        return 4;
+    }
+    if (pattern[0] != '{' || !pattern[1] || !strchr("pikt", pattern[1]) || pattern[2] != '}') return 0;
+    if (pattern[1] == 'p')
+        snprintf(out, room, "%s", names->peer ? names->peer : "");
+    else
+        snprintf(out, room, "%ld", pattern[1] == 'i' ? names->index : pattern[1] == 'k' ? names->filter : names->topic);
+    return 3;
+}
+
+char *expand(const char *pattern, Names names)
 {
     char out[1024];
     size_t n = 0;
-    while (*pattern && n < sizeof out - 64) {
-        size_t room = sizeof out - n;
-        if (!strncmp(pattern, "{id}", 4)) {
-            n += (size_t)snprintf(out + n, room, "%s", identity);
-            pattern += 4;
-        } else if (pattern[0] == '{' && pattern[1] && strchr("ikt", pattern[1]) && pattern[2] == '}') {
-            long value = pattern[1] == 'i' ? index : pattern[1] == 'k' ? filter : topic;
-            n += (size_t)snprintf(out + n, room, "%ld", value);
-            pattern += 3;
+    while (*pattern && n < sizeof out - 1) {
+        size_t taken = expand_one(pattern, &names, out + n, sizeof out - n);
+        if (taken) {
+            n += strlen(out + n);
+            pattern += taken;
         } else {
             out[n++] = *pattern++;
         }
-        if (n >= sizeof out) n = sizeof out - 1;
     }
     out[n] = 0;
     return xstrdup(out);
@@ -90,13 +100,17 @@ char *filter_of(const Connection *c, int k)
     for (int n = 0; n < k; n++) p = strchr(p, ';') + 1;
     const char *end = strchrnul(p, ';');
     snprintf(pattern, sizeof pattern, "%.*s", (int)(end - p), p);
-    return expand(pattern, identity_of(c), c->index, k, topic_count ? (long)c->index % topic_count : 0);
+    Names names = {.identity = identity_of(c), .index = c->index, .filter = k};
+    if (publisher_count) names.peer = identity_of(&publishers[c->index % (uint32_t)publisher_count]);
+    if (topic_count) names.topic = (long)c->index % topic_count;
+    return expand(pattern, names);
 }
 
 static char *topic_name(int t, bool by_publisher)
 {
     if (options.shape != SHAPE_MANY)
-        return expand(options.topic_name_pattern, by_publisher ? identity_of(&publishers[t]) : "", t, 0, t);
+        return expand(options.topic_name_pattern,
+                      (Names){.identity = by_publisher ? identity_of(&publishers[t]) : NULL, .index = t, .topic = t});
     char text[64];
     snprintf(text, sizeof text, "s/%d/d/%d/t", t / 100, t % 100);
     return xstrdup(text);

@@ -17,7 +17,14 @@ extern uint32_t *stream_fan;      /* copies of one message */
 extern double average_fan;
 extern bool shared_subscriptions;
 
-char *expand(const char *pattern, const char *identity, long index, long filter, long topic);
+/* What placeholders stand for: {id}, {p}, {i}, {k}, {t}. NULL texts expand to nothing. */
+typedef struct {
+    const char *identity; /* user name, or else client id */
+    const char *peer;     /* identity of the publisher with the same index */
+    long index, filter, topic;
+} Names;
+
+char *expand(const char *pattern, Names names);
 bool topic_matches(const char *topic_filter, const char *topic_name);
 int filter_count_of(int subscriber);
 char *filter_of(const Connection *c, int k);

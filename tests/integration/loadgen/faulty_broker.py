@@ -1,7 +1,7 @@
 """A small broker that injects known faults, against which the load generator's counts are compared.
 
-Belongs here: routing of PUBLISH to matching subscribers, with every Nth delivery dropped, repeated, held back or late, and
-the count of what was really done. Does not belong here: conformance; it accepts only what the load generator sends.
+Belongs here: routing of PUBLISH to matching subscribers, with every Nth delivery dropped, repeated, held back or late,
+and the count of what was really done. Not here: conformance; it accepts only what the load generator sends.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class FaultyBroker:
             packet_type = first_byte >> 4
             if packet_type == 1:
                 version = body[6]
-                assert body[:6] == b"\0\4MQTT" and version in (4, 5)
+                assert body[:6] == b"\0\4MQTT"
+                assert version in (4, 5)
                 self.connects.add(body[10:])
                 write(b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00")
             elif packet_type == 8:
