@@ -52,7 +52,8 @@ def test_a_full_connect_of_311_is_read_byte_by_byte() -> None:
 
 @pytest.mark.clause(
     "v5:MQTT-3.1.3-1", "v5:MQTT-3.1.2-9", "v5:MQTT-3.1.2-16", "v5:MQTT-3.1.2-17", "v5:MQTT-3.1.2-18",
-    "v5:MQTT-3.1.2-19", "v311:MQTT-3.1.3-1", "v311:MQTT-3.1.2-9", "v311:MQTT-3.1.2-18", "v311:MQTT-3.1.2-19", "v311:MQTT-3.1.2-20",
+    "v5:MQTT-3.1.2-19",
+    "v311:MQTT-3.1.3-1", "v311:MQTT-3.1.2-9", "v311:MQTT-3.1.2-18", "v311:MQTT-3.1.2-19", "v311:MQTT-3.1.2-20",
     "v311:MQTT-3.1.2-21", "v311:MQTT-3.1.2-11",
 )  # fmt: skip
 @pytest.mark.parametrize("version", [4, 5])
