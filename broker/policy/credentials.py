@@ -1,0 +1,65 @@
+"""Secrets: how they are made, and the keyed digest that stands for them everywhere else.
+
+Here belong generators and the one digest that the core computes at every CONNECT as well. Not here: who owns a secret.
+No secret is stored or logged in clear; equality of two 256-bit keyed digests is the proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+
+CREDENTIAL_BYTES = 32
+
+# Applications log in over MQTT with this user name and an API key as the password.
+APPLICATION_USER_NAME = "apikey"
+
+API_KEY_PREFIX = "wayscloud_iot_prod_"
+DEVICE_ID_PREFIX = "iot_dev_"
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE62 = string.ascii_letters + string.digits
+_API_KEY_CHARACTERS = 40
+_DEVICE_ID_CHARACTERS = 16
+_PASSWORD_BYTES = 32
+
+
+def credential(secret: bytes, user_name: str, password: bytes) -> bytes:
+    """Digest (32 bytes) of a user name and password under the installation's secret.
+
+    Keyed BLAKE2b over the length of the user name's UTF-8 (2 bytes, big-endian), the user name and the password, so
+    that no byte can move from one to the other. A user name has at most 65,535 bytes, as in a CONNECT.
+    """
+    name = user_name.encode()
+    data = len(name).to_bytes(2, "big") + name + password
+    return hashlib.blake2b(data, digest_size=CREDENTIAL_BYTES, key=secret).digest()
+
+
+def api_key_digest(secret: bytes, api_key: str) -> bytes:
+    """Digest of an API key: the same for HTTP and for an application's CONNECT."""
+    return credential(secret, APPLICATION_USER_NAME, api_key.encode())
+
+
+def new_api_key() -> str:
+    """Draw an API key with 238 random bits."""
+    return API_KEY_PREFIX + _draw(_BASE62, _API_KEY_CHARACTERS)
+
+
+def new_device_id() -> str:
+    """Draw a device id with 80 random bits: unique without asking anyone."""
+    return DEVICE_ID_PREFIX + _draw(_BASE32, _DEVICE_ID_CHARACTERS)
+
+
+def new_password() -> str:
+    """Draw a device's password with 256 random bits, URL-safe."""
+    return secrets.token_urlsafe(_PASSWORD_BYTES)
+
+
+def new_message_id() -> str:
+    """Draw the id of a command, with 130 random bits; safe as a topic level."""
+    return "msg_" + _draw(_BASE32, 26)
+
+
+def _draw(alphabet: str, count: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(count))
