@@ -10,10 +10,11 @@ import struct
 ACCOUNTS = "accounts"
 KEYS = "keys"
 DEVICES = "devices"
+SEEN = "seen"
 COUNTERS = "counters"
 JOURNAL = "journal"
 
-TABLES = (ACCOUNTS, KEYS, DEVICES, COUNTERS, JOURNAL)
+TABLES = (ACCOUNTS, KEYS, DEVICES, SEEN, COUNTERS, JOURNAL)
 
 MAXIMUM_KEY_BYTES = 511
 

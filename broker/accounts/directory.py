@@ -1,0 +1,87 @@
+"""The directory: accounts, keys and devices as one durable whole, and the grants that follow from them.
+
+Here belong start-up, the first start, and what touches all three. Not here: the rules of each.
+"""
+
+from __future__ import annotations
+
+from broker.accounts.accounts import Accounts
+from broker.accounts.devices import Devices
+from broker.accounts.keys import Keys
+from broker.accounts.ledger import Ledger
+from broker.accounts.records import Account
+from broker.policy.credentials import APPLICATION_USER_NAME, credential
+from broker.ports import Grant, GrantTable, Store
+
+DEFAULT_NAME = "default"
+
+
+class Directory:
+    """Who exists in this installation; every change is durable before it is granted and before it is answered.
+
+    ``secret`` is the installation's hash key; ``grants`` is told of every credential that becomes valid or invalid,
+    and takes the removal of one that it does not hold.
+    """
+
+    def __init__(self, store: Store, secret: bytes, grants: GrantTable) -> None:
+        self._secret = secret
+        self._grants = grants
+        self._ledger = Ledger(store)
+        self.accounts = Accounts(self._ledger)
+        self.keys = Keys(self._ledger, secret, grants, self.accounts)
+        self.devices = Devices(self._ledger, secret, grants, self.accounts)
+
+    def load(self) -> None:
+        """Read everything from the store and put all grants; once, before the first listener opens.
+
+        Raises ``StoreError`` for a damaged record.
+        """
+        self._ledger.load()
+        self.accounts.load()
+        self.keys.load()
+        self.devices.load()
+
+    async def bootstrap(self, now_s: int) -> str | None:
+        """On the first start make account ``default`` with a key of that name; returns the key, once.
+
+        A crash between the two leaves an account without keys, which is finished by the next start.
+        """
+        if len(self.accounts) == 0:
+            await self.accounts.create(DEFAULT_NAME, now_s)
+        if self.keys.all():
+            return None
+        account = self.accounts.all()[0]
+        return (await self.keys.create(account.account_id, DEFAULT_NAME, now_s))[1]
+
+    def grant_for(self, user_name: str, password: bytes) -> Grant | None:
+        """Give what a credential grants; None when it is wrong or revoked, or its device or account is inactive."""
+        digest = credential(self._secret, user_name, password)
+        if user_name == APPLICATION_USER_NAME:
+            grant = self.keys.grant_for(digest)
+        else:
+            grant = self.devices.grant_for(user_name, digest)
+        if grant is None or self.accounts.get(grant.account_id).suspended:
+            return None
+        return grant
+
+    async def set_suspended(self, account_id: int, suspended: bool) -> Account:
+        """Suspend an account (cuts and refuses its devices and applications), or let it back in."""
+        account = await self.accounts.set_suspended(account_id, suspended)
+        for digest, grant in list(self.keys.of_account(account_id)):
+            self._follow(digest, grant)
+        async for part in self.devices.slices(account_id):
+            for device in part:
+                if device.active:
+                    self._follow(device.digest, self.devices.grant(device))
+        return account
+
+    def _follow(self, digest: bytes, grant: Grant) -> None:
+        """Let a grant follow its account as it is now: another change may have come meanwhile."""
+        if self.accounts.get(grant.account_id).suspended:
+            self._grants.remove_grant(digest)
+        else:
+            self._grants.put_grant(digest, grant)
+
+    async def flush(self) -> None:
+        """Store what is recorded lazily: when keys were used."""
+        await self.keys.flush()

@@ -1,0 +1,77 @@
+"""Durable changes, awaited: the one place where the accounts floor meets the store's tickets.
+
+Here belong commits and the numbers given with them. Not here: any record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from broker.accounts.records import decode_number, encode_number
+from broker.errors import Unavailable
+from broker.ports import Change, Store
+from broker.storage.tables import COUNTERS
+
+ACCOUNT_NUMBERS = "account"
+PRINCIPAL_NUMBERS = "principal"  # devices, applications and keys: one row of numbers, so that none is ambiguous
+
+MAXIMUM_NUMBER = 2**32 - 1
+
+
+def nothing() -> None:
+    """Do nothing: what is undone after most failures."""
+
+
+class Ledger:
+    """Commits changes to a store and applies them to memory in the store's order."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ticket = 0
+        self._next = {ACCOUNT_NUMBERS: 1, PRINCIPAL_NUMBERS: 1}
+
+    def load(self) -> None:
+        """Read how far the numbers have been given."""
+        for key, value in self._store.load(COUNTERS):
+            self._next[key.decode()] = decode_number(value)
+
+    def rows(self, table: str) -> Sequence[tuple[bytes, bytes]]:
+        """All committed entries of a table, for start-up."""
+        return self._store.load(table)
+
+    def give_number(self, counter: str) -> tuple[int, Change]:
+        """Take the next number, and the change that must be committed with its first use: none is given twice."""
+        number = self._next[counter]
+        if number > MAXIMUM_NUMBER:
+            raise Unavailable(f"all {counter} numbers of this installation have been given")
+        self._next[counter] = number + 1
+        return number, Change(COUNTERS, counter.encode(), encode_number(number + 1))
+
+    async def commit(
+        self, changes: Sequence[Change], apply: Callable[[], None], undo: Callable[[], None] = nothing
+    ) -> None:
+        """Return when the changes are durable and applied to memory; a success is a promise.
+
+        ``apply`` runs with the commit even when the waiting task was cancelled meanwhile, so that memory and disk
+        agree; ``undo`` runs instead when the commit failed. Raises ``Unavailable`` then.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_committed(_ticket: int, error: BaseException | None) -> None:
+            if error is None:
+                apply()
+            else:
+                undo()
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                failure = Unavailable("the change could not be stored; nothing was changed")
+                failure.__cause__ = error
+                future.set_exception(failure)
+
+        self._ticket += 1
+        self._store.submit(self._ticket, changes, on_committed)
+        await future

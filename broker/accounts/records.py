@@ -1,0 +1,94 @@
+"""What is stored about accounts, keys and devices, and its bytes.
+
+Here belong the records and their encoding: a msgpack list that begins with its version. Not here: rules about them.
+Times are whole seconds of UTC since 1970; 0 stands for never.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import msgpack
+
+from broker.errors import StoreError
+
+
+class Record:
+    """Base of all records: a flat frozen dataclass, stored as its fields in order behind the version."""
+
+    __slots__ = ()
+
+    VERSION: ClassVar[int] = 1
+
+    def encode(self) -> bytes:
+        """Bytes for the store."""
+        fields = (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        packed: bytes = msgpack.packb([self.VERSION, *fields])
+        return packed
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read what ``encode`` wrote. Raises ``StoreError`` for anything else."""
+        try:
+            version, *fields = msgpack.unpackb(value)
+            if version != cls.VERSION:
+                raise StoreError(f"a {cls.__name__} record of version {version}: this broker is too old for its store")
+            return cls(*fields)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise StoreError(f"a damaged {cls.__name__} record: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Account(Record):
+    """Who pays, and whose topic space it is."""
+
+    account_id: int
+    name: str
+    plan: str
+    suspended: bool
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey(Record):
+    """An API key; all keys of one name in one account share the ``principal_id``, so that sessions outlive keys."""
+
+    key_id: int
+    account_id: int
+    name: str
+    principal_id: int
+    digest: bytes
+    created_at: int
+    revoked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Record):
+    """A device; its number is its principal id. ``metadata_json`` is the JSON text of an object."""
+
+    device_number: int
+    account_id: int
+    device_id: str
+    user_name: str
+    digest: bytes
+    name: str
+    device_type: str
+    description: str
+    metadata_json: str
+    active: bool
+    created_at: int
+    updated_at: int
+
+
+def encode_number(number: int) -> bytes:
+    """Bytes of a counter (the next number to be given) or of a time (seconds)."""
+    packed: bytes = msgpack.packb(number)
+    return packed
+
+
+def decode_number(value: bytes) -> int:
+    """Read what ``encode_number`` wrote."""
+    number: int = msgpack.unpackb(value)
+    return number

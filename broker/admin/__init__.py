@@ -1,0 +1,42 @@
+"""What may be read and commanded from outside MQTT, as frozen snapshots: the one face that ``api`` and the CLI see.
+
+Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
+"""
+
+from broker.admin.clock import Clock, SystemClock
+from broker.admin.operator import Operator
+from broker.admin.service import COMMAND_KINDS, Admin
+from broker.admin.views import (
+    AccountView,
+    CommandReceipt,
+    ConnectionInfo,
+    CredentialsInfo,
+    DeviceFilter,
+    DeviceLogin,
+    DevicePage,
+    DeviceView,
+    KeyContext,
+    KeyView,
+    MqttCredentials,
+    NewDevice,
+)
+
+__all__ = [
+    "COMMAND_KINDS",
+    "AccountView",
+    "Admin",
+    "Clock",
+    "CommandReceipt",
+    "ConnectionInfo",
+    "CredentialsInfo",
+    "DeviceFilter",
+    "DeviceLogin",
+    "DevicePage",
+    "DeviceView",
+    "KeyContext",
+    "KeyView",
+    "MqttCredentials",
+    "NewDevice",
+    "Operator",
+    "SystemClock",
+]

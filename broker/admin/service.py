@@ -1,0 +1,223 @@
+"""What an account may read and command: its devices, their logins, messages to them.
+
+Here belong the verbs behind the REST API, one for each route. Not here: HTTP and JSON (``api``), the operator's verbs
+(``operator``), and any rule of MQTT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from broker.accounts.devices import DeviceDescription
+from broker.accounts.directory import Directory
+from broker.accounts.records import Device
+from broker.admin.clock import Clock
+from broker.admin.operator import Operator
+from broker.admin.views import (
+    CommandReceipt,
+    ConnectionInfo,
+    CredentialsInfo,
+    DeviceFilter,
+    DeviceLogin,
+    DevicePage,
+    DeviceView,
+    KeyContext,
+    MqttCredentials,
+    NewDevice,
+)
+from broker.config import BrokerConfig, Endpoint
+from broker.errors import AuthFailed, PayloadTooLarge, PermissionDenied, Unavailable
+from broker.policy.credentials import new_message_id
+from broker.ports import PresenceSource, Publisher
+
+NS_PER_S = 1_000_000_000
+REFUSAL_SHOWN_S = 24 * 3600
+
+MQTT_VERSIONS = ("3.1.1", "5.0")
+PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
+BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
+
+COMMAND_KINDS = ("commands", "config", "firmware")
+
+
+class Admin:
+    """The face of a running broker for everything outside MQTT.
+
+    ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
+    ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        publisher: Publisher,
+        presence: PresenceSource,
+        config: BrokerConfig,
+        clock: Clock,
+        endpoints: Callable[[], Sequence[Endpoint]],
+    ) -> None:
+        self._directory = directory
+        self._publisher = publisher
+        self._presence = presence
+        self._config = config
+        self._clock = clock
+        self._endpoints = endpoints
+        self._serving = False
+        self.operator = Operator(directory, clock)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker takes requests: listeners are open, and it is not stopping."""
+        return self._serving
+
+    def start_serving(self) -> None:
+        """Take requests from now on."""
+        self._serving = True
+
+    def stop_serving(self) -> None:
+        """Refuse requests from now on."""
+        self._serving = False
+
+    def authenticate_key(self, api_key: str) -> KeyContext:
+        """Tell who asks. Raises ``AuthFailed`` with one text for all reasons, ``PermissionDenied`` when suspended."""
+        key = self._directory.keys.find(api_key)
+        if key is None:
+            raise AuthFailed("a valid API key is required")
+        if self._directory.accounts.get(key.account_id).suspended:
+            raise PermissionDenied("this account is suspended")
+        self._directory.keys.note_use(key.key_id, self._clock.wall_s())
+        return KeyContext(key.account_id, key.key_id, key.name)
+
+    async def create_device(self, account_id: int, new: NewDevice) -> tuple[DeviceView, MqttCredentials]:
+        """Register a device; durable when it returns. Raises ``QuotaExceeded``, ``Conflict``, ``Unavailable``."""
+        self._require_serving()
+        description = DeviceDescription(
+            new.name, new.device_type, new.description, new.metadata_json, device_id=new.device_id
+        )
+        device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
+        return self._view(device), self._credentials(device, password)
+
+    async def get_device(self, account_id: int, device_id: str) -> DeviceView:
+        """Show one device. Raises ``NotFound``."""
+        return self._view(self._directory.devices.get(account_id, device_id))
+
+    async def list_devices(self, account_id: int, limit: int, offset: int, which: DeviceFilter) -> DevicePage:
+        """Show a page of an account's devices, newest first and stable."""
+        devices = self._directory.devices
+        if which == DeviceFilter():
+            found, total = devices.page(account_id, limit, offset), devices.count(account_id)
+        else:
+            found, total = await devices.search(account_id, self._matcher(which), limit, offset)
+        return DevicePage([self._view(device) for device in found], total)
+
+    async def delete_device(self, account_id: int, device_id: str) -> None:
+        """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
+        self._require_serving()
+        await self._directory.devices.delete(account_id, device_id)
+
+    async def credentials_info(self, account_id: int, limit: int | None = None, offset: int = 0) -> CredentialsInfo:
+        """Tell where and as whom the devices connect: all of them, or one page when ``limit`` is given."""
+        devices = self._directory.devices
+        parts = devices.slices(account_id) if limit is None else _one(devices.page(account_id, limit, offset))
+        return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
+
+    async def send_command(
+        self, account_id: int, device_id: str, payload: bytes, kind: str = "commands", qos: int = 1
+    ) -> CommandReceipt:
+        """Publish to a device's topic (``kind`` is one of ``COMMAND_KINDS``).
+
+        Raises ``NotFound``, and ``PayloadTooLarge`` over the capabilities' maximum payload.
+        """
+        assert kind in COMMAND_KINDS
+        self._require_serving()
+        device = self._directory.devices.get(account_id, device_id)
+        if len(payload) > self._config.capabilities.maximum_payload_bytes:
+            raise PayloadTooLarge(f"payload: at most {self._config.capabilities.maximum_payload_bytes} bytes")
+        topic_name = f"devices/{device.device_id}/{kind}"
+        sessions = self._publisher.publish(account_id, topic_name, payload, qos)
+        return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
+
+    async def persist_seen(self) -> None:
+        """Store when devices were last seen and keys last used; the runtime asks every minute and before it stops."""
+        devices = self._directory.devices
+        for account_id in devices.account_ids():
+            async for part in devices.slices(account_id):
+                seen = ((device.device_number, self._last_seen(device)) for device in part)
+                await devices.record_last_seen({number: at for number, at in seen if at is not None})
+        await self._directory.flush()
+
+    def _require_serving(self) -> None:
+        if not self._serving:
+            raise Unavailable("the broker is not taking requests now")
+
+    def _view(self, device: Device) -> DeviceView:
+        online = self._presence.presence(device.device_number).connections > 0
+        return DeviceView(
+            device_id=device.device_id,
+            name=device.name,
+            description=device.description,
+            device_type=device.device_type,
+            status=self._status(device),
+            metadata_json=device.metadata_json,
+            created_at=device.created_at,
+            updated_at=device.updated_at,
+            last_seen=self._last_seen(device),
+            online=online,
+            username=device.user_name,
+        )
+
+    def _last_seen(self, device: Device) -> int | None:
+        """When a connection was last opened or closed: known to the core since the start, before that on record."""
+        seen_ns = self._presence.presence(device.device_number).last_seen_ns
+        if seen_ns == 0:
+            return self._directory.devices.last_seen_at(device.device_number) or None
+        recorded = self._directory.devices.last_seen_at(device.device_number)
+        ago_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
+        moment = round(self._clock.wall_s() - ago_s)
+        return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second
+
+    def _status(self, device: Device) -> str:
+        if not device.active:
+            return "inactive"
+        refused_at = self._directory.devices.refused_at(device.device_number)
+        if refused_at is None or self._clock.monotonic_ns() / NS_PER_S - refused_at > REFUSAL_SHOWN_S:
+            return "active"
+        presence = self._presence.presence(device.device_number)
+        offline_since = presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
+        return "error" if offline_since else "active"
+
+    def _matcher(self, which: DeviceFilter) -> Callable[[Device], bool]:
+        needle = which.search.casefold()
+
+        def matches(device: Device) -> bool:
+            return (
+                (not which.device_type or device.device_type == which.device_type)
+                and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
+                and (not which.status or self._status(device) == which.status)
+            )
+
+        return matches
+
+    async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:
+        async for part in parts:
+            yield [
+                DeviceLogin(device.device_id, device.name, device.user_name, device.device_id, self._status(device))
+                for device in part
+            ]
+
+    def _credentials(self, device: Device, password: str) -> MqttCredentials:
+        info = self._connection_info()
+        protocol = next((name for name in BEST_FIRST if name in info.ports), BEST_FIRST[0])
+        port = info.ports.get(protocol, 0)
+        return MqttCredentials(device.user_name, password, device.device_id, info.broker, port, protocol)
+
+    def _connection_info(self) -> ConnectionInfo:
+        """Build from the listeners, the first of each protocol, and what is configured to be told instead."""
+        listening = {one.protocol: one.port for one in reversed(self._endpoints())}
+        told = {**listening, **{str(name): port for name, port in self._config.public_ports.items()}}
+        ports = {name: told[name] for name in PROTOCOLS if name in told}
+        return ConnectionInfo(self._config.public_host, ports, list(ports), MQTT_VERSIONS)
+
+
+async def _one(devices: Sequence[Device]) -> AsyncIterator[Sequence[Device]]:
+    yield devices

@@ -1,0 +1,138 @@
+"""What the outside gets to see: frozen snapshots, with the contract's words and times in whole seconds of UTC.
+
+Here belong values only. Not here: how they come about (``service``, ``operator``), and their JSON (``api``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext:
+    """Who asks: the key of a request and the account that it acts for."""
+
+    account_id: int
+    key_id: int
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """What a caller says about a device to be registered; an empty ``device_id`` lets one be generated."""
+
+    name: str
+    device_type: str
+    description: str = ""
+    metadata_json: str = "{}"
+    device_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object."""
+
+    device_id: str
+    name: str
+    description: str
+    device_type: str
+    status: str
+    metadata_json: str
+    created_at: int
+    updated_at: int
+    last_seen: int | None
+    online: bool
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class MqttCredentials:
+    """How a new device logs in, and where; the password cannot be seen again."""
+
+    username: str
+    password: str
+    client_id: str
+    broker: str
+    port: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """Which devices a list is about; empty strings match all. ``search`` looks into name and description."""
+
+    status: str = ""
+    device_type: str = ""
+    search: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """Part of an account's devices, newest first, and how many match in all."""
+
+    devices: Sequence[DeviceView]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLogin:
+    """How an existing device logs in; never its password."""
+
+    device_id: str
+    name: str
+    username: str
+    client_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """Where an account's devices connect; ``ports`` by protocol, best first in ``protocols``' order of the contract."""
+
+    broker: str
+    ports: dict[str, int]
+    protocols: Sequence[str]
+    mqtt_versions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsInfo:
+    """Where and as whom an account's devices connect; ``logins`` comes in slices, so that many hold nobody up."""
+
+    connection: ConnectionInfo
+    logins: AsyncIterator[Sequence[DeviceLogin]]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceipt:
+    """What became of a command: ``state`` is ``sent`` when a session took it, else ``no_subscriber``."""
+
+    message_id: str
+    topic_name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account as the operator sees it."""
+
+    account_id: int
+    name: str
+    plan: str
+    suspended: bool
+    devices: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A key as the operator sees it, without its text; times are None for never."""
+
+    key_id: int
+    account: str
+    name: str
+    created_at: int
+    last_used_at: int | None
+    revoked_at: int | None
