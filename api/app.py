@@ -1,0 +1,129 @@
+"""The ASGI application: the route table behind key and rate limit, in front of ``admin``.
+
+Here belongs the way of a request through routing, validation and rendering. Not here: what happens before (middleware)
+and what a route does (handlers).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import MethodNotAllowed, as_bad_request
+from api.jsontext import parse_object, read_body
+from api.limits import Buckets
+from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable
+from api.models import Answer
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, WithStatus
+from api.table import ROUTES
+from broker.admin import Admin, Clock, SystemClock
+from broker.errors import BadRequest, NotFound
+
+JSON = "application/json"
+QUERY_FIELDS_MAXIMUM = 20
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def application(admin: Admin, clock: Clock | None = None) -> ASGIApp:
+    """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to."""
+    clock = clock or SystemClock()
+    buckets = Buckets()
+    by_path: defaultdict[str, list[ApiRoute]] = defaultdict(list)
+    for route in ROUTES:
+        by_path[route.path].append(route)
+    routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
+    router = Router(routes, redirect_slashes=False, default=unknown_path)
+    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock)), buckets, clock))
+
+
+async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Refuse a path that no route has."""
+    raise NotFound("there is no such path")
+
+
+class HttpOnly:
+    """Lets HTTP through, answers the server's lifespan, and closes WebSockets."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope of the server."""
+        if scope["type"] == "http":
+            await self._inner(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self._live(receive, send)
+
+    @staticmethod
+    async def _live(receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+
+class PathEndpoint:
+    """All methods of one path: picks the row, validates, calls its handler, renders."""
+
+    def __init__(self, admin: Admin, rows: Sequence[ApiRoute]) -> None:
+        self._admin = admin
+        self._rows = {row.method: row for row in rows}
+        self._allowed = ", ".join(sorted({*self._rows, *(["HEAD"] if "GET" in self._rows else [])}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request to this path."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        row = self._rows.get(method)
+        if row is None:
+            raise MethodNotAllowed(self._allowed)
+        request = ApiRequest(
+            admin=self._admin,
+            account_id=scope.get(KEY, NO_KEY).account_id,
+            path=scope["path_params"],
+            query=validated(row.query, parse_query(scope["query_string"])),
+            body=None if row.body is None else validated(row.body, parse_object(await read_body(scope, receive))),
+        )
+        await rendered(row, await row.handler(request))(scope, receive, send)
+
+
+def rendered(row: ApiRoute, answer: Answer | Streamed | WithStatus | None) -> Response:
+    """Turn what a handler gave into bytes."""
+    if isinstance(answer, Streamed):
+        return StreamingResponse(answer.parts, row.status, media_type=JSON)
+    if isinstance(answer, WithStatus):
+        return Response(answer.answer.model_dump_json(), answer.status, media_type=JSON)
+    if answer is None:
+        return Response(status_code=row.status)
+    return Response(answer.model_dump_json(), row.status, media_type=JSON)
+
+
+def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
+    """Judge values by a model. Raises ``BadRequest`` that names the field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise as_bad_request(error) from error
+
+
+def parse_query(query_string: bytes) -> dict[str, str]:
+    """Parse a query string; an empty value is the same as none. Raises ``BadRequest`` for a field given twice."""
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
+    except ValueError as error:
+        raise BadRequest(f"the query string has more than {QUERY_FIELDS_MAXIMUM} fields") from error
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise BadRequest(f"{twice} is there twice", field=twice, expected="one value")
+    return {name: value for name, value in values.items() if value != ""}

@@ -1,0 +1,139 @@
+"""One function for each route: one call of ``admin``, and its answer in the contract's words.
+
+Here belongs the translation between models and snapshots. Not here: any rule, and any HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from api.jsontext import compact
+from api.models import (
+    CommandAnswer,
+    CommandBody,
+    CredentialsQuery,
+    DeviceAnswer,
+    DeviceBody,
+    DevicesAnswer,
+    DevicesQuery,
+    HealthAnswer,
+    MqttCredentialsAnswer,
+    NewDeviceAnswer,
+)
+from api.routes import ApiRequest, Streamed, WithStatus
+from broker.admin import CredentialsInfo, DeviceFilter, DeviceView, NewDevice
+from broker.errors import BadRequest
+
+
+async def create_device(request: ApiRequest) -> NewDeviceAnswer:
+    """Register a device; the answer is the only one that ever carries its password."""
+    body: DeviceBody = request.body
+    new = NewDevice(
+        name=body.name,
+        device_type=body.chosen_type,
+        description=body.description or "",
+        metadata_json=body.metadata_json,
+        device_id=body.device_id or "",
+    )
+    view, credentials = await request.admin.create_device(request.account_id, new)
+    return NewDeviceAnswer(
+        **_device_fields(view),
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),
+        mqtt_password=credentials.password,
+    )
+
+
+async def list_devices(request: ApiRequest) -> DevicesAnswer:
+    """List devices, newest first."""
+    query: DevicesQuery = request.query
+    which = DeviceFilter(query.status or "", query.type or query.device_type or "", query.search or "")
+    page = await request.admin.list_devices(request.account_id, query.limit, query.offset, which)
+    devices = [DeviceAnswer(**_device_fields(view)) for view in page.devices]
+    return DevicesAnswer(devices=devices, total=page.total, limit=query.limit, offset=query.offset)
+
+
+async def get_device(request: ApiRequest) -> DeviceAnswer:
+    """Show one device."""
+    return DeviceAnswer(**_device_fields(await request.admin.get_device(request.account_id, request.path["device_id"])))
+
+
+async def delete_device(request: ApiRequest) -> None:
+    """Remove one device."""
+    await request.admin.delete_device(request.account_id, request.path["device_id"])
+
+
+async def credentials(request: ApiRequest) -> Streamed:
+    """Tell where and as whom the devices connect."""
+    query: CredentialsQuery = request.query
+    info = await request.admin.credentials_info(request.account_id, query.limit, query.offset)
+    paging: dict[str, Any] = {}
+    if query.limit is not None:
+        paging = {"total": info.total, "limit": query.limit, "offset": query.offset}
+    return Streamed(_credentials_parts(info, paging))
+
+
+async def send_command(request: ApiRequest) -> CommandAnswer:
+    """Publish a command to a device."""
+    body: CommandBody = request.body
+    try:
+        payload = body.payload_bytes()
+    except ValueError as error:
+        raise BadRequest(f"payload: expected {error}", field="payload", expected=str(error)) from error
+    receipt = await request.admin.send_command(
+        request.account_id, request.path["device_id"], payload, kind="commands", qos=body.qos
+    )
+    return CommandAnswer.model_validate(
+        {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
+    )
+
+
+async def health(_request: ApiRequest) -> HealthAnswer:
+    """Tell that the process lives."""
+    return HealthAnswer(status="ok")
+
+
+async def readiness(request: ApiRequest) -> HealthAnswer | WithStatus:
+    """Tell whether requests are taken."""
+    if request.admin.ready:
+        return HealthAnswer(status="ready")
+    return WithStatus(503, HealthAnswer(status="not ready"))
+
+
+def timestamp(seconds: int) -> str:
+    """Write seconds of UTC as ISO 8601 with ``Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _device_fields(view: DeviceView) -> dict[str, Any]:
+    return {
+        "device_id": view.device_id,
+        "name": view.name,
+        "description": view.description,
+        "type": view.device_type,
+        "status": view.status,
+        "metadata": json.loads(view.metadata_json),
+        "created_at": timestamp(view.created_at),
+        "updated_at": timestamp(view.updated_at),
+        "last_seen": None if view.last_seen is None else timestamp(view.last_seen),
+        "online": view.online,
+        "device_type": view.device_type,
+        "is_active": view.status != "inactive",
+        "mqtt_username": view.username,
+    }
+
+
+async def _credentials_parts(info: CredentialsInfo, paging: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Write the answer slice by slice: an account may have very many devices."""
+    head = compact(asdict(info.connection))
+    yield head[:-1] + b',"devices":['
+    separator = b""
+    async for logins in info.logins:
+        if logins:
+            yield separator + compact([asdict(login) for login in logins])[1:-1]
+            separator = b","
+    tail = compact(paging)
+    yield b"]" + (b"," + tail[1:] if paging else b"}")

@@ -1,0 +1,95 @@
+"""JSON as this API reads and writes it: stricter than Python's, and never over its size.
+
+Here belong reading a body and the few rules of JSON text. Not here: which fields a body has (``models``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope
+
+from broker.errors import BadRequest, PayloadTooLarge
+
+BODY_MAXIMUM_BYTES = 3 * 512 * 1024  # 1.5 MiB
+
+
+class EscapedJSONResponse(JSONResponse):
+    """JSON in ASCII alone, for answers that quote what may not be text at all (lone surrogates)."""
+
+    def render(self, content: Any) -> bytes:
+        """Encode with every other character escaped."""
+        return json.dumps(content).encode("ascii")
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read a whole body of at most 1.5 MiB; one byte more raises ``PayloadTooLarge``, without reading the rest."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > BODY_MAXIMUM_BYTES:
+            raise _too_large()
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > BODY_MAXIMUM_BYTES:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body that must be one JSON object in UTF-8. Raises ``BadRequest``."""
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON: {_first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object")
+    return value
+
+
+def compact(value: Any) -> bytes:
+    """Write a JSON value as compact UTF-8. Raises ``ValueError`` for text that is none, or too deep a value."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise ValueError("text without lone surrogates, nested less deeply") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:100]!r} is there twice")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:100]} is too large")
+    return number
+
+
+def _first_line(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {BODY_MAXIMUM_BYTES} bytes")

@@ -1,0 +1,260 @@
+"""The bodies, queries and answers of the API as the contract spells them.
+
+Here belong fields, ranges and their refusals. Not here: what a request does (``handlers``). A field that is not named
+here is refused by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.jsontext import compact
+
+DeviceType = Literal["sensor", "actuator", "gateway", "other"]
+DeviceStatus = Literal["active", "inactive", "error"]
+
+METADATA_MAXIMUM_BYTES = 16 * 1024
+DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
+RESERVED_DEVICE_IDS = frozenset({"bulk"})
+
+
+class Body(BaseModel):
+    """Base of request bodies: exact types, and no field that is not named."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Query(BaseModel):
+    """Base of query strings: every value arrives as text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def refusal(field: str, expected: str) -> PydanticCustomError:
+    """Make the refusal of one field by a rule about several."""
+    return PydanticCustomError("refused", "{expected}", {"field": field, "expected": expected})
+
+
+def _whole_number(value: object) -> object:
+    """Take decimal digits alone; without this, `1_0`, `+1` and ` 1` would do."""
+    if isinstance(value, str):
+        if re.fullmatch(r"[0-9]{1,18}", value) is None:
+            raise ValueError("a whole number")
+        return int(value)
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+
+
+class Nothing(Query):
+    """The query of a route that takes none."""
+
+
+class PageQuery(Query):
+    """Which part of a list."""
+
+    limit: Annotated[WholeNumber, Field(ge=1, le=100)] = 50
+    offset: Annotated[WholeNumber, Field(ge=0)] = 0
+
+
+class DevicesQuery(PageQuery):
+    """Which devices; ``device_type`` is ``type`` with free text."""
+
+    status: DeviceStatus | None = None
+    type: DeviceType | None = None
+    device_type: str | None = Field(None, max_length=64)
+    search: str | None = Field(None, max_length=200)
+
+
+class CredentialsQuery(Query):
+    """All devices, unless a limit is given."""
+
+    limit: Annotated[WholeNumber, Field(ge=1, le=100)] | None = None
+    offset: Annotated[WholeNumber, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _offset_belongs_to_a_page(self) -> CredentialsQuery:
+        if self.limit is None and "offset" in self.model_fields_set:
+            raise refusal("offset", "a limit beside it")
+        return self
+
+
+class DeviceBody(Body):
+    """POST /devices. ``device_type`` may stand for ``type``, with free text; a chosen ``device_id`` may go without."""
+
+    name: str = Field(min_length=3, max_length=100)
+    type: DeviceType | None = None
+    device_type: str | None = Field(None, min_length=1, max_length=64)
+    description: str | None = Field(None, max_length=500)
+    metadata: dict[str, Any] | None = None
+    device_id: str | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_is_small(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and len(compact(value)) > METADATA_MAXIMUM_BYTES:
+            raise ValueError(f"an object of at most {METADATA_MAXIMUM_BYTES} bytes as JSON")
+        return value
+
+    @field_validator("device_id")
+    @classmethod
+    def _device_id_is_a_topic_level(cls, value: str | None) -> str | None:
+        if value is not None and DEVICE_ID.fullmatch(value) is None:
+            raise ValueError("3 to 64 letters, digits, dashes and underscores")
+        if value in RESERVED_DEVICE_IDS:
+            raise ValueError("an id that is not a reserved word")
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_type(self) -> DeviceBody:
+        if self.type is None and self.device_type is None and self.device_id is None:
+            raise refusal("type", "one of sensor, actuator, gateway, other")
+        if self.type is not None and self.device_type not in (None, self.type):
+            raise refusal("device_type", "the same as type, or nothing")
+        return self
+
+    @property
+    def chosen_type(self) -> str:
+        """The type, however it was spelled."""
+        return self.type or self.device_type or "other"
+
+    @property
+    def metadata_json(self) -> str:
+        """The metadata as JSON text."""
+        return compact(self.metadata or {}).decode()
+
+
+class CommandBody(Body):
+    """POST /devices/{device_id}/commands: any JSON value as ``payload``, or bytes as ``payload_base64``."""
+
+    payload: Any = None
+    payload_base64: str | None = None
+    qos: int = Field(1, ge=0, le=1)
+    retain: bool | None = None
+    expiry_seconds: Any = None
+
+    @field_validator("retain", "expiry_seconds")
+    @classmethod
+    def _is_not_available_yet(cls, value: Any) -> Any:
+        if value not in (None, False) or (value == 0 and value is not False):
+            raise ValueError("nothing: this is not available yet")
+        return value
+
+    @field_validator("payload_base64")
+    @classmethod
+    def _is_base64(cls, value: str | None) -> str | None:
+        try:
+            base64.b64decode(value or "", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError("base64 with the standard alphabet and padding") from error
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_payload(self) -> CommandBody:
+        if ("payload" in self.model_fields_set) == (self.payload_base64 is not None):
+            raise refusal("payload", "payload or payload_base64, and not both")
+        return self
+
+    def payload_bytes(self) -> bytes:
+        """Give the application message: a JSON value as compact text, or the decoded bytes.
+
+        Raises ``ValueError`` for JSON text that UTF-8 cannot carry.
+        """
+        if self.payload_base64 is not None:
+            return base64.b64decode(self.payload_base64)
+        return compact(self.payload)
+
+
+class DeviceAnswer(Answer):
+    """A device; ``device_type``, ``is_active`` and ``mqtt_username`` are the newer generation's spellings."""
+
+    device_id: str
+    name: str
+    description: str
+    type: str
+    status: DeviceStatus
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+    last_seen: str | None
+    online: bool
+    device_type: str
+    is_active: bool
+    mqtt_username: str
+
+
+class MqttCredentialsAnswer(Answer):
+    """How a new device logs in, and where; the password is shown this once."""
+
+    username: str
+    password: str
+    client_id: str
+    broker: str
+    port: int
+    protocol: str
+
+
+class NewDeviceAnswer(DeviceAnswer):
+    """A device that was registered just now."""
+
+    mqtt_credentials: MqttCredentialsAnswer
+    mqtt_password: str
+
+
+class DevicesAnswer(Answer):
+    """Part of an account's devices, newest first; ``total`` is how many match in all."""
+
+    devices: list[DeviceAnswer]
+    total: int
+    limit: int
+    offset: int
+
+
+class DeviceLoginAnswer(Answer):
+    """How an existing device logs in; never its password."""
+
+    device_id: str
+    name: str
+    username: str
+    client_id: str
+    status: DeviceStatus
+
+
+class CredentialsAnswer(Answer):
+    """Where and as whom the devices connect; the last three only when a limit was given."""
+
+    broker: str
+    ports: dict[str, int]
+    protocols: list[str]
+    mqtt_versions: list[str]
+    devices: list[DeviceLoginAnswer]
+    total: int | None = None
+    limit: int | None = None
+    offset: int | None = None
+
+
+class CommandAnswer(Answer):
+    """What became of a command."""
+
+    message_id: str
+    topic: str
+    state: Literal["sent", "no_subscriber"]
+
+
+class HealthAnswer(Answer):
+    """Whether the broker lives, or takes requests."""
+
+    status: str

@@ -1,0 +1,76 @@
+"""What a route is, and the request that reaches its handler: the words in which the one table is written.
+
+Here belongs the shape of the table. Not here: the table itself (``table``), nor what the handlers do (``handlers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.models import Answer, Body, Query
+from broker.admin import Admin, KeyContext
+from broker.errors import AuthFailed, BadRequest, BrokerError, PermissionDenied, RateLimited
+
+BASE_PATH = "/v1/iot"
+
+# What every route below the base path may answer, beside its own errors.
+COMMON_ERRORS: tuple[type[BrokerError], ...] = (BadRequest, AuthFailed, PermissionDenied, RateLimited)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request that passed key, rate limit and validation; ``query`` and ``body`` are the route's models."""
+
+    admin: Admin
+    account_id: int
+    path: Mapping[str, str]
+    query: Any
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A JSON answer in parts, for what is too long to render at once."""
+
+    parts: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class WithStatus:
+    """An answer whose status is not the route's success."""
+
+    status: int
+    answer: Answer
+
+
+Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | WithStatus | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRoute:
+    """One row of the table; a path below ``BASE_PATH`` needs a key."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    query: type[Query]
+    body: type[Body] | None
+    answer: type[Answer] | None
+    status: int
+    errors: tuple[type[BrokerError], ...] = ()
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the route needs an API key."""
+        return needs_key(self.path)
+
+
+def needs_key(path: str) -> bool:
+    """Tell whether a path lies below the base path."""
+    return path == BASE_PATH or path.startswith(BASE_PATH + "/")
+
+
+NO_KEY = KeyContext(account_id=0, key_id=0, key_name="")

@@ -1,0 +1,100 @@
+"""The one route table: it makes the routing, the validation, and in time the description of the API by itself.
+
+Here belong the rows. Not here: what a row is (``routes``) and what it does (``handlers``).
+"""
+
+from __future__ import annotations
+
+from api import handlers, models
+from api.routes import BASE_PATH, ApiRoute
+from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
+
+DEVICES = BASE_PATH + "/devices"
+DEVICE = DEVICES + "/{device_id}"
+
+ROUTES = (
+    ApiRoute(
+        "GET",
+        DEVICES,
+        handlers.list_devices,
+        "List devices",
+        query=models.DevicesQuery,
+        body=None,
+        answer=models.DevicesAnswer,
+        status=200,
+    ),
+    ApiRoute(
+        "POST",
+        DEVICES,
+        handlers.create_device,
+        "Register a device",
+        query=models.Nothing,
+        body=models.DeviceBody,
+        answer=models.NewDeviceAnswer,
+        status=201,
+        errors=(QuotaExceeded, Conflict, PayloadTooLarge, Unavailable),
+    ),
+    ApiRoute(
+        "GET",
+        DEVICE,
+        handlers.get_device,
+        "Show a device",
+        query=models.Nothing,
+        body=None,
+        answer=models.DeviceAnswer,
+        status=200,
+        errors=(NotFound,),
+    ),
+    ApiRoute(
+        "DELETE",
+        DEVICE,
+        handlers.delete_device,
+        "Remove a device",
+        query=models.Nothing,
+        body=None,
+        answer=None,
+        status=204,
+        errors=(NotFound, Unavailable),
+    ),
+    ApiRoute(
+        "POST",
+        DEVICE + "/commands",
+        handlers.send_command,
+        "Send a command to a device",
+        query=models.Nothing,
+        body=models.CommandBody,
+        answer=models.CommandAnswer,
+        status=202,
+        errors=(NotFound, PayloadTooLarge, Unavailable),
+    ),
+    ApiRoute(
+        "GET",
+        BASE_PATH + "/credentials",
+        handlers.credentials,
+        "Tell where and as whom devices connect",
+        query=models.CredentialsQuery,
+        body=None,
+        answer=models.CredentialsAnswer,
+        status=200,
+    ),
+    ApiRoute(
+        "GET",
+        "/healthz",
+        handlers.health,
+        "Tell that the process lives",
+        query=models.Nothing,
+        body=None,
+        answer=models.HealthAnswer,
+        status=200,
+    ),
+    ApiRoute(
+        "GET",
+        "/readyz",
+        handlers.readiness,
+        "Tell whether requests are taken",
+        query=models.Nothing,
+        body=None,
+        answer=models.HealthAnswer,
+        status=200,
+    ),
+)

@@ -1,0 +1,87 @@
+"""What tests of the upper floors share: a directory over a memory store, invented time, and a core that only listens.
+
+Here belong stand-ins for the ports below ``accounts`` and ``admin``. Not here: anything of the native core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from broker.accounts.directory import Directory
+from broker.admin import Admin
+from broker.config import BrokerConfig, Endpoint
+from broker.errors import BadRequest
+from broker.ports import Grant, Presence
+from broker.storage.memory import MemoryStore
+
+SECRET = bytes(range(32))
+NOW_S = 1_762_338_600  # 2025-11-05T10:30:00Z
+
+
+class FakeClock:
+    """Invented time; both clocks move together with ``pass_s``."""
+
+    def __init__(self) -> None:
+        self.wall = NOW_S
+        self.monotonic = 1_000 * 10**9
+
+    def wall_s(self) -> int:
+        return self.wall
+
+    def monotonic_ns(self) -> int:
+        return self.monotonic
+
+    def pass_s(self, seconds: int) -> None:
+        self.wall += seconds
+        self.monotonic += seconds * 10**9
+
+
+@dataclass
+class FakeCore:
+    """Grant table, publisher and presence of a core in which nothing happens."""
+
+    grants: dict[bytes, Grant] = field(default_factory=dict)
+    removed: list[bytes] = field(default_factory=list)
+    published: list[tuple[int, str, bytes, int]] = field(default_factory=list)
+    subscribers: int = 0
+    present: dict[int, Presence] = field(default_factory=dict)
+
+    def put_grant(self, credential: bytes, grant: Grant) -> None:
+        assert len(credential) == 32
+        self.grants[credential] = grant
+
+    def remove_grant(self, credential: bytes) -> None:
+        self.removed.append(credential)
+        self.grants.pop(credential, None)
+
+    def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+        if "#" in topic_name or "+" in topic_name:
+            raise BadRequest("wildcards in a topic name")
+        self.published.append((account_id, topic_name, payload, qos))
+        return self.subscribers
+
+    def presence(self, principal_id: int) -> Presence:
+        return self.present.get(principal_id, Presence(0, 0))
+
+
+class Upper:
+    """The upper floors over a memory store; ``restart`` gives what a new process would load."""
+
+    def __init__(self, store: MemoryStore | None = None, config: BrokerConfig | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.core = FakeCore()
+        self.clock = FakeClock()
+        self.config = config or BrokerConfig()
+        self.directory = Directory(self.store, SECRET, self.core)
+        self.directory.load()
+        self.endpoints = [Endpoint("mqtt", "mqtt", "0.0.0.0", 1883), Endpoint("http", "http", "127.0.0.1", 8080)]
+        self.admin = Admin(self.directory, self.core, self.core, self.config, self.clock, lambda: self.endpoints)
+        self.admin.start_serving()
+
+    async def bootstrap(self) -> str:
+        key = await self.directory.bootstrap(NOW_S)
+        assert key is not None
+        return key
+
+    def restart(self) -> Upper:
+        return Upper(self.store.lose(), self.config)
