@@ -1,0 +1,1 @@
+"""The normative statements of both versions, and which of them no test names."""
