@@ -26,3 +26,10 @@ def return_code_311(reason_code: int) -> int:
 
 def connect_outcome(body: bytes) -> tuple[int, int, int, bool, int]:
     """What ``parse_connect`` makes of a body: reason code, version, level, name_valid, session_expiry_interval_s."""
+
+def parse_exactly(first_byte: int, body: bytes, version: int) -> int:
+    """Reason code of the native parser for a packet from a client; -1 for types that have none.
+
+    The body lies in memory of exactly its size, so that a sanitizer sees a step beyond it; bytes objects end in a zero
+    that hides the first one.
+    """

@@ -5,17 +5,20 @@ Here belong thin wrappers that call one native function each. Not here: rules, a
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from broker._core.cursor cimport Cursor, Span
+from broker._core.framing cimport CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH
 from broker._core.packets cimport (
-    ACK_SIZE, DISCONNECT_SIZE, PUBLISH_START_SIZE, ConnackFields, ConnectFields, connack_code_311, connack_size,
-    encode_ack, encode_connack, encode_disconnect, encode_publish_start, parse_connect,
+    ACK_SIZE, DISCONNECT_SIZE, PUBLISH_START_SIZE, AckFields, ConnackFields, ConnectFields, DisconnectFields,
+    PublishFields, connack_code_311, connack_size, encode_ack, encode_connack, encode_disconnect, encode_publish_start,
+    parse_ack, parse_connect, parse_disconnect, parse_publish,
 )
 from broker._core.properties cimport (
     PropertySite, PropertyValues, clear, forwardable_properties, has, read_properties,
 )
 
-from broker._core.properties import SITE_NAMES
+from broker._core.properties import SITE_NAMES as _SITE_NAMES
 
 
 cdef int read(bytes data, PropertySite site, PropertyValues* values, Span* raw) except -1:
@@ -32,7 +35,7 @@ cdef bytes binary(const Span* span):
 def named_values(bytes data not None, str site not None):
     cdef PropertyValues v
     cdef Span raw
-    if read(data, <PropertySite><int>SITE_NAMES.index(site), &v, &raw):
+    if read(data, <PropertySite><int>_SITE_NAMES.index(site), &v, &raw):
         raise ValueError(site)
     found = {}
     numbers(&v, found)
@@ -94,7 +97,7 @@ def connack(bint session_present, uint8_t reason_code, bytes properties not None
     cdef ConnackFields fields
     cdef Span raw
     clear(&fields.values)
-    if properties and read(properties, <PropertySite><int>SITE_NAMES.index("CONNACK"), &fields.values, &raw):
+    if properties and read(properties, <PropertySite><int>_SITE_NAMES.index("CONNACK"), &fields.values, &raw):
         raise ValueError(properties)
     fields.session_present = session_present
     fields.reason_code = reason_code
@@ -133,3 +136,30 @@ def connect_outcome(bytes body not None):
     cdef ConnectFields fields
     cdef int refused = parse_connect(<const uint8_t*>body, <uint32_t>len(body), &fields)
     return refused, fields.version, fields.level, bool(fields.name_valid), fields.session_expiry_interval_s
+
+
+def parse_exactly(uint8_t first_byte, bytes body not None, uint8_t version):
+    cdef uint32_t n = <uint32_t>len(body)
+    cdef uint8_t* copy = <uint8_t*>malloc(n)
+    if copy == NULL and n:
+        raise MemoryError
+    memcpy(copy, <const uint8_t*>body, n)
+    try:
+        return parse(first_byte, copy, n, version)
+    finally:
+        free(copy)
+
+
+cdef int parse(uint8_t first_byte, const uint8_t* body, uint32_t n, uint8_t version) noexcept nogil:
+    cdef ConnectFields connect
+    cdef PublishFields publish
+    cdef AckFields acknowledged
+    cdef DisconnectFields end
+    cdef uint8_t packet_type = first_byte >> 4
+    if packet_type == CONNECT:
+        return parse_connect(body, n, &connect)
+    if packet_type == PUBLISH:
+        return parse_publish(first_byte, body, n, version, &publish)
+    if PUBACK <= packet_type <= PUBCOMP:
+        return parse_ack(packet_type, body, n, version, &acknowledged)
+    return parse_disconnect(body, n, version, &end) if packet_type == DISCONNECT else -1

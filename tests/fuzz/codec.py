@@ -7,7 +7,7 @@ read again, or a ``ProtocolViolation``.
 
 from __future__ import annotations
 
-from broker._core.codec_probe import publish_start
+from broker._core.codec_probe import parse_exactly, publish_start
 from broker._core.framing import fixed_header
 from broker._core.packets import decode, encode
 from broker.wire import ProtocolViolation
@@ -20,6 +20,9 @@ def one_input(data: bytes) -> None:
     version = 5 if data[0] & 1 else 4
     from_client = not data[0] & 2
     given = data[1:] if data[0] & 4 else with_fitting_length(data[1:])
+    if given:
+        parse_exactly(given[0], given[1:], version)
+        parse_exactly(given[0], given[2:], version)
     try:
         packet = decode(given, version, from_client=from_client)
     except ProtocolViolation:
