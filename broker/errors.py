@@ -93,3 +93,7 @@ class DataDirLocked(StoreError):
     """Another process owns the data directory."""
 
     code = "UNAVAILABLE"
+
+
+class WrongThread(BrokerError):
+    """A shard was called from a thread that does not own it."""

@@ -51,3 +51,14 @@ class ReasonCode(IntEnum):
     MAXIMUM_CONNECT_TIME = 0xA0
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2
+
+
+class DropReason(IntEnum):
+    """Why a delivery did not happen; counted in the core per reason, account and device under the same numbers."""
+
+    OUTBOX_FULL = 0
+    QUEUE_FULL = 1
+    PACKET_TOO_LARGE = 2
+    MESSAGE_EXPIRED = 3
+    SESSION_ENDED = 4
+    NOT_AUTHORIZED = 5

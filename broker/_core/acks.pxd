@@ -1,0 +1,19 @@
+# Acknowledgements both ways: what a PUBACK from a client frees, and promises that leave when they are durable.
+#
+# Here belongs every packet that acknowledges. Not here: what was accepted (publish), the ring as data (journal).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from broker._core.model cimport Connection, ShardState
+
+# PUBACK, PUBREC, PUBREL and PUBCOMP from a client.
+cdef void handle_ack(
+    ShardState* shard, Connection* connection, uint8_t packet_type, const uint8_t* body, uint32_t n) noexcept nogil
+# An acknowledgement of ours: it leaves now when nothing holds it, otherwise after its ticket. `ticket` 0: nothing to keep.
+cdef void stage_puback(
+    ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, uint8_t reason_code) noexcept nogil
+# An encoded acknowledgement (SUBACK, UNSUBACK); the bytes are copied.
+cdef void stage_bytes(
+    ShardState* shard, Connection* connection, uint64_t ticket, const uint8_t* bytes, uint32_t n) noexcept nogil
+# The Store has answered a ticket: its promises leave, or are refused where it failed.
+cdef void settle(ShardState* shard, uint64_t ticket, bint committed) noexcept nogil

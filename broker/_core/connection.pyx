@@ -1,0 +1,369 @@
+"""Network connections without sockets: slots, outboxes, refusals, deadlines, the end. See connection.pxd."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memmove, memset
+
+from broker._core.grants cimport release_grant
+from broker._core.memory cimport (
+    OUTBOX_BUFFER_BYTES,
+    give_memory,
+    pool_close,
+    pool_give,
+    pool_take,
+    resize_memory,
+    slab_close,
+    slab_give,
+    slab_open,
+    slab_take,
+    take_memory,
+    unlikely_,
+)
+from broker._core.model cimport (
+    AUTHENTICATING,
+    AWAIT_CONNECT,
+    CLOSING,
+    CONNECTED,
+    RARE_REFUSED,
+    TIMER_CONNECT_DEADLINE,
+    TIMER_KEEP_ALIVE,
+    Connection,
+    Rare,
+    ShardState,
+)
+from broker._core.packets cimport (
+    DISCONNECT_SIZE,
+    ConnackFields,
+    connack_code_311,
+    connack_size,
+    encode_connack,
+    encode_disconnect,
+)
+from broker._core.reasons cimport KEEP_ALIVE_TIMEOUT, SERVER_UNAVAILABLE
+from broker._core.session cimport end_session
+from broker._core.timers cimport timer_cancel, timer_set
+
+
+cdef enum:
+    FIRST_SLOTS = 64
+    RARE_MAXIMUM = 65536        # every connection has at most one barrier; log entries above this are dropped
+    SECOND_NS = 1000000000
+
+
+# ---------------------------------------------------------------- slots
+
+cdef void connections_open(ShardState* shard) noexcept nogil:
+    slab_open(&shard.connection_slab, sizeof(Connection), 64)
+
+
+cdef void connections_close(ShardState* shard) noexcept nogil:
+    cdef uint32_t slot
+    for slot in range(shard.connection_capacity):
+        if shard.connections[slot] != NULL:
+            close_connection(shard, shard.connections[slot])
+            free_connection(shard, shard.connections[slot])
+    give_memory(shard.connections)
+    give_memory(shard.generations)
+    give_memory(shard.free_slots)
+    give_memory(shard.rare)
+    slab_close(&shard.connection_slab)
+    pool_close(&shard.outbox_pool)
+
+
+cdef void grow_slots(ShardState* shard) noexcept nogil:
+    cdef uint32_t before = shard.connection_capacity
+    cdef uint32_t capacity = before * 2 if before else FIRST_SLOTS
+    cdef uint32_t slot
+    shard.connections = <Connection**>resize_memory(shard.connections, <size_t>capacity * sizeof(void*))
+    shard.generations = <uint32_t*>resize_memory(shard.generations, <size_t>capacity * sizeof(uint32_t))
+    shard.free_slots = <uint32_t*>resize_memory(shard.free_slots, <size_t>capacity * sizeof(uint32_t))
+    slot = capacity
+    while slot > before:        # the lowest slot is given first
+        slot -= 1
+        shard.connections[slot] = NULL
+        shard.generations[slot] = 1
+        shard.free_slots[shard.free_slot_count] = slot
+        shard.free_slot_count += 1
+    shard.connection_capacity = capacity
+
+
+cdef Connection* open_connection(ShardState* shard, int fd, uint32_t listener) noexcept nogil:
+    cdef Connection* connection
+    cdef uint32_t slot
+    if shard.connection_count >= shard.limits.connections_maximum or \
+            shard.unauthenticated_count >= shard.limits.unauthenticated_connections_maximum:
+        shard.counters.connections_refused += 1
+        return NULL
+    if shard.free_slot_count == 0:
+        grow_slots(shard)
+    shard.free_slot_count -= 1
+    slot = shard.free_slots[shard.free_slot_count]
+    connection = <Connection*>slab_take(&shard.connection_slab)
+    memset(connection, 0, sizeof(Connection))
+    connection.slot = slot
+    connection.generation = shard.generations[slot]
+    connection.fd = fd
+    connection.listener = <uint16_t>listener
+    connection.state = AWAIT_CONNECT
+    connection.request_problem_information = 1
+    connection.client_maximum_packet_size_bytes = 0xFFFFFFFF
+    connection.timer.owner = connection
+    shard.connections[slot] = connection
+    shard.connection_count += 1
+    shard.unauthenticated_count += 1
+    shard.counters.connections_accepted += 1
+    arm_connect_deadline(shard, connection)
+    return connection
+
+
+cdef Connection* find_connection(ShardState* shard, uint32_t slot, uint32_t generation) noexcept nogil:
+    if slot >= shard.connection_capacity or shard.generations[slot] != generation:
+        return NULL
+    return shard.connections[slot]
+
+
+cdef void free_connection(ShardState* shard, Connection* connection) noexcept nogil:
+    cdef uint32_t slot = connection.slot
+    if connection.outbox != NULL:
+        pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
+    give_memory(connection.inbox)
+    timer_cancel(&shard.wheel, &connection.timer)
+    shard.connections[slot] = NULL
+    shard.generations[slot] += 1    # late answers to the old handle find nothing
+    shard.free_slots[shard.free_slot_count] = slot
+    shard.free_slot_count += 1
+    shard.connection_count -= 1
+    slab_give(&shard.connection_slab, connection)
+
+
+# ---------------------------------------------------------------- lists of work
+
+cdef inline void mark_dirty(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.dirty:
+        return
+    connection.dirty = 1
+    connection.dirty_next = NULL
+    if shard.dirty_tail != NULL:
+        shard.dirty_tail.dirty_next = connection
+    else:
+        shard.dirty_head = connection
+    shard.dirty_tail = connection
+
+
+cdef Connection* next_dirty(ShardState* shard) noexcept nogil:
+    cdef Connection* connection = shard.dirty_head
+    if connection != NULL:
+        shard.dirty_head = connection.dirty_next
+        if shard.dirty_head == NULL:
+            shard.dirty_tail = NULL
+        connection.dirty = 0
+    return connection
+
+
+cdef void mark_ready(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.ready:
+        return
+    connection.ready = 1
+    connection.ready_next = NULL
+    if shard.ready_tail != NULL:
+        shard.ready_tail.ready_next = connection
+    else:
+        shard.ready_head = connection
+    shard.ready_tail = connection
+
+
+cdef Connection* next_ready(ShardState* shard) noexcept nogil:
+    cdef Connection* connection = shard.ready_head
+    if connection != NULL:
+        shard.ready_head = connection.ready_next
+        if shard.ready_head == NULL:
+            shard.ready_tail = NULL
+        connection.ready = 0
+    return connection
+
+
+cdef void add_rare(ShardState* shard, Connection* connection, uint8_t kind, uint8_t reason_code) noexcept nogil:
+    if shard.rare_count == shard.rare_capacity:
+        if kind == RARE_REFUSED and shard.rare_capacity >= RARE_MAXIMUM:
+            return
+        shard.rare_capacity = shard.rare_capacity * 2 if shard.rare_capacity else 64
+        shard.rare = <Rare*>resize_memory(shard.rare, shard.rare_capacity * sizeof(Rare))
+    shard.rare[shard.rare_count].kind = kind
+    shard.rare[shard.rare_count].reason_code = reason_code
+    shard.rare[shard.rare_count].slot = connection.slot
+    shard.rare[shard.rare_count].generation = connection.generation
+    shard.rare_count += 1
+
+
+# ---------------------------------------------------------------- outbox
+
+cdef void outbox_grow(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    cdef uint32_t capacity
+    cdef uint8_t* grown
+    if connection.outbox == NULL:
+        if n <= OUTBOX_BUFFER_BYTES:
+            connection.outbox = pool_take(&shard.outbox_pool)
+            connection.outbox_capacity = OUTBOX_BUFFER_BYTES
+        else:
+            connection.outbox = <uint8_t*>take_memory(n)
+            connection.outbox_capacity = n
+        return
+    if unsent + n <= connection.outbox_capacity and connection.outbox_start >= unsent:
+        memcpy(connection.outbox, connection.outbox + connection.outbox_start, unsent)
+    else:
+        capacity = connection.outbox_capacity * 2
+        while capacity < unsent + n:
+            capacity *= 2
+        grown = <uint8_t*>take_memory(capacity)
+        memcpy(grown, connection.outbox + connection.outbox_start, unsent)
+        pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
+        connection.outbox = grown
+        connection.outbox_capacity = capacity
+    connection.outbox_start = 0
+    connection.outbox_end = unsent
+
+
+cdef uint8_t* outbox_reserve(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint8_t* at
+    if unlikely_(connection.outbox == NULL or connection.outbox_end + n > connection.outbox_capacity):
+        outbox_grow(shard, connection, n)
+    mark_dirty(shard, connection)
+    at = connection.outbox + connection.outbox_end
+    connection.outbox_end += n
+    return at
+
+
+cdef void outbox_put(ShardState* shard, Connection* connection, const uint8_t* bytes, uint32_t n) noexcept nogil:
+    memcpy(outbox_reserve(shard, connection, n), bytes, n)
+
+
+cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    connection.outbox_start += n
+    shard.counters.bytes_sent += n
+    if connection.outbox_start == connection.outbox_end:
+        pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
+        connection.outbox = NULL
+        connection.outbox_start = 0
+        connection.outbox_end = 0
+        connection.outbox_capacity = 0
+
+
+# ---------------------------------------------------------------- inbox
+
+cdef void keep_in_inbox(Connection* connection, const uint8_t* bytes, uint32_t n) noexcept nogil:
+    # Grows with what has arrived, never with what a length claims.
+    cdef uint32_t needed = connection.inbox_bytes + n
+    cdef uint32_t capacity
+    if needed > connection.inbox_capacity:
+        capacity = connection.inbox_capacity * 2
+        if capacity < needed:
+            capacity = needed
+        connection.inbox = <uint8_t*>resize_memory(connection.inbox, capacity)
+        connection.inbox_capacity = capacity
+    memcpy(connection.inbox + connection.inbox_bytes, bytes, n)
+    connection.inbox_bytes = needed
+
+
+cdef void inbox_consumed(Connection* connection, uint32_t n) noexcept nogil:
+    connection.inbox_bytes -= n
+    if connection.inbox_bytes:
+        memmove(connection.inbox, connection.inbox + n, connection.inbox_bytes)
+        return
+    give_memory(connection.inbox)
+    connection.inbox = NULL
+    connection.inbox_capacity = 0
+
+
+# ---------------------------------------------------------------- the end
+
+cdef void refuse_connect(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
+    cdef ConnackFields connack
+    if connection.version == 0 or (connection.version == 4 and connack_code_311(reason_code) < 0):
+        return      # nobody there who would understand an answer
+    memset(&connack, 0, sizeof(connack))
+    connack.reason_code = reason_code
+    encode_connack(
+        outbox_reserve(shard, connection, connack_size(connection.version, &connack)), connection.version, &connack)
+
+
+cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
+    cdef uint8_t[DISCONNECT_SIZE] bytes
+    if connection.state == CLOSING:
+        return
+    connection.close_reason = reason_code
+    if connection.state != CONNECTED:
+        shard.counters.connections_refused += 1
+        refuse_connect(shard, connection, reason_code)
+    elif connection.version == 5:  # [MQTT-4.13.2-1]: 3.1.1 knows no server DISCONNECT
+        outbox_put(shard, connection, bytes, <uint32_t>(encode_disconnect(bytes, reason_code) - bytes))
+    add_rare(shard, connection, RARE_REFUSED, reason_code)
+    close_connection(shard, connection)  # [MQTT-4.8.0-1]
+
+
+cdef void close_connection(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.state == CLOSING:
+        return
+    if connection.state != CONNECTED:
+        shard.unauthenticated_count -= 1
+    connection.state = CLOSING
+    timer_cancel(&shard.wheel, &connection.timer)
+    if connection.fan_out != NULL:      # what was accepted is still routed, but nobody waits for the acknowledgement
+        connection.fan_out.publisher = NULL
+        connection.fan_out = NULL
+    if connection.session != NULL:
+        connection.session.connection = NULL
+        end_session(shard, connection.session)
+        connection.session = NULL
+    if connection.grant != NULL:
+        connection.grant.principal.connections -= 1
+        connection.grant.principal.last_seen_ns = shard.now_ns
+        release_grant(shard, connection.grant)
+        connection.grant = NULL
+    give_memory(connection.inbox)
+    connection.inbox = NULL
+    connection.inbox_bytes = 0
+    connection.inbox_capacity = 0
+    connection.barrier = 0
+    list_closing(shard, connection)
+
+
+cdef void list_closing(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.closing_listed:
+        return
+    connection.closing_listed = 1
+    connection.closing_next = shard.closing_head
+    shard.closing_head = connection
+
+
+# ---------------------------------------------------------------- deadlines
+
+cdef void arm_connect_deadline(ShardState* shard, Connection* connection) noexcept nogil:
+    connection.timer.kind = TIMER_CONNECT_DEADLINE
+    timer_set(&shard.wheel, &connection.timer, shard.now_ns + shard.limits.connect_timeout_ns)
+
+
+cdef void arm_keep_alive(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.keep_alive_s == 0:
+        timer_cancel(&shard.wheel, &connection.timer)
+        return
+    connection.timer.kind = TIMER_KEEP_ALIVE
+    timer_set(  # [MQTT-3.1.2-22]: one and a half times
+        &shard.wheel, &connection.timer,
+        connection.last_packet_at_ns + <int64_t>connection.keep_alive_s * (SECOND_NS + SECOND_NS // 2))
+
+
+cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t kind) noexcept nogil:
+    cdef int64_t allowed_ns
+    if connection.state == CLOSING:
+        return
+    if kind == TIMER_CONNECT_DEADLINE:
+        # Nothing was proven in time. A CONNECT that waits for the Authenticator gets an answer, silence gets silence.
+        fail(shard, connection, SERVER_UNAVAILABLE if connection.state == AUTHENTICATING else KEEP_ALIVE_TIMEOUT)
+        return
+    allowed_ns = <int64_t>connection.keep_alive_s * (SECOND_NS + SECOND_NS // 2)
+    if connection.barrier or connection.fan_out != NULL or connection.held_back:
+        connection.last_packet_at_ns = shard.now_ns     # while we do not read a client, its clock stands
+    if shard.now_ns - connection.last_packet_at_ns >= allowed_ns:
+        fail(shard, connection, KEEP_ALIVE_TIMEOUT)
+    else:
+        arm_keep_alive(shard, connection)

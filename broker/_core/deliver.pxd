@@ -1,0 +1,19 @@
+# From one message to its receivers: match, choose, offer; and what waits until there is quota or room.
+#
+# Here belong routing and delivery, and the fan-outs that did not fit into a slice. Not here: whether a client may
+# publish (publish), acknowledgements (acks), bytes of a PUBLISH (message).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from broker._core.message cimport Outgoing
+from broker._core.model cimport Account, Connection, FanOut, Session, ShardState
+
+# Routes to everybody who matches; returns how many sessions took it. When the slice's budget ends first, the rest goes
+# on as a fan-out: `rest` is set, and the caller says what follows when it is done.
+cdef uint32_t route(
+    ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil
+# Goes on with one fan-out while there is budget; True when nothing is left of it.
+cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
+cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
+# Sends from the queue while quota and room allow.
+cdef void pump(ShardState* shard, Session* session) noexcept nogil

@@ -1,0 +1,273 @@
+"""Routing and delivery. See deliver.pxd.
+
+Nothing here closes a connection or ends a session: the list of receivers stays valid while it is walked.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from broker._core.connection cimport outbox_reserve, outbox_unsent
+from broker._core.memory cimport give_memory, likely_, take_memory, take_zeroed, unlikely_
+from broker._core.message cimport (
+    IDENTIFIERS_MAXIMUM,
+    NEVER_EXPIRES,
+    Outgoing,
+    encode_identified,
+    expiry_left_s,
+    identified_bytes,
+    keep_message,
+    need_layout,
+    outgoing_close,
+    outgoing_from_message,
+    release_message,
+)
+from broker._core.model cimport (
+    CONNECTED,
+    DROP_MESSAGE_EXPIRED,
+    DROP_OUTBOX_FULL,
+    DROP_PACKET_TOO_LARGE,
+    DROP_QUEUE_FULL,
+    Account,
+    Connection,
+    FanOut,
+    Message,
+    Queued,
+    Receiver,
+    Session,
+    ShardState,
+    Subscription,
+)
+from broker._core.session cimport count_drop, enqueue, queue_drop_front, queue_front, take_packet_id
+from broker._core.topics cimport match_topic, release_subscription
+
+
+cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    return unsent == 0 or unsent + n <= shard.limits.outbox_soft_limit_bytes
+
+
+cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
+    return <uint8_t>(0x30 | qos << 1 | retain)
+
+
+cdef bint send_identified(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    # The bytes differ from other receivers': subscription identifiers, or an expiry that has gone on.
+    cdef Connection* connection = session.connection
+    cdef uint32_t total = identified_bytes(out, qos > 0, identifiers, count)
+    cdef uint16_t packet_id = 0
+    if total > connection.client_maximum_packet_size_bytes:
+        count_drop(shard, session, DROP_PACKET_TOO_LARGE)
+        return False
+    if qos:
+        packet_id = take_packet_id(session, NULL, qos)
+    elif not has_room(shard, connection, total):
+        count_drop(shard, session, DROP_OUTBOX_FULL)
+        return False
+    encode_identified(
+        outbox_reserve(shard, connection, total), out, first_byte_of(qos, retain), packet_id, identifiers, count,
+        expiry_left_s(out, shard.now_ns))
+    shard.counters.messages_sent += 1
+    return True
+
+
+cdef bint send(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    # The caller has made sure that there is a connection, and quota for QoS above 0.
+    cdef Connection* connection = session.connection
+    cdef int layout = (2 if connection.version == 5 else 0) + (1 if qos else 0)
+    cdef uint32_t total
+    cdef uint16_t packet_id
+    cdef uint8_t* at
+    if layout >= 2 and (count or (out.message_expiry_s != NEVER_EXPIRES and out.received_at_ns != shard.now_ns)):
+        return send_identified(shard, out, session, qos, retain, identifiers, count)
+    if unlikely_(out.layout_at[layout] == NULL):
+        need_layout(shard, out, layout)
+    total = out.layout_bytes[layout]
+    if unlikely_(total > connection.client_maximum_packet_size_bytes):  # [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        count_drop(shard, session, DROP_PACKET_TOO_LARGE)
+        return False
+    if qos == 0 and unlikely_(not has_room(shard, connection, total)):
+        count_drop(shard, session, DROP_OUTBOX_FULL)
+        return False
+    at = outbox_reserve(shard, connection, total)
+    memcpy(at, out.layout_at[layout], total)
+    at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
+    if qos:
+        packet_id = take_packet_id(session, NULL, qos)
+        at += out.packet_id_offset[layout]
+        at[0] = <uint8_t>(packet_id >> 8)
+        at[1] = <uint8_t>(packet_id & 255)
+    shard.counters.messages_sent += 1
+    return True
+
+
+cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) noexcept nogil:
+    return session.queue_count == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
+
+
+cdef bint offer(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    # True when the session took the message: sent or queued.
+    if qos > out.qos:
+        qos = out.qos  # [MQTT-3.8.4-8]
+    if likely_(qos == 0 or may_send_now(shard, session, out.payload.n)):
+        return send(shard, out, session, qos, retain, identifiers, count)
+    if enqueue(shard, session, keep_message(shard, out), qos, retain, identifiers, count):
+        return True
+    count_drop(shard, session, DROP_QUEUE_FULL)
+    return False
+
+
+cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_t first, uint32_t* found) noexcept nogil:
+    # Subscription identifiers of everything that was merged into this delivery. [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+    cdef uint32_t count = 0
+    cdef int32_t at = <int32_t>first
+    while at >= 0 and count < IDENTIFIERS_MAXIMUM:
+        if receivers[at].subscription.identifier and not receivers[at].subscription.dead:
+            found[count] = receivers[at].subscription.identifier
+            count += 1
+        at = receivers[at].also
+    return count
+
+
+cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uint32_t at) noexcept nogil:
+    cdef Receiver* receiver = &receivers[at]
+    cdef Session* session = receiver.subscription.session
+    cdef uint32_t[IDENTIFIERS_MAXIMUM] identifiers
+    cdef uint32_t count = 0
+    if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
+        count = gather_identifiers(shard, receivers, at, identifiers)
+    return offer(
+        shard, out, session, receiver.qos, out.retain & receiver.retain_as_published, identifiers, count)
+
+
+# ---------------------------------------------------------------- routing
+
+cdef FanOut* keep_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
+    # What is left becomes a fan-out of its own, which names every subscription it still has to look at.
+    cdef FanOut* rest = <FanOut*>take_zeroed(sizeof(FanOut))
+    cdef uint32_t i
+    rest.message = keep_message(shard, out)
+    rest.message.refs += 1
+    rest.count = shard.receiver_count - at
+    rest.receivers = <Receiver*>take_memory(rest.count * sizeof(Receiver))
+    memcpy(rest.receivers, shard.receivers + at, rest.count * sizeof(Receiver))
+    for i in range(rest.count):
+        rest.receivers[i].subscription.refs += 1
+        if rest.receivers[i].also >= 0:
+            rest.receivers[i].also -= <int32_t>at
+    rest.next = NULL
+    rest.previous = shard.fan_out_tail
+    if shard.fan_out_tail != NULL:
+        shard.fan_out_tail.next = rest
+    else:
+        shard.fan_outs = rest
+    shard.fan_out_tail = rest
+    return rest
+
+
+cdef uint32_t route(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+    cdef uint32_t taken = 0, at = 0
+    rest[0] = NULL
+    match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
+    while at < shard.receiver_count:
+        if unlikely_(shard.slice_budget <= 0):
+            rest[0] = keep_rest(shard, out, at)
+            return taken
+        if not shard.receivers[at].merged:
+            shard.slice_budget -= 1
+            taken += deliver_one(shard, out, shard.receivers, at)
+        at += 1
+    return taken
+
+
+cdef bint still_wanted(FanOut* fan_out, uint32_t at) noexcept nogil:
+    # A subscription may have gone between slices; another of the same session may still want the message.
+    cdef Receiver* receiver = &fan_out.receivers[at]
+    cdef Receiver* other
+    cdef int32_t also = receiver.also
+    if receiver.merged:
+        return False
+    if not receiver.subscription.dead and also < 0:
+        return True
+    receiver.qos = 0
+    receiver.retain_as_published = 0
+    also = <int32_t>at
+    while also >= 0:
+        other = &fan_out.receivers[also]
+        if not other.subscription.dead:
+            receiver.qos = max(receiver.qos, other.subscription.qos)
+            receiver.retain_as_published |= other.subscription.retain_as_published
+        also = other.also
+    also = <int32_t>at
+    while also >= 0:
+        if not fan_out.receivers[also].subscription.dead:
+            return True
+        also = fan_out.receivers[also].also
+    return False
+
+
+cdef bint deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32_t at) noexcept nogil:
+    cdef Receiver* receiver = &fan_out.receivers[at]
+    cdef int32_t living = <int32_t>at
+    cdef uint32_t[IDENTIFIERS_MAXIMUM] identifiers
+    cdef uint32_t count
+    while fan_out.receivers[living].subscription.dead:
+        living = fan_out.receivers[living].also
+    count = gather_identifiers(shard, fan_out.receivers, at, identifiers)
+    return offer(
+        shard, out, fan_out.receivers[living].subscription.session, receiver.qos,
+        out.retain & receiver.retain_as_published, identifiers, count)
+
+
+cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    cdef Outgoing out
+    outgoing_from_message(&out, fan_out.message)
+    while fan_out.at < fan_out.count and shard.slice_budget > 0:
+        if still_wanted(fan_out, fan_out.at):
+            shard.slice_budget -= 1
+            fan_out.matched |= deliver_rest(shard, &out, fan_out, fan_out.at)
+        fan_out.at += 1
+    outgoing_close(shard, &out)
+    return fan_out.at == fan_out.count
+
+
+cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    cdef uint32_t i
+    for i in range(fan_out.count):
+        release_subscription(shard, fan_out.receivers[i].subscription)
+    if fan_out.previous != NULL:
+        fan_out.previous.next = fan_out.next
+    else:
+        shard.fan_outs = fan_out.next
+    if fan_out.next != NULL:
+        fan_out.next.previous = fan_out.previous
+    else:
+        shard.fan_out_tail = fan_out.previous
+    release_message(shard, fan_out.message)
+    give_memory(fan_out.receivers)
+    give_memory(fan_out)
+
+
+# ---------------------------------------------------------------- the queue
+
+cdef void pump(ShardState* shard, Session* session) noexcept nogil:
+    cdef Queued* entry
+    cdef Outgoing out
+    while session.queue_count and session.send_quota and session.connection != NULL \
+            and session.connection.state == CONNECTED:
+        entry = queue_front(session)
+        if not has_room(shard, session.connection, entry.message.payload_bytes):
+            return
+        outgoing_from_message(&out, entry.message)
+        if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
+            count_drop(shard, session, DROP_MESSAGE_EXPIRED)
+        else:
+            send(shard, &out, session, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
+        queue_drop_front(shard, session)
+        outgoing_close(shard, &out)

@@ -1,0 +1,38 @@
+# Who is known and what they may do: credentials, principals, accounts and compiled rights.
+#
+# Here belong the tables that a CONNECT and an authorisation look into. Not here: how a password became a credential
+# (blake2b), and who decides about unknown clients (the Authenticator, by way of engine/).
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from broker._core.model cimport Account, CompiledPolicy, Grant, PolicyPattern, Principal, ShardState
+
+cdef void identities_open(ShardState* shard) noexcept nogil
+cdef void identities_close(ShardState* shard) noexcept nogil
+
+cdef Account* find_account(ShardState* shard, uint32_t account_id) noexcept nogil
+cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogil
+
+cdef Principal* find_principal(ShardState* shard, uint32_t principal_id) noexcept nogil
+# Finds or makes it, and takes one reference.
+cdef Principal* hold_principal(
+    ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
+    const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil
+cdef void release_principal(ShardState* shard, Principal* principal) noexcept nogil
+
+cdef Grant* find_grant(ShardState* shard, const uint8_t* credential) noexcept nogil
+# A grant outside the table: freed with its last connection. It takes over one reference to the principal.
+cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy) noexcept nogil
+# From here on this credential is known.
+cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) noexcept nogil
+# Takes it out of the table; the memory goes with its last connection.
+cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil
+cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil
+
+# Compiles topic filters; levels are `{device_id}`, `+`, `#` or literal. Lives as long as the shard.
+cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint32_t subscribe_count) noexcept nogil
+cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil
+
+cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil
+# A filter is allowed when all that it can match is allowed.
+cdef bint may_subscribe(Grant* grant, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -1,0 +1,366 @@
+"""Accounts, principals, credentials and rights. See grants.pxd."""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from broker._core.blake2b cimport same_digest
+from broker._core.memory cimport give_memory, take_memory, take_zeroed
+from broker._core.model cimport (
+    LEVEL_DEVICE_ID,
+    LEVEL_HASH,
+    LEVEL_LITERAL,
+    LEVEL_PLUS,
+    Account,
+    CompiledPolicy,
+    Grant,
+    PolicyLevel,
+    PolicyPattern,
+    Principal,
+    ShardState,
+)
+from broker._core.topics cimport space_close, space_open
+
+
+cdef enum:
+    FIRST_BUCKETS = 64
+
+
+cdef inline uint32_t spread_number(uint32_t number) noexcept nogil:
+    return <uint32_t>((<uint64_t>number * <uint64_t>0x9E3779B97F4A7C15) >> 32)
+
+
+cdef void identities_open(ShardState* shard) noexcept nogil:
+    shard.accounts = <Account**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
+    shard.account_mask = FIRST_BUCKETS - 1
+    shard.principals = <Principal**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
+    shard.principal_mask = FIRST_BUCKETS - 1
+    shard.grants = <Grant**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
+    shard.grant_mask = FIRST_BUCKETS - 1
+
+
+# ---------------------------------------------------------------- accounts
+
+cdef Account* find_account(ShardState* shard, uint32_t account_id) noexcept nogil:
+    cdef Account* account = shard.accounts[spread_number(account_id) & shard.account_mask]
+    while account != NULL and account.account_id != account_id:
+        account = account.next
+    return account
+
+
+cdef void grow_accounts(ShardState* shard) noexcept nogil:
+    cdef uint32_t mask = shard.account_mask * 2 + 1
+    cdef Account** table = <Account**>take_zeroed(<size_t>(mask + 1) * sizeof(void*))
+    cdef Account* account
+    cdef Account* following
+    cdef uint32_t i
+    for i in range(shard.account_mask + 1):
+        account = shard.accounts[i]
+        while account != NULL:
+            following = account.next
+            account.next = table[spread_number(account.account_id) & mask]
+            table[spread_number(account.account_id) & mask] = account
+            account = following
+    give_memory(shard.accounts)
+    shard.accounts = table
+    shard.account_mask = mask
+
+
+cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogil:
+    cdef Account* account = find_account(shard, account_id)
+    cdef Account** link
+    if account != NULL:
+        return account
+    if shard.account_count > shard.account_mask:
+        grow_accounts(shard)
+    account = <Account*>take_zeroed(sizeof(Account))
+    account.account_id = account_id
+    space_open(&account.space)
+    link = &shard.accounts[spread_number(account_id) & shard.account_mask]
+    account.next = link[0]
+    link[0] = account
+    shard.account_count += 1
+    return account
+
+
+# ---------------------------------------------------------------- principals
+
+cdef Principal* find_principal(ShardState* shard, uint32_t principal_id) noexcept nogil:
+    cdef Principal* principal = shard.principals[spread_number(principal_id) & shard.principal_mask]
+    while principal != NULL and principal.principal_id != principal_id:
+        principal = principal.next
+    return principal
+
+
+cdef void grow_principals(ShardState* shard) noexcept nogil:
+    cdef uint32_t mask = shard.principal_mask * 2 + 1
+    cdef Principal** table = <Principal**>take_zeroed(<size_t>(mask + 1) * sizeof(void*))
+    cdef Principal* principal
+    cdef Principal* following
+    cdef uint32_t i
+    for i in range(shard.principal_mask + 1):
+        principal = shard.principals[i]
+        while principal != NULL:
+            following = principal.next
+            principal.next = table[spread_number(principal.principal_id) & mask]
+            table[spread_number(principal.principal_id) & mask] = principal
+            principal = following
+    give_memory(shard.principals)
+    shard.principals = table
+    shard.principal_mask = mask
+
+
+cdef Principal* hold_principal(
+        ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
+        const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil:
+    cdef Principal* principal = find_principal(shard, principal_id)
+    cdef Principal** link
+    if principal != NULL:
+        principal.refs += 1
+        return principal
+    if shard.principal_count > shard.principal_mask:
+        grow_principals(shard)
+    principal = <Principal*>take_zeroed(sizeof(Principal) + name_bytes + device_id_bytes)
+    principal.account = account
+    principal.principal_id = principal_id
+    principal.refs = 1
+    principal.name_bytes = <uint16_t>name_bytes
+    principal.device_id_bytes = <uint16_t>device_id_bytes
+    memcpy(<uint8_t*>principal + sizeof(Principal), name, name_bytes)
+    memcpy(<uint8_t*>principal + sizeof(Principal) + name_bytes, device_id, device_id_bytes)
+    link = &shard.principals[spread_number(principal_id) & shard.principal_mask]
+    principal.next = link[0]
+    link[0] = principal
+    shard.principal_count += 1
+    return principal
+
+
+cdef void release_principal(ShardState* shard, Principal* principal) noexcept nogil:
+    cdef Principal** link
+    principal.refs -= 1
+    if principal.refs:
+        return
+    link = &shard.principals[spread_number(principal.principal_id) & shard.principal_mask]
+    while link[0] != principal:
+        link = &link[0].next
+    link[0] = principal.next
+    shard.principal_count -= 1
+    give_memory(principal)
+
+
+# ---------------------------------------------------------------- grants
+
+cdef inline uint32_t credential_hash(const uint8_t* credential) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, credential, 4)   # a keyed digest: nobody outside can choose it
+    return value
+
+
+cdef Grant* find_grant(ShardState* shard, const uint8_t* credential) noexcept nogil:
+    cdef Grant* grant = shard.grants[credential_hash(credential) & shard.grant_mask]
+    while grant != NULL and not same_digest(grant.credential, credential):
+        grant = grant.next
+    return grant
+
+
+cdef void grow_grants(ShardState* shard) noexcept nogil:
+    cdef uint32_t mask = shard.grant_mask * 2 + 1
+    cdef Grant** table = <Grant**>take_zeroed(<size_t>(mask + 1) * sizeof(void*))
+    cdef Grant* grant
+    cdef Grant* following
+    cdef uint32_t i, slot
+    for i in range(shard.grant_mask + 1):
+        grant = shard.grants[i]
+        while grant != NULL:
+            following = grant.next
+            slot = credential_hash(grant.credential) & mask
+            grant.next = table[slot]
+            table[slot] = grant
+            grant = following
+    give_memory(shard.grants)
+    shard.grants = table
+    shard.grant_mask = mask
+
+
+cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy) noexcept nogil:
+    cdef Grant* grant = <Grant*>take_zeroed(sizeof(Grant))
+    grant.principal = principal
+    grant.policy = policy
+    grant.revoked = 1       # until it stands in the table
+    return grant
+
+
+cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) noexcept nogil:
+    cdef Grant** link
+    if shard.grant_count > shard.grant_mask:
+        grow_grants(shard)
+    memcpy(grant.credential, credential, 32)
+    grant.revoked = 0
+    link = &shard.grants[credential_hash(credential) & shard.grant_mask]
+    grant.next = link[0]
+    link[0] = grant
+    shard.grant_count += 1
+
+
+cdef void free_grant(ShardState* shard, Grant* grant) noexcept nogil:
+    release_principal(shard, grant.principal)
+    give_memory(grant)
+
+
+cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil:
+    cdef Grant** link = &shard.grants[credential_hash(grant.credential) & shard.grant_mask]
+    while link[0] != grant:
+        link = &link[0].next
+    link[0] = grant.next
+    shard.grant_count -= 1
+    grant.revoked = 1
+    if grant.connections == 0:
+        free_grant(shard, grant)
+
+
+cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil:
+    grant.connections -= 1
+    if grant.connections == 0 and grant.revoked:
+        free_grant(shard, grant)
+
+
+# ---------------------------------------------------------------- rights
+
+cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint32_t subscribe_count) noexcept nogil:
+    cdef CompiledPolicy* policy = <CompiledPolicy*>take_zeroed(sizeof(CompiledPolicy))
+    policy.publish_count = publish_count
+    policy.subscribe_count = subscribe_count
+    policy.publish = <PolicyPattern*>take_zeroed(publish_count * sizeof(PolicyPattern) + 1)
+    policy.subscribe = <PolicyPattern*>take_zeroed(subscribe_count * sizeof(PolicyPattern) + 1)
+    policy.next = shard.policies
+    shard.policies = policy
+    return policy
+
+
+cdef uint8_t level_kind(const uint8_t* text, uint32_t n) noexcept nogil:
+    if n == 1 and text[0] == c"+":
+        return LEVEL_PLUS
+    if n == 1 and text[0] == c"#":
+        return LEVEL_HASH
+    if n == 11 and memcmp(text, b"{device_id}", 11) == 0:
+        return LEVEL_DEVICE_ID
+    return LEVEL_LITERAL
+
+
+cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil:
+    cdef uint32_t i, start = 0, level = 0
+    cdef uint8_t* copy
+    pattern.level_count = 1
+    for i in range(n):
+        if text[i] == c"/":
+            pattern.level_count += 1
+    # the levels and, behind them, the text that literal levels point into
+    pattern.levels = <PolicyLevel*>take_memory(pattern.level_count * sizeof(PolicyLevel) + n)
+    copy = <uint8_t*>(pattern.levels + pattern.level_count)
+    memcpy(copy, text, n)
+    for i in range(n + 1):
+        if i == n or text[i] == c"/":
+            pattern.levels[level].kind = level_kind(copy + start, i - start)
+            pattern.levels[level].bytes = <uint16_t>(i - start)
+            pattern.levels[level].literal = copy + start
+            level += 1
+            start = i + 1
+
+
+cdef inline bint level_covers(
+        PolicyLevel* level, Principal* principal, const uint8_t* p, uint32_t n) noexcept nogil:
+    # One level of a pattern against one level of a topic name or filter, compared byte by byte: a device id that
+    # contains a wildcard's character is never a wildcard.
+    if level.kind == LEVEL_LITERAL:
+        return level.bytes == n and memcmp(level.literal, p, n) == 0
+    if level.kind == LEVEL_DEVICE_ID:
+        return n > 0 and principal.device_id_bytes == n and \
+            memcmp(<uint8_t*>principal + sizeof(Principal) + principal.name_bytes, p, n) == 0
+    return True
+
+
+cdef bint pattern_covers(
+        PolicyPattern* pattern, Principal* principal, const uint8_t* p, uint32_t n, bint is_filter) noexcept nogil:
+    # Does the pattern match everything that `p` matches? A topic name matches only itself.
+    cdef uint32_t level = 0, start = 0, end
+    cdef PolicyLevel* expected
+    cdef bint wild_plus, wild_hash
+    while True:
+        if level == pattern.level_count:
+            return False
+        expected = &pattern.levels[level]
+        if expected.kind == LEVEL_HASH:
+            return not (level == 0 and n > 0 and p[0] == c"$")  # [MQTT-4.7.2-1]
+        end = start
+        while end < n and p[end] != c"/":
+            end += 1
+        wild_hash = is_filter and end - start == 1 and p[start] == c"#"
+        wild_plus = is_filter and end - start == 1 and p[start] == c"+"
+        if wild_hash or (wild_plus and expected.kind != LEVEL_PLUS):
+            return False
+        if level == 0 and expected.kind == LEVEL_PLUS and n > 0 and p[0] == c"$":
+            return False
+        if not level_covers(expected, principal, p + start, end - start):
+            return False
+        level += 1
+        if end == n:
+            # `a/#` also covers `a`
+            return level == pattern.level_count or (
+                level + 1 == pattern.level_count and pattern.levels[level].kind == LEVEL_HASH)
+        start = end + 1
+
+
+cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    if topic[0] == c"$":        # no client writes into the broker's own topics
+        return False
+    for i in range(grant.policy.publish_count):
+        if pattern_covers(&grant.policy.publish[i], grant.principal, topic, n, False):
+            return True
+    return False
+
+
+cdef bint may_subscribe(Grant* grant, const uint8_t* filter, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(grant.policy.subscribe_count):
+        if pattern_covers(&grant.policy.subscribe[i], grant.principal, filter, n, True):
+            return True
+    return False
+
+
+# ---------------------------------------------------------------- the end
+
+cdef void close_policies(ShardState* shard) noexcept nogil:
+    cdef CompiledPolicy* policy
+    cdef uint32_t i
+    while shard.policies != NULL:
+        policy = shard.policies
+        shard.policies = policy.next
+        for i in range(policy.publish_count):
+            give_memory(policy.publish[i].levels)
+        for i in range(policy.subscribe_count):
+            give_memory(policy.subscribe[i].levels)
+        give_memory(policy.publish)
+        give_memory(policy.subscribe)
+        give_memory(policy)
+
+
+cdef void identities_close(ShardState* shard) noexcept nogil:
+    # Connections and sessions are gone before; grants go with the table.
+    cdef uint32_t i
+    cdef Account* account
+    for i in range(shard.grant_mask + 1):
+        while shard.grants[i] != NULL:
+            retire_grant(shard, shard.grants[i])
+    if shard.open_grant != NULL:
+        free_grant(shard, shard.open_grant)
+        shard.open_grant = NULL
+    for i in range(shard.account_mask + 1):
+        while shard.accounts[i] != NULL:
+            account = shard.accounts[i]
+            shard.accounts[i] = account.next
+            space_close(&account.space)
+            give_memory(account)
+    close_policies(shard)
+    give_memory(shard.grants)
+    give_memory(shard.principals)
+    give_memory(shard.accounts)

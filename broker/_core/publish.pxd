@@ -1,0 +1,18 @@
+# The inbound PUBLISH, in the order of law 9.
+#
+# Here belong the checks and the outcome of a PUBLISH, from a client or from inside the process. Not here: who gets it
+# (deliver), when its acknowledgement leaves (acks).
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from broker._core.model cimport Account, Connection, ShardState
+
+# `packet` is the whole PUBLISH of `total` bytes, `header` the size of its fixed header.
+cdef void handle_publish(
+    ShardState* shard, Connection* connection, const uint8_t* packet, uint32_t total, uint32_t header) noexcept nogil
+# From inside the process: the caller has checked name and size. Returns how many sessions took it.
+cdef uint32_t publish_from_server(
+    ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
+    uint32_t payload_bytes, uint8_t qos) noexcept nogil
+# Goes on with what did not fit into earlier slices, oldest first, while there is budget.
+cdef void continue_publishing(ShardState* shard) noexcept nogil

@@ -1,0 +1,183 @@
+"""The inbound PUBLISH. See publish.pxd."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from broker._core.acks cimport stage_puback
+from broker._core.connection cimport fail, mark_ready
+from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8
+from broker._core.deliver cimport continue_fan_out, free_fan_out, route
+from broker._core.grants cimport may_publish
+from broker._core.journal cimport record_message
+from broker._core.memory cimport unlikely_
+from broker._core.message cimport Outgoing, outgoing_close, outgoing_open
+from broker._core.model cimport DROP_NOT_AUTHORIZED, DROP_PACKET_TOO_LARGE, Account, Connection, FanOut, ShardState
+from broker._core.packets cimport PublishFields, parse_publish
+from broker._core.properties cimport (
+    PROPERTY_MESSAGE_EXPIRY_INTERVAL,
+    PROPERTY_PAYLOAD_FORMAT_INDICATOR,
+    PROPERTY_TOPIC_ALIAS,
+    PROPERTY_USER_PROPERTY,
+    has,
+)
+from broker._core.reasons cimport (
+    NO_MATCHING_SUBSCRIBERS,
+    NOT_AUTHORIZED,
+    PROTOCOL_ERROR,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RECEIVE_MAXIMUM_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SUCCESS,
+    TOPIC_ALIAS_INVALID,
+    TOPIC_NAME_INVALID,
+)
+from broker._core.session cimport count_drop
+from broker._core.topics cimport valid_topic_name
+
+
+cdef int check(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    # What closes the connection; 0 when the PUBLISH may go on. The order is law 9's.
+    if unlikely_(connection.version == 5 and has(&fields.values, PROPERTY_TOPIC_ALIAS)):
+        return TOPIC_ALIAS_INVALID  # [MQTT-3.2.2-18]: CONNACK announces a Topic Alias Maximum of 0
+    if unlikely_(not valid_topic_name(fields.topic_name.at, fields.topic_name.n, shard.limits.topic_levels_maximum)):
+        return TOPIC_NAME_INVALID if fields.topic_name.n else PROTOCOL_ERROR  # [MQTT-3.3.2-2] [MQTT-4.7.3-1]
+    if unlikely_(fields.qos == 2):
+        return QOS_NOT_SUPPORTED  # [MQTT-3.2.2-11]: CONNACK announces Maximum QoS 1
+    if unlikely_(fields.retain):
+        return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-14]: CONNACK announces Retain Available 0
+    if unlikely_(fields.qos and connection.version == 5
+                 and connection.promises_held >= shard.limits.server_receive_maximum):
+        return RECEIVE_MAXIMUM_EXCEEDED  # [MQTT-3.3.4-9]
+    return 0
+
+
+cdef void refuse(
+        ShardState* shard, Connection* connection, PublishFields* fields, uint8_t reason_code, int drop) noexcept nogil:
+    # Refused but not a breach of the protocol: QoS 1 is told, QoS 0 is dropped with its reason counted.
+    if fields.qos == 0:
+        count_drop(shard, connection.session, drop)
+    elif connection.version == 5:
+        stage_puback(shard, connection, 0, fields.packet_id, reason_code)  # [MQTT-3.3.5-2]
+    else:
+        fail(shard, connection, reason_code)    # never acknowledge what was not accepted [v311 MQTT-3.3.5-2]
+
+
+cdef uint32_t expiry_offset(const Span* properties) noexcept nogil:
+    # Where the interval's four bytes lie; the properties are valid, so each can be stepped over by its type.
+    cdef Cursor cursor
+    cdef uint8_t identifier = 0
+    cdef Span skipped
+    cursor.at = properties.at
+    cursor.end = properties.at + properties.n
+    while take_u8(&cursor, &identifier) and identifier != PROPERTY_MESSAGE_EXPIRY_INTERVAL:
+        if identifier == PROPERTY_PAYLOAD_FORMAT_INDICATOR:
+            take_bytes(&cursor, 1, &skipped)
+        else:
+            take_binary(&cursor, &skipped)
+            if identifier == PROPERTY_USER_PROPERTY:
+                take_binary(&cursor, &skipped)
+    return <uint32_t>(cursor.at - properties.at)
+
+
+cdef void fill(
+        Outgoing* out, ShardState* shard, Connection* connection, PublishFields* fields, const uint8_t* packet,
+        uint32_t total, uint32_t header) noexcept nogil:
+    cdef int layout = (2 if connection.version == 5 else 0) + (1 if fields.qos else 0)
+    outgoing_open(out)
+    out.topic = fields.topic_name
+    out.properties = fields.properties
+    out.payload = fields.payload
+    out.qos = fields.qos
+    out.retain = fields.retain
+    out.version = connection.version
+    out.received_at_ns = shard.now_ns
+    if layout >= 2 and unlikely_(has(&fields.values, PROPERTY_MESSAGE_EXPIRY_INTERVAL)):
+        out.message_expiry_s = fields.values.message_expiry_s
+        out.expiry_offset = expiry_offset(&fields.properties)
+    # What came in is already what receivers of the same version and QoS get, packet identifier and flags apart.
+    out.layout_at[layout] = packet
+    out.layout_bytes[layout] = total
+    out.packet_id_offset[layout] = header + 2 + fields.topic_name.n
+
+
+cdef void finish(
+        ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, bint matched) noexcept nogil:
+    stage_puback(
+        shard, connection, ticket, packet_id, SUCCESS if matched else NO_MATCHING_SUBSCRIBERS)  # [MQTT-3.4.2-1]
+
+
+cdef void handle_publish(
+        ShardState* shard, Connection* connection, const uint8_t* packet, uint32_t total, uint32_t header
+) noexcept nogil:
+    cdef PublishFields fields
+    cdef Outgoing out
+    cdef FanOut* rest
+    cdef uint64_t ticket = 0
+    cdef uint32_t taken
+    cdef int reason_code = parse_publish(packet[0], packet + header, total - header, connection.version, &fields)
+    if not reason_code:
+        reason_code = check(shard, connection, &fields)
+    if unlikely_(reason_code):
+        fail(shard, connection, <uint8_t>reason_code)
+        return
+    shard.counters.messages_received += 1
+    if unlikely_(fields.payload.n > shard.limits.maximum_payload_bytes):
+        refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
+        return
+    if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
+        refuse(shard, connection, &fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+        return
+    fill(&out, shard, connection, &fields, packet, total, header)
+    if fields.qos and connection.grant.synced:
+        ticket = record_message(shard, connection.session.account.account_id, &out)
+    taken = route(shard, connection.session.account, &out, connection.session, &rest)
+    if unlikely_(rest != NULL):
+        rest.publisher = connection
+        rest.packet_id = fields.packet_id
+        rest.ticket = ticket
+        rest.acknowledge = fields.qos > 0
+        rest.matched = taken > 0
+        connection.fan_out = rest       # its publisher is not parsed until this has ended
+    elif fields.qos:
+        finish(shard, connection, ticket, fields.packet_id, taken > 0)
+    outgoing_close(shard, &out)
+
+
+cdef uint32_t publish_from_server(
+        ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
+        uint32_t payload_bytes, uint8_t qos) noexcept nogil:
+    cdef Outgoing out
+    cdef FanOut* rest
+    cdef uint32_t taken
+    outgoing_open(&out)
+    out.topic.at = topic
+    out.topic.n = topic_bytes
+    out.properties.at = NULL
+    out.properties.n = 0
+    out.payload.at = payload
+    out.payload.n = payload_bytes
+    out.qos = qos
+    out.retain = 0
+    out.version = 5
+    out.received_at_ns = shard.now_ns
+    taken = route(shard, account, &out, NULL, &rest)
+    if rest != NULL:
+        taken += rest.count     # offered in later slices
+    outgoing_close(shard, &out)
+    return taken
+
+
+cdef void continue_publishing(ShardState* shard) noexcept nogil:
+    cdef FanOut* fan_out
+    cdef Connection* publisher
+    while shard.fan_outs != NULL and shard.slice_budget > 0:
+        fan_out = shard.fan_outs
+        if not continue_fan_out(shard, fan_out):
+            return
+        publisher = fan_out.publisher
+        if publisher != NULL:
+            publisher.fan_out = NULL
+            if fan_out.acknowledge:
+                finish(shard, publisher, fan_out.ticket, fan_out.packet_id, fan_out.matched)
+            mark_ready(shard, publisher)
+        free_fan_out(shard, fan_out)

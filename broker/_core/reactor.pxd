@@ -1,0 +1,41 @@
+# The reactor: one inner epoll per shard, under add_reader of any asyncio loop.
+#
+# Here belong sockets, rounds and fairness. Not here: what bytes mean. asyncio touches no MQTT socket.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from broker._core.model cimport ShardState
+from broker._core.shard cimport Shard
+
+cdef enum:
+    EVENTS_PER_ROUND = 512
+    LISTENERS_MAXIMUM = 64
+
+cdef struct Net:
+    ShardState* shard
+    int epoll_fd
+    int event_fd
+    int timer_fd
+    int listener_fds[64]
+    int listener_count
+    int accepting               # 0 while stopping or out of descriptors
+    uint32_t sockets            # open sockets of connections
+    int64_t armed_ns            # what the timerfd is set to, -1: nothing
+    int64_t accept_again_ns     # out of descriptors until then
+    uint64_t rounds
+    uint64_t receives
+    uint64_t sends
+    uint64_t accepts
+    uint64_t lost_accepts       # EMFILE and its like
+    int64_t longest_hold_ns
+
+cdef class Reactor:
+    cdef Net net
+    cdef readonly Shard shard
+    cdef object on_rare
+    cdef object on_batch
+    cdef object again
+    cdef bint scheduled
+    cdef bint closed
+    cdef void round(self) except *
+    cdef void close_descriptors(self)

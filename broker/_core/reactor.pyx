@@ -1,0 +1,479 @@
+"""Sockets of the core: the inner epoll and its rounds. See reactor.pxd, and reactor.pyi for what each call promises.
+
+A round: finish what earlier rounds left; one epoll_wait; one bounded read per readable connection; slices of fan-outs
+and other work that the kernel does not show; rare packets (Python); the batch of the journal; one send per dirty
+connection. A round ends after about two milliseconds, wherever it stands, and what is left comes next.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from broker._core.connection cimport (
+    close_connection,
+    list_closing,
+    mark_ready,
+    next_dirty,
+    open_connection,
+    outbox_sent,
+    outbox_unsent,
+)
+from broker._core.dispatch cimport feed, is_stopped
+from broker._core.model cimport CLOSING, TIMER_LINGER, Connection, ShardState
+from broker._core.shard cimport Shard, free_closed, run_slice
+from broker._core.timers cimport timer_set, wheel_next_ns
+
+import os
+import socket
+import time
+
+cdef extern from "errno.h" nogil:
+    int EMFILE, ENFILE, ENOBUFS, ENOMEM
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int)
+    ssize_t c_read "read"(int, void*, size_t)
+    ssize_t c_write "write"(int, const void*, size_t)
+cdef extern from "sys/socket.h" nogil:
+    int SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_KEEPALIVE, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
+    ssize_t recv(int, void*, size_t, int)
+    ssize_t c_send "send"(int, const void*, size_t, int)
+    int setsockopt(int, int, int, const void*, unsigned int)
+    int shutdown(int, int)
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/socket.h>
+    extern int accept4(int, struct sockaddr *, socklen_t *, int);
+    """
+    int accept4(int, void*, void*, int) nogil
+cdef extern from "netinet/in.h" nogil:
+    int IPPROTO_TCP
+cdef extern from "netinet/tcp.h" nogil:
+    int TCP_NODELAY
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        void* ptr
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event*)
+    int epoll_wait(int, epoll_event*, int, int)
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+cdef extern from "sys/eventfd.h" nogil:
+    int eventfd(unsigned int, int)
+    int EFD_NONBLOCK, EFD_CLOEXEC
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec*)
+    int CLOCK_MONOTONIC
+cdef extern from "sys/timerfd.h" nogil:
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int timerfd_create(int, int)
+    int timerfd_settime(int, int, const itimerspec*, itimerspec*)
+    int TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+
+
+cdef enum:
+    READ_BYTES = 65536
+    ACCEPTS_PER_ROUND = 64
+    DELIVERIES_PER_SLICE = 512
+    FLUSHES_PER_CLOCK = 16
+    ROUND_NS = 2000000
+    LINGER_NS = 1000000000
+    ACCEPT_PAUSE_NS = 100000000
+    TAG_EVENT = 1           # epoll data below TAG_LISTENER + 64 are tags, above are connections
+    TAG_TIMER = 2
+    TAG_LISTENER = 16
+
+
+cdef uint8_t[READ_BYTES] read_buffer        # shared by all: only a partial packet is kept with its connection
+
+
+cdef inline int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data) noexcept nogil:
+    cdef epoll_event event
+    event.events = events
+    event.data.u64 = data
+    epoll_ctl(net.epoll_fd, operation, fd, &event)
+
+
+cdef void watch_connection(Net* net, Connection* connection) noexcept nogil:
+    watch(net, EPOLL_CTL_MOD, connection.fd,
+          (0 if connection.deaf else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
+          <uint64_t><size_t>connection)
+
+
+# ---------------------------------------------------------------- sockets
+
+cdef void close_socket(Net* net, Connection* connection) noexcept nogil:
+    c_close(connection.fd)      # leaves the epoll set by itself
+    connection.fd = -1
+    net.sockets -= 1
+
+
+cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
+    cdef int fd, i
+    cdef int one = 1
+    cdef Connection* connection
+    for i in range(ACCEPTS_PER_ROUND):
+        fd = accept4(net.listener_fds[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                net.lost_accepts += 1
+                pause_accepting(net, now_ns)
+            return
+        net.accepts += 1
+        connection = open_connection(net.shard, fd, <uint32_t>listener)
+        if connection == NULL:
+            c_close(fd)
+            continue
+        net.sockets += 1
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+        watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t><size_t>connection)
+
+
+cdef void pause_accepting(Net* net, int64_t now_ns) noexcept nogil:
+    # A listener that cannot accept stays readable: without a pause it would spin the loop.
+    cdef int i
+    if not net.accepting:
+        return
+    net.accepting = 0
+    net.accept_again_ns = now_ns + ACCEPT_PAUSE_NS
+    for i in range(net.listener_count):
+        watch(net, EPOLL_CTL_MOD, net.listener_fds[i], 0, TAG_LISTENER + i)
+
+
+cdef void resume_accepting(Net* net) noexcept nogil:
+    cdef int i
+    net.accepting = 1
+    net.accept_again_ns = 0
+    for i in range(net.listener_count):
+        watch(net, EPOLL_CTL_MOD, net.listener_fds[i], EPOLLIN, TAG_LISTENER + i)
+
+
+# ---------------------------------------------------------------- reading
+
+cdef void throw_away(Net* net, Connection* connection) noexcept nogil:
+    cdef ssize_t got = recv(connection.fd, read_buffer, READ_BYTES, 0)
+    if got == 0 or (got < 0 and errno != EAGAIN and errno != EINTR):
+        stop_lingering(net, connection)
+
+
+cdef void stop_lingering(Net* net, Connection* connection) noexcept nogil:
+    connection.lingering = 0
+    list_closing(net.shard, connection)
+
+
+cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
+    cdef ssize_t got
+    if connection.state == CLOSING:
+        if connection.lingering:
+            throw_away(net, connection)
+        return
+    if is_stopped(connection):
+        if not connection.deaf:     # level-triggered readiness would come again at once
+            connection.deaf = 1
+            watch_connection(net, connection)
+        return
+    net.receives += 1
+    got = recv(connection.fd, read_buffer, READ_BYTES, 0)
+    if got > 0:
+        feed(net.shard, connection, read_buffer, <uint32_t>got)
+    elif got == 0 or (errno != EAGAIN and errno != EINTR):
+        close_connection(net.shard, connection)
+
+
+cdef void handle_event(Net* net, epoll_event* event) noexcept nogil:
+    cdef Connection* connection = <Connection*>event.data.ptr
+    if connection.fd < 0:
+        return
+    if event.events & EPOLLOUT and connection.blocked:
+        send_outbox(net, connection)
+    if event.events & (EPOLLERR | EPOLLHUP) and (connection.state == CLOSING or is_stopped(connection)):
+        # Neither can be masked: a paused connection that was reset would spin the loop.
+        close_connection(net.shard, connection)
+        stop_lingering(net, connection)
+    elif event.events & (EPOLLIN | EPOLLERR | EPOLLHUP):
+        read_connection(net, connection)
+
+
+# ---------------------------------------------------------------- sending
+
+cdef void send_outbox(Net* net, Connection* connection) noexcept nogil:
+    cdef ssize_t sent
+    cdef uint32_t unsent = outbox_unsent(connection)
+    if connection.fd < 0 or unsent == 0:
+        return
+    net.sends += 1
+    sent = c_send(
+        connection.fd, connection.outbox + connection.outbox_start, unsent, MSG_NOSIGNAL | MSG_DONTWAIT)
+    if sent < 0:
+        if errno != EAGAIN and errno != EINTR:
+            outbox_sent(net.shard, connection, unsent)      # there is nobody left to read it
+            close_connection(net.shard, connection)
+            stop_lingering(net, connection)
+            return
+        sent = 0
+    if sent:
+        outbox_sent(net.shard, connection, <uint32_t>sent)
+    if <uint32_t>sent < unsent:
+        if not connection.blocked:
+            connection.blocked = 1
+            watch_connection(net, connection)
+    elif connection.blocked:
+        connection.blocked = 0
+        watch_connection(net, connection)
+        mark_ready(net.shard, connection)       # what waited for room in the outbox may go on
+    if <uint32_t>sent == unsent and connection.lingering:
+        shutdown(connection.fd, SHUT_WR)
+
+
+cdef bint flush(Net* net, int64_t until_ns) noexcept nogil:
+    # One send per dirty connection; True when time ran out first.
+    cdef Connection* connection = next_dirty(net.shard)
+    cdef int count = 0
+    while connection != NULL:
+        if not connection.blocked:
+            send_outbox(net, connection)
+        count += 1
+        if count % FLUSHES_PER_CLOCK == 0 and clock_ns() > until_ns:
+            return net.shard.dirty_head != NULL
+        connection = next_dirty(net.shard)
+    return False
+
+
+# ---------------------------------------------------------------- the end of connections
+
+cdef void end_closing(Net* net, int64_t now_ns) noexcept nogil:
+    # A refused peer must be able to read why: its socket is shut down after the last byte and what still arrives is
+    # thrown away for a while. Closing at once would reset the connection and take our last bytes with it.
+    cdef Connection* connection = net.shard.closing_head
+    while connection != NULL:
+        if connection.fd >= 0 and not connection.dirty:
+            if connection.close_reason and connection.timer.kind != TIMER_LINGER:
+                start_lingering(net, connection, now_ns)
+            if not connection.lingering:
+                close_socket(net, connection)
+        connection = connection.closing_next
+    free_closed(net.shard)
+
+
+cdef void start_lingering(Net* net, Connection* connection, int64_t now_ns) noexcept nogil:
+    connection.timer.kind = TIMER_LINGER
+    connection.lingering = 1
+    timer_set(&net.shard.wheel, &connection.timer, now_ns + LINGER_NS)
+    if outbox_unsent(connection) == 0:
+        shutdown(connection.fd, SHUT_WR)
+    if connection.deaf:
+        connection.deaf = 0
+        watch_connection(net, connection)
+
+
+# ---------------------------------------------------------------- the round
+
+cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
+    cdef epoll_event[EVENTS_PER_ROUND] events
+    cdef uint64_t drained
+    cdef int count = epoll_wait(net.epoll_fd, events, EVENTS_PER_ROUND, 0)
+    cdef int i
+    for i in range(count):
+        if events[i].data.u64 == TAG_EVENT:
+            c_read(net.event_fd, &drained, 8)
+        elif events[i].data.u64 == TAG_TIMER:
+            c_read(net.timer_fd, &drained, 8)
+            net.armed_ns = -1
+        elif events[i].data.u64 < TAG_LISTENER + LISTENERS_MAXIMUM:
+            accept_some(net, <int>events[i].data.u64 - TAG_LISTENER, now_ns)
+        else:
+            net.shard.slice_budget = DELIVERIES_PER_SLICE
+            handle_event(net, &events[i])
+        if i % FLUSHES_PER_CLOCK == FLUSHES_PER_CLOCK - 1 and clock_ns() > until_ns:
+            return      # level-triggered: the rest is still there, and behind what has not been seen
+
+
+cdef bint work(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
+    # Slices of fan-outs and ready connections until none is left or time is up; True when more is due.
+    cdef bint more = run_slice(net.shard, now_ns, DELIVERIES_PER_SLICE)
+    while more and clock_ns() < until_ns:
+        more = run_slice(net.shard, now_ns, DELIVERIES_PER_SLICE)
+    return more
+
+
+cdef void arm_timer(Net* net) noexcept nogil:
+    cdef itimerspec when
+    cdef int64_t deadline = wheel_next_ns(&net.shard.wheel)
+    if net.accept_again_ns and (deadline < 0 or net.accept_again_ns < deadline):
+        deadline = net.accept_again_ns
+    if deadline < 0 or (net.armed_ns >= 0 and net.armed_ns <= deadline):
+        return      # an earlier one than needed costs one empty round
+    memset(&when, 0, sizeof(when))
+    when.it_value.tv_sec = deadline // 1000000000
+    when.it_value.tv_nsec = deadline % 1000000000
+    timerfd_settime(net.timer_fd, TFD_TIMER_ABSTIME, &when, NULL)
+    net.armed_ns = deadline
+
+
+cdef void wake_deaf(Net* net) noexcept nogil:
+    cdef Connection* connection = net.shard.waking_head
+    net.shard.waking_head = NULL
+    while connection != NULL:
+        if connection.fd >= 0:
+            watch_connection(net, connection)
+        connection = connection.waking_next
+
+
+cdef class Reactor:
+
+    def __cinit__(self, Shard shard, *, on_rare, on_batch, again):
+        memset(&self.net, 0, sizeof(Net))
+        self.shard = shard
+        self.net.shard = shard.state
+        self.on_rare = on_rare
+        self.on_batch = on_batch
+        self.again = again
+        self.net.accepting = 1
+        self.net.armed_ns = -1
+        self.net.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+        self.net.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self.net.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+        if self.net.epoll_fd < 0 or self.net.event_fd < 0 or self.net.timer_fd < 0:
+            raise OSError(errno, "the reactor's descriptors could not be opened")
+        watch(&self.net, EPOLL_CTL_ADD, self.net.event_fd, EPOLLIN, TAG_EVENT)
+        watch(&self.net, EPOLL_CTL_ADD, self.net.timer_fd, EPOLLIN, TAG_TIMER)
+
+    def __dealloc__(self):
+        if not self.closed:
+            self.close_descriptors()
+
+    cdef void close_descriptors(self):
+        self.closed = True
+        if self.net.epoll_fd > 0:
+            c_close(self.net.epoll_fd)
+        if self.net.event_fd > 0:
+            c_close(self.net.event_fd)
+        if self.net.timer_fd > 0:
+            c_close(self.net.timer_fd)
+
+    def fileno(self):
+        return self.net.epoll_fd
+
+    def now_ns(self):
+        return clock_ns()
+
+    def add_listener(self, int fd):
+        if self.net.listener_count == LISTENERS_MAXIMUM:
+            raise ValueError(f"at most {LISTENERS_MAXIMUM} listeners")
+        number = self.net.listener_count
+        self.net.listener_fds[number] = fd
+        self.net.listener_count += 1
+        watch(&self.net, EPOLL_CTL_ADD, fd, EPOLLIN, TAG_LISTENER + number)
+        return number
+
+    def stop_accepting(self):
+        cdef int i
+        for i in range(self.net.listener_count):
+            watch(&self.net, EPOLL_CTL_DEL, self.net.listener_fds[i], 0, 0)
+        self.net.listener_count = 0
+
+    def wake(self):
+        # From any thread.
+        cdef uint64_t one = 1
+        c_write(self.net.event_fd, &one, 8)
+
+    def soon(self):
+        # Something outside a round has made work.
+        if not self.scheduled and not self.closed:
+            self.scheduled = True
+            self.again(self.on_ready)
+
+    def on_ready(self):
+        self.scheduled = False
+        if not self.closed:
+            self.round()
+
+    cdef void round(self) except *:
+        cdef Net* net = &self.net
+        cdef ShardState* state = net.shard
+        cdef int64_t started, until
+        cdef bint more
+        self.shard.check_owner()
+        with nogil:
+            started = clock_ns()
+            until = started + ROUND_NS
+            state.now_ns = started
+            net.rounds += 1
+            if net.accept_again_ns and started >= net.accept_again_ns:
+                resume_accepting(net)
+            more = flush(net, until) if state.dirty_head != NULL else False
+            if not more:
+                read_events(net, started, until)
+                more = work(net, started, until)
+        if state.rare_count:
+            self.on_rare(self.shard.take_rare_packets())
+            more = work(net, started, until) or more
+        if state.journal.batch_records:
+            self.on_batch()
+        with nogil:
+            wake_deaf(net)
+            more = flush(net, until) or more
+            if state.closing_head != NULL:
+                end_closing(net, started)
+            arm_timer(net)
+            more = more or state.ready_head != NULL
+            started = clock_ns() - started
+            if started > net.longest_hold_ns:
+                net.longest_hold_ns = started
+        if more:
+            self.soon()
+
+    def close(self):
+        cdef uint32_t slot
+        cdef Connection* connection
+        if self.closed:
+            return
+        self.shard.check_owner()
+        for slot in range(self.net.shard.connection_capacity):
+            connection = self.net.shard.connections[slot]
+            if connection != NULL:
+                close_connection(self.net.shard, connection)
+                if connection.fd >= 0:
+                    close_socket(&self.net, connection)
+        self.close_descriptors()
+
+    def peer(self, unsigned long long handle):
+        cdef Connection* connection = self.shard.find(handle)
+        if connection == NULL or connection.fd < 0:
+            return ""
+        duplicate = socket.socket(fileno=os.dup(connection.fd))
+        try:
+            name = duplicate.getpeername()
+        except OSError:
+            return ""
+        finally:
+            duplicate.close()
+        return name[0] if isinstance(name, tuple) else str(name)
+
+    def figures(self):
+        return {
+            "rounds": self.net.rounds, "receives": self.net.receives, "sends": self.net.sends,
+            "accepts": self.net.accepts, "lost_accepts": self.net.lost_accepts, "sockets": self.net.sockets,
+            "longest_hold_ns": self.net.longest_hold_ns,
+        }
+
+    def forget_longest_hold(self):
+        self.net.longest_hold_ns = 0

@@ -1,0 +1,28 @@
+# The shard: one struct that owns everything the core knows, and its Python face.
+#
+# Here belong handles, ownership by one thread, and the calls of engine/ and of tests. Not here: rules, sockets.
+
+from libc.stdint cimport int64_t, uint64_t
+
+from broker._core.model cimport CompiledPolicy, Connection, Grant, ShardState
+
+cdef class Shard:
+    cdef ShardState* state
+    cdef unsigned long owner
+    cdef dict policies
+    cdef void check_owner(self) except *
+    cdef Connection* need(self, uint64_t handle) except NULL
+    cdef Connection* find(self, uint64_t handle) except? NULL
+    cdef list take_rare_packets(self)
+    cdef Grant* make_grant(
+        self, account_id, principal_id, str principal, str device_id, publish, subscribe,
+        synced) except NULL
+    cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL
+
+cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:
+    return (<uint64_t>connection.generation << 32) | connection.slot
+
+# One slice of work that the kernel does not show: timers, fan-outs, ready connections. True when more is due.
+cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexcept nogil
+# Frees closed connections whose socket is gone; those that are still on another list wait for the next round.
+cdef void free_closed(ShardState* state) noexcept nogil

@@ -1,0 +1,549 @@
+"""The shard and its Python face. See shard.pxd, and shard.pyi for what each call promises."""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from broker._core.acks cimport settle, stage_bytes
+from broker._core.connect cimport admit_waiting
+from broker._core.connection cimport (
+    close_connection,
+    connection_timer,
+    connections_close,
+    connections_open,
+    fail,
+    find_connection,
+    free_connection,
+    list_closing,
+    open_connection,
+    outbox_sent,
+    outbox_unsent,
+)
+from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
+from broker._core.framing cimport read_header
+from broker._core.grants cimport (
+    add_grant,
+    compile_pattern,
+    find_grant,
+    find_principal,
+    hold_principal,
+    identities_close,
+    identities_open,
+    may_publish,
+    may_subscribe,
+    need_account,
+    new_grant,
+    new_policy,
+    release_grant,
+    retire_grant,
+)
+from broker._core.journal cimport journal_close, journal_open
+from broker._core.memory cimport give_memory, take_zeroed
+from broker._core.message cimport messages_close, messages_open
+from broker._core.model cimport (
+    AUTHENTICATING,
+    CLOSING,
+    CONNECTED,
+    DROP_REASONS,
+    MESSAGE_SIZE_CLASSES,
+    RARE_CONNECT,
+    RARE_PACKET,
+    TIMER_LINGER,
+    Account,
+    CompiledPolicy,
+    Connection,
+    Grant,
+    Limits,
+    Principal,
+    Session,
+    ShardState,
+    Subscription,
+    Timer,
+)
+from broker._core.publish cimport continue_publishing, publish_from_server
+from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.session cimport sessions_close, sessions_open
+from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
+from broker._core.topics cimport (
+    TOPIC_LEVELS_HARD_MAXIMUM,
+    add_subscription,
+    find_subscription,
+    remove_subscription,
+    valid_topic_filter,
+    valid_topic_name,
+)
+
+from broker.errors import BadRequest, PayloadTooLarge, WrongThread
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
+
+
+LIMITS = (
+    "maximum_payload_bytes", "maximum_packet_size_bytes", "connect_packet_maximum_bytes", "server_receive_maximum",
+    "outbound_inflight_maximum", "queue_messages_maximum", "queue_bytes_maximum", "outbox_soft_limit_bytes",
+    "topic_levels_maximum", "client_id_bytes_maximum", "device_subscriptions_maximum",
+    "application_subscriptions_maximum", "connections_maximum", "unauthenticated_connections_maximum",
+    "keep_alive_maximum_s", "connect_timeout_ns",
+)
+
+
+cdef void fire_timers(ShardState* state) noexcept nogil:
+    cdef Timer* timer = wheel_pop(&state.wheel, state.now_ns)
+    cdef Connection* connection
+    while timer != NULL:
+        connection = <Connection*>timer.owner
+        if timer.kind == TIMER_LINGER:
+            connection.lingering = 0        # whoever has not read by now will not
+            list_closing(state, connection)
+        else:
+            connection_timer(state, connection, timer.kind)
+        timer = wheel_pop(&state.wheel, state.now_ns)
+
+
+cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexcept nogil:
+    state.now_ns = now_ns
+    state.slice_budget = deliveries
+    fire_timers(state)
+    continue_publishing(state)
+    run_ready(state)
+    return state.fan_outs != NULL or state.ready_head != NULL
+
+
+cdef void free_closed(ShardState* state) noexcept nogil:
+    cdef Connection* connection = state.closing_head
+    cdef Connection* following
+    state.closing_head = NULL
+    while connection != NULL:
+        following = connection.closing_next
+        connection.closing_listed = 0
+        if connection.dirty or connection.ready:
+            list_closing(state, connection)     # still on another list: next round
+        elif connection.fd < 0:
+            free_connection(state, connection)
+        connection = following
+
+
+cdef void read_limits(Limits* limits, object values) except *:
+    unknown = set(values) ^ set(LIMITS)
+    if unknown:
+        raise ValueError(f"limits differ from what the core needs: {sorted(unknown)}")
+    limits.maximum_payload_bytes = values["maximum_payload_bytes"]
+    limits.maximum_packet_size_bytes = values["maximum_packet_size_bytes"]
+    limits.connect_packet_maximum_bytes = min(
+        values["connect_packet_maximum_bytes"], values["maximum_packet_size_bytes"])
+    limits.server_receive_maximum = values["server_receive_maximum"]
+    limits.outbound_inflight_maximum = values["outbound_inflight_maximum"]
+    limits.queue_messages_maximum = values["queue_messages_maximum"]
+    limits.queue_bytes_maximum = values["queue_bytes_maximum"]
+    limits.outbox_soft_limit_bytes = values["outbox_soft_limit_bytes"]
+    limits.topic_levels_maximum = values["topic_levels_maximum"]
+    limits.client_id_bytes_maximum = values["client_id_bytes_maximum"]
+    limits.device_subscriptions_maximum = values["device_subscriptions_maximum"]
+    limits.application_subscriptions_maximum = values["application_subscriptions_maximum"]
+    limits.connections_maximum = values["connections_maximum"]
+    limits.unauthenticated_connections_maximum = values["unauthenticated_connections_maximum"]
+    limits.keep_alive_maximum_s = values["keep_alive_maximum_s"]
+    limits.connect_timeout_ns = values["connect_timeout_ns"]
+    if limits.topic_levels_maximum > TOPIC_LEVELS_HARD_MAXIMUM:
+        raise ValueError(f"topic_levels_maximum is at most {TOPIC_LEVELS_HARD_MAXIMUM}")
+    if limits.outbound_inflight_maximum > 65535 or limits.server_receive_maximum > 65535:
+        raise ValueError("packet identifiers end at 65535")
+
+
+cdef class Shard:
+
+    def __cinit__(self, limits, *, bytes secret, unsigned long long hash_seed, long long now_ns):
+        if len(secret) != 32:
+            raise ValueError("the secret has 32 bytes")
+        self.owner = PyThread_get_thread_ident()
+        self.policies = {}
+        self.state = <ShardState*>take_zeroed(sizeof(ShardState))
+        memcpy(self.state.secret, <const uint8_t*>secret, 32)
+        self.state.hash_seed = hash_seed
+        self.state.now_ns = now_ns
+        wheel_open(&self.state.wheel, now_ns)
+        messages_open(self.state)
+        identities_open(self.state)
+        sessions_open(self.state)
+        connections_open(self.state)
+        journal_open(&self.state.journal)
+        read_limits(&self.state.limits, limits)
+
+    def __dealloc__(self):
+        if self.state == NULL:
+            return
+        while self.state.fan_outs != NULL:
+            self.state.slice_budget = 1 << 30
+            continue_publishing(self.state)
+        connections_close(self.state)
+        sessions_close(self.state)
+        identities_close(self.state)
+        journal_close(&self.state.journal)
+        messages_close(self.state)
+        give_memory(self.state.receivers)
+        give_memory(self.state)
+
+    cdef void check_owner(self) except *:
+        if PyThread_get_thread_ident() != self.owner:
+            raise WrongThread("the core belongs to the thread of its event loop")
+
+    cdef Connection* need(self, uint64_t handle) except NULL:
+        cdef Connection* connection
+        self.check_owner()
+        connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
+        if connection == NULL or connection.state == CLOSING:
+            raise LookupError("no such connection")
+        return connection
+
+    cdef Connection* find(self, uint64_t handle) except? NULL:
+        cdef Connection* connection
+        self.check_owner()
+        connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
+        return NULL if connection == NULL or connection.state == CLOSING else connection
+
+    # ------------------------------------------------------------ identity
+
+    def put_grant(self, bytes credential, account_id, principal_id, str principal, str device_id, publish, subscribe,
+                  *, synced=False):
+        cdef Grant* grant
+        self.check_owner()
+        if len(credential) != 32:
+            raise ValueError("a credential has 32 bytes")
+        if find_grant(self.state, credential) != NULL:
+            self.remove_grant(credential)
+        grant = self.make_grant(account_id, principal_id, principal, device_id, publish, subscribe, synced)
+        add_grant(self.state, grant, credential)
+
+    cdef Grant* make_grant(self, account_id, principal_id, str principal, str device_id, publish,
+                           subscribe, synced) except NULL:
+        cdef bytes name = principal.encode()
+        cdef bytes device = device_id.encode()
+        cdef CompiledPolicy* policy = self.policy_of(tuple(publish), tuple(subscribe))
+        cdef Account* account
+        cdef Principal* held
+        cdef Grant* grant
+        if len(name) > 65535 or len(device) > 65535:
+            raise ValueError("a principal's name has at most 65535 bytes")
+        account = need_account(self.state, account_id)
+        held = hold_principal(
+            self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
+            <uint32_t>len(device))
+        grant = new_grant(held, policy)
+        grant.synced = bool(synced)
+        return grant
+
+    cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL:
+        # Rights are compiled once and shared by everybody who has them.
+        cdef CompiledPolicy* policy
+        cdef bytes text
+        key = (publish, subscribe)
+        if key in self.policies:
+            return <CompiledPolicy*><size_t>self.policies[key]
+        policy = new_policy(self.state, <uint32_t>len(publish), <uint32_t>len(subscribe))
+        for i, pattern in enumerate(publish):
+            text = pattern.encode()
+            compile_pattern(&policy.publish[<uint32_t>i], <const uint8_t*>text, <uint32_t>len(text))
+        for i, pattern in enumerate(subscribe):
+            text = pattern.encode()
+            compile_pattern(&policy.subscribe[<uint32_t>i], <const uint8_t*>text, <uint32_t>len(text))
+        self.policies[key] = <size_t>policy
+        return policy
+
+    def remove_grant(self, bytes credential):
+        cdef Grant* grant
+        cdef Connection* connection
+        cdef uint32_t slot
+        cut = 0
+        self.check_owner()
+        grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
+        if grant == NULL:
+            return 0
+        if grant.connections:
+            for slot in range(self.state.connection_capacity):
+                connection = self.state.connections[slot]
+                if connection != NULL and connection.grant == grant and connection.state == CONNECTED:
+                    fail(self.state, connection, ADMINISTRATIVE_ACTION)
+                    cut += 1
+        retire_grant(self.state, grant)
+        return cut
+
+    def open_listener(self, int listener, account_id, principal_id, str principal):
+        self.check_owner()
+        if not 0 <= listener < 64:
+            raise ValueError("open listeners are numbered 0 to 63")
+        if self.state.open_grant == NULL:
+            self.state.open_grant = self.make_grant(account_id, principal_id, principal, "", ("#",), ("#",), False)
+            self.state.open_grant.revoked = 0       # outlives its connections
+        self.state.open_listeners |= <uint64_t>1 << listener
+
+    def presence(self, principal_id):
+        cdef Principal* principal
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        if principal == NULL:
+            return 0, 0
+        return principal.connections, principal.last_seen_ns
+
+    # ------------------------------------------------------------ connections
+
+    def open_connection(self, int listener, long long now_ns):
+        cdef Connection* connection
+        self.check_owner()
+        self.state.now_ns = now_ns
+        connection = open_connection(self.state, -1, listener)
+        return 0 if connection == NULL else handle_of(connection)
+
+    def feed(self, uint64_t handle, data, long long now_ns, long long deliveries=1 << 40):
+        cdef Connection* connection = self.need(handle)
+        cdef const uint8_t[::1] view = data
+        cdef uint32_t n = <uint32_t>view.shape[0]
+        if n == 0:
+            return
+        with nogil:
+            self.state.now_ns = now_ns
+            self.state.slice_budget = deliveries
+            feed(self.state, connection, &view[0], n)
+
+    def take_output(self, uint64_t handle, long long at_most=-1):
+        cdef Connection* connection
+        cdef uint32_t n
+        self.check_owner()
+        connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
+        if connection == NULL:
+            return b""
+        n = outbox_unsent(connection)
+        if 0 <= at_most < n:
+            n = <uint32_t>at_most
+        data = PyBytes_FromStringAndSize(<char*>connection.outbox + connection.outbox_start, n)
+        if n:
+            outbox_sent(self.state, connection, n)
+        return data
+
+    def is_open(self, uint64_t handle):
+        return self.find(handle) != NULL
+
+    def is_stopped(self, uint64_t handle):
+        cdef Connection* connection = self.find(handle)
+        return connection != NULL and is_stopped(connection)
+
+    def close_connection(self, uint64_t handle):
+        cdef Connection* connection = self.find(handle)
+        if connection != NULL:
+            close_connection(self.state, connection)
+
+    def fail_connection(self, uint64_t handle, int reason_code):
+        cdef Connection* connection = self.find(handle)
+        if connection != NULL:
+            fail(self.state, connection, <uint8_t>reason_code)
+
+    def fail_all(self, int reason_code):
+        cdef uint32_t slot
+        self.check_owner()
+        for slot in range(self.state.connection_capacity):
+            if self.state.connections[slot] != NULL:
+                fail(self.state, self.state.connections[slot], <uint8_t>reason_code)
+
+    def describe(self, uint64_t handle):
+        cdef Connection* connection
+        cdef Session* session
+        self.check_owner()
+        connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
+        if connection == NULL:
+            return None
+        session = connection.session
+        return {
+            "listener": connection.listener, "protocol_version": connection.version,
+            "state": connection.state, "keep_alive_s": connection.keep_alive_s,
+            "close_reason": connection.close_reason,
+            "request_problem_information": bool(connection.request_problem_information),
+            "client_id": "" if session == NULL else session.client_id[:session.client_id_bytes].decode(),
+            "principal_id": 0 if session == NULL else session.principal.principal_id,
+            "subscriptions": 0 if session == NULL else session.subscription_count,
+            "queued_messages": 0 if session == NULL else session.queue_count,
+            "outbound_inflight": 0 if session == NULL else session.inflight_count,
+            "promises_held": connection.promises_held,
+        }
+
+    # ------------------------------------------------------------ rounds
+
+    def run(self, long long now_ns, long long deliveries=1 << 40):
+        cdef bint more
+        self.check_owner()
+        with nogil:
+            more = run_slice(self.state, now_ns, deliveries)
+        return more
+
+    def collect(self):
+        # At the end of a round without a reactor: nobody flushes, so the list of dirty connections is dropped.
+        cdef Connection* connection
+        self.check_owner()
+        connection = self.state.dirty_head
+        while connection != NULL:
+            connection.dirty = 0
+            connection = connection.dirty_next
+        self.state.dirty_head = NULL
+        self.state.dirty_tail = NULL
+        free_closed(self.state)
+
+    def next_deadline_ns(self):
+        cdef int64_t deadline
+        self.check_owner()
+        deadline = wheel_next_ns(&self.state.wheel)
+        return None if deadline < 0 else deadline
+
+    cdef list take_rare_packets(self):
+        cdef uint32_t i, header = 0, remaining = 0
+        cdef Connection* connection
+        cdef list found = []
+        for i in range(self.state.rare_count):
+            connection = find_connection(self.state, self.state.rare[i].slot, self.state.rare[i].generation)
+            if connection == NULL:
+                continue
+            packet = b""
+            if self.state.rare[i].kind == RARE_CONNECT or self.state.rare[i].kind == RARE_PACKET:
+                if connection.state == CLOSING or not connection.barrier:
+                    continue
+                read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
+                packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
+            found.append((
+                self.state.rare[i].kind, handle_of(connection), connection.version, self.state.rare[i].reason_code,
+                packet))
+        self.state.rare_count = 0
+        return found
+
+    def take_rare(self):
+        self.check_owner()
+        return self.take_rare_packets()
+
+    def seal(self):
+        cdef uint64_t ticket
+        self.check_owner()
+        if self.state.journal.batch_records == 0:
+            return None
+        ticket = self.state.journal.open_ticket
+        batch = PyBytes_FromStringAndSize(<char*>self.state.journal.batch, self.state.journal.batch_bytes)
+        self.state.journal.batch_bytes = 0
+        self.state.journal.batch_records = 0
+        self.state.journal.open_ticket += 1
+        return ticket, batch
+
+    def settle(self, uint64_t ticket, bint committed):
+        self.check_owner()
+        if ticket <= self.state.journal.settled_ticket or ticket >= self.state.journal.open_ticket:
+            raise ValueError("a ticket is settled once, after it was sealed")
+        settle(self.state, ticket, committed)
+
+    # ------------------------------------------------------------ the engine's answers
+
+    def admit(self, uint64_t handle, account_id, principal_id, str principal, str device_id, publish, subscribe,
+              *, synced=False):
+        cdef Connection* connection = self.find(handle)
+        cdef Grant* grant
+        if connection == NULL or connection.state != AUTHENTICATING:
+            return False
+        grant = self.make_grant(account_id, principal_id, principal, device_id, publish, subscribe, synced)
+        grant.connections += 1      # ours, until the connection has taken its own
+        admit_waiting(self.state, connection, grant)
+        release_grant(self.state, grant)
+        lift_barrier(self.state, connection)
+        return True
+
+    def subscribe(self, uint64_t handle, bytes topic_filter, int qos, *, bint no_local=False,
+                  bint retain_as_published=False, uint32_t identifier=0):
+        cdef Connection* connection = self.need(handle)
+        cdef Session* session = connection.session
+        cdef Subscription* subscription
+        cdef const uint8_t* at = topic_filter
+        cdef uint32_t n = <uint32_t>len(topic_filter)
+        subscription = find_subscription(self.state, &session.account.space, session, at, n)
+        if subscription == NULL:
+            if session.subscription_count >= connection.subscriptions_maximum:
+                return False
+            subscription = add_subscription(self.state, &session.account.space, session, at, n)
+        subscription.qos = <uint8_t>qos
+        subscription.no_local = no_local
+        subscription.retain_as_published = retain_as_published
+        subscription.identifier = identifier
+        return True
+
+    def unsubscribe(self, uint64_t handle, bytes topic_filter):
+        cdef Connection* connection = self.need(handle)
+        cdef Session* session = connection.session
+        cdef Subscription* subscription = find_subscription(
+            self.state, &session.account.space, session, topic_filter, <uint32_t>len(topic_filter))
+        if subscription == NULL:
+            return False
+        remove_subscription(self.state, &session.account.space, subscription)
+        return True
+
+    def may_subscribe(self, uint64_t handle, bytes topic_filter):
+        cdef Connection* connection = self.need(handle)
+        return may_subscribe(connection.grant, topic_filter, <uint32_t>len(topic_filter))
+
+    def may_publish(self, uint64_t handle, bytes topic_name):
+        cdef Connection* connection = self.need(handle)
+        return len(topic_name) > 0 and may_publish(connection.grant, topic_name, <uint32_t>len(topic_name))
+
+    def valid_topic_filter(self, bytes topic_filter):
+        return valid_topic_filter(
+            topic_filter, <uint32_t>len(topic_filter), self.state.limits.topic_levels_maximum)
+
+    def valid_topic_name(self, bytes topic_name):
+        return valid_topic_name(topic_name, <uint32_t>len(topic_name), self.state.limits.topic_levels_maximum)
+
+    def reply(self, uint64_t handle, bytes packet):
+        cdef Connection* connection = self.need(handle)
+        stage_bytes(self.state, connection, 0, packet, <uint32_t>len(packet))
+        lift_barrier(self.state, connection)
+
+    # ------------------------------------------------------------ from inside the process
+
+    def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns):
+        cdef const uint8_t[::1] view
+        cdef const uint8_t* at = NULL
+        cdef Account* account
+        self.check_owner()
+        if not self.valid_topic_name(topic_name):
+            raise BadRequest("not a topic name", field="topic", provided=topic_name.decode(errors="replace"))
+        if qos not in (0, 1):
+            raise BadRequest("this QoS is not available", field="qos", provided=qos, expected="0 or 1")
+        if len(payload) > self.state.limits.maximum_payload_bytes:
+            raise PayloadTooLarge(f"a payload has at most {self.state.limits.maximum_payload_bytes} bytes")
+        if len(payload):
+            view = payload
+            at = &view[0]
+        account = need_account(self.state, account_id)
+        self.state.now_ns = now_ns
+        self.state.slice_budget = 1024
+        return publish_from_server(
+            self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos)
+
+    # ------------------------------------------------------------ figures
+
+    def counters(self):
+        cdef ShardState* state = self.state
+        self.check_owner()
+        return {
+            "packets_received": state.counters.packets_received, "bytes_received": state.counters.bytes_received,
+            "bytes_sent": state.counters.bytes_sent, "messages_received": state.counters.messages_received,
+            "messages_sent": state.counters.messages_sent,
+            "connections_accepted": state.counters.connections_accepted,
+            "connections_refused": state.counters.connections_refused,
+            "connections": state.connection_count, "unauthenticated_connections": state.unauthenticated_count,
+            "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
+            "subscriptions": state.subscription_slab.live,
+            "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
+            "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
+            "timers": state.wheel.armed, "promises": state.journal.ring_count, "match_steps": state.match_steps,
+        }
+
+    def drops(self, account_id, principal_id=None):
+        cdef Account* account
+        cdef Principal* principal
+        self.check_owner()
+        if principal_id is not None:
+            principal = find_principal(self.state, principal_id)
+            return [0] * DROP_REASONS if principal == NULL else [principal.drops[i] for i in range(DROP_REASONS)]
+        account = need_account(self.state, account_id)
+        return [account.drops[i] for i in range(DROP_REASONS)]
