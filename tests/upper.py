@@ -13,6 +13,7 @@ from broker.config import BrokerConfig, Endpoint
 from broker.errors import BadRequest
 from broker.ports import Grant, Presence
 from broker.storage.memory import MemoryStore
+from broker.storage.tables import TABLES
 
 SECRET = bytes(range(32))
 NOW_S = 1_762_338_600  # 2025-11-05T10:30:00Z
@@ -84,4 +85,9 @@ class Upper:
         return key
 
     def restart(self) -> Upper:
+        """Crash, and start again; the old floors are dead."""
         return Upper(self.store.lose(), self.config)
+
+    def reloaded(self) -> Upper:
+        """What a restart would load now; these floors live on."""
+        return Upper(MemoryStore({table: dict(self.store.load(table)) for table in TABLES}), self.config)

@@ -41,17 +41,21 @@ class Directory:
         self.keys.load()
         self.devices.load()
 
+    async def ensure_account(self, now_s: int) -> None:
+        """Make account ``default`` when there is no account at all."""
+        if len(self.accounts) == 0:
+            await self.accounts.create(DEFAULT_NAME, now_s)
+
     async def bootstrap(self, now_s: int) -> str | None:
         """On the first start make account ``default`` with a key of that name; returns the key, once.
 
-        A crash between the two leaves an account without keys, which is finished by the next start.
+        A crash between the two leaves an account without keys, which the next start finishes.
         """
-        if len(self.accounts) == 0:
-            await self.accounts.create(DEFAULT_NAME, now_s)
-        if self.keys.all():
+        await self.ensure_account(now_s)
+        accounts = [account for account in self.accounts.all() if account.name == DEFAULT_NAME]
+        if self.keys.all() or not accounts:
             return None
-        account = self.accounts.all()[0]
-        return (await self.keys.create(account.account_id, DEFAULT_NAME, now_s))[1]
+        return (await self.keys.create(accounts[0].account_id, DEFAULT_NAME, now_s))[1]
 
     def grant_for(self, user_name: str, password: bytes) -> Grant | None:
         """Give what a credential grants; None when it is wrong or revoked, or its device or account is inactive."""
