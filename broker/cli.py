@@ -1,0 +1,298 @@
+"""The command line: ``iot-broker serve``, ``check-config``, ``keys`` and ``accounts``.
+
+Here belong commands, their arguments and the words they print. Not here: what they do. Exit codes: 0, 1 when something
+failed, 2 when the arguments or the configuration cannot be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from broker import control
+from broker.accounts.directory import DEFAULT_NAME, Directory
+from broker.accounts.plans import DEFAULT_PLAN, PLANS
+from broker.admin import Operator, SystemClock
+from broker.config import BrokerConfig, Endpoint, Flags, is_loopback, load_config
+from broker.errors import BrokerError, ConfigError, StoreError
+from broker.observability import logs
+from broker.ports import Grant
+from broker.storage.data_dir import DataDir
+from broker.storage.lmdb import LmdbStore
+
+P = ParamSpec("P")
+
+FAILED = 1
+UNUSABLE = 2
+
+
+def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors that people cause into one line and an exit code."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ConfigError as error:
+            _give_up(error, UNUSABLE)
+        except (BrokerError, OSError) as error:
+            _give_up(error, FAILED)
+
+    return wrapped
+
+
+def _give_up(error: Exception, code: int) -> NoReturn:
+    click.echo(f"iot-broker: {error}", err=True)
+    sys.exit(code)
+
+
+_file = click.Path(dir_okay=False, path_type=Path)
+_folder = click.Path(file_okay=False, path_type=Path)
+_port = click.IntRange(0, 65_535)
+
+config_option = click.option(
+    "--config", "file", type=_file, metavar="FILE", envvar="IOT_BROKER_CONFIG", help="Read this TOML file."
+)
+data_dir_option = click.option("--data-dir", type=_folder, metavar="DIR", help="Where everything lives (./data).")
+
+
+@click.group()
+@click.version_option(package_name="iot-broker", message="iot-broker %(version)s")
+def main() -> None:
+    """Run and look after an MQTT broker and device platform."""
+
+
+@main.command()
+@config_option
+@data_dir_option
+@click.option("--host", metavar="H", help="Listen on this address, MQTT and HTTP.")
+@click.option("--mqtt-port", type=_port, metavar="N", help="Port of the first MQTT listener; 0 picks a free one.")
+@click.option("--http-port", type=_port, metavar="N", help="Port of the REST API; 0 picks a free one.")
+@click.option("--open", "open_mode", is_flag=True, help="Let anyone do anything, on loopback only.")
+@told_in_one_line
+def serve(file: Path | None, **flags: Any) -> None:
+    """Start the broker and run it until SIGINT or SIGTERM."""
+    config = load_config(file, os.environ, Flags(**flags))
+    logs.configure(config.log_level, config.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config))
+
+
+async def _serve(config: BrokerConfig) -> None:
+    from broker.runtime import Broker  # the native core is loaded for serving alone
+
+    async with Broker(config) as broker:
+        click.echo(banner(config, broker.endpoints, broker.first_key))
+        await broker.run_until_signal()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Use uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@main.command("check-config")
+@config_option
+@told_in_one_line
+def check_config(file: Path | None) -> None:
+    """Judge file and environment without starting anything; exit code 2 and one line when they cannot be used."""
+    config = load_config(file, os.environ)
+    listeners = ", ".join(f"{one.name} on {one.host}:{one.port}" for one in config.listeners)
+    click.echo(f"the configuration can be used: {listeners}; http on {config.http.host}:{config.http.port}")
+
+
+@main.group()
+def keys() -> None:
+    """API keys, of a running broker or of its data directory."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--account", default=DEFAULT_NAME, show_default=True, help="The account it acts for.")
+@config_option
+@data_dir_option
+@told_in_one_line
+def create_key(name: str, account: str, file: Path | None, data_dir: Path | None) -> None:
+    """Make an API key and print it alone on standard output: it cannot be shown again."""
+    made = _ask(file, data_dir, "keys.create", {"account": account, "name": name})
+    click.echo(f"key {made['key_id']} {name!r} of account {account!r}, shown this once:", err=True)
+    click.echo(made["api_key"])
+
+
+@keys.command("list")
+@click.option("--account", default=None, help="Only this account's keys.")
+@config_option
+@data_dir_option
+@told_in_one_line
+def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> None:
+    """List API keys, revoked ones too; never their text."""
+    rows = _ask(file, data_dir, "keys.list", {"account": account})
+    _table(("key_id", "account", "name", "created_at", "last_used_at", "revoked_at"), rows)
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=int)
+@config_option
+@data_dir_option
+@told_in_one_line
+def revoke_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
+    """Make an API key invalid and cut the connections that came in with it; devices stay."""
+    revoked = _ask(file, data_dir, "keys.revoke", {"key_id": key_id})
+    click.echo(f"key {key_id} {revoked['name']!r} of account {revoked['account']!r} is revoked", err=True)
+
+
+@main.group()
+def accounts() -> None:
+    """Accounts, of a running broker or of its data directory."""
+
+
+@accounts.command("create")
+@click.argument("name")
+@click.option("--plan", type=click.Choice(list(PLANS)), default=DEFAULT_PLAN, show_default=True)
+@config_option
+@data_dir_option
+@told_in_one_line
+def create_account(name: str, plan: str, file: Path | None, data_dir: Path | None) -> None:
+    """Make an account: a name, a plan, and a topic space of its own."""
+    _ask(file, data_dir, "accounts.create", {"name": name, "plan": plan})
+    click.echo(f"account {name!r} is there, on plan {plan!r}", err=True)
+
+
+@accounts.command("list")
+@config_option
+@data_dir_option
+@told_in_one_line
+def list_accounts(file: Path | None, data_dir: Path | None) -> None:
+    """List the accounts."""
+    rows = _ask(file, data_dir, "accounts.list", {})
+    _table(("account_id", "name", "plan", "suspended", "devices", "created_at"), rows)
+
+
+@accounts.command("set-plan")
+@click.argument("name")
+@click.argument("plan", type=click.Choice(list(PLANS)))
+@config_option
+@data_dir_option
+@told_in_one_line
+def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> None:
+    """Put an account on another plan; what it has above the new limits stays."""
+    _ask(file, data_dir, "accounts.set-plan", {"name": name, "plan": plan})
+    click.echo(f"account {name!r} is on plan {plan!r}", err=True)
+
+
+@accounts.command("suspend")
+@click.argument("name")
+@config_option
+@data_dir_option
+@told_in_one_line
+def suspend_account(name: str, file: Path | None, data_dir: Path | None) -> None:
+    """Cut and refuse an account's devices, applications and requests."""
+    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": True})
+    click.echo(f"account {name!r} is suspended", err=True)
+
+
+@accounts.command("resume")
+@click.argument("name")
+@config_option
+@data_dir_option
+@told_in_one_line
+def resume_account(name: str, file: Path | None, data_dir: Path | None) -> None:
+    """Let a suspended account back in."""
+    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": False})
+    click.echo(f"account {name!r} is back", err=True)
+
+
+def banner(config: BrokerConfig, endpoints: Sequence[Endpoint], first_key: str | None) -> str:
+    """Say where each port listens; on the first start also the key, and the curl line that registers a device."""
+    lines = [f"iot-broker {version('iot-broker')} is ready; its data is in {config.data_dir}"]
+    lines += [f"  {one.name:<8} {one.protocol:<6} {_authority(one.host, one.port)}" for one in endpoints]
+    http = next((one for one in endpoints if one.protocol == "http"), None)
+    if first_key is not None:
+        lines += ["", f"First start: account {DEFAULT_NAME!r} has this API key, shown this once:", "", f"  {first_key}"]
+    if first_key is not None and http is not None:
+        lines += ["", "Register a device:", "", _curl_line(http, first_key)]
+    return "\n".join(lines)
+
+
+def _curl_line(http: Endpoint, api_key: str) -> str:
+    host = http.host if is_loopback(http.host) or http.host not in {"0.0.0.0", "::", ""} else "127.0.0.1"  # noqa: S104
+    return (
+        f"  curl -X POST http://{_authority(host, http.port)}/v1/iot/devices"
+        f' -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json"'
+        """ -d '{"name": "Temperature Sensor 01", "type": "sensor"}'"""
+    )
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ask(file: Path | None, data_dir: Path | None, command: str, arguments: dict[str, Any]) -> Any:
+    """Run a verb in the running broker; where none is running, on the store itself."""
+    config = load_config(file, os.environ, Flags(data_dir=data_dir))
+    return asyncio.run(_ask_either(config, command, arguments))
+
+
+async def _ask_either(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
+    try:
+        return await control.call(config.data_dir, command, arguments)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return await _on_the_store(config, command, arguments)
+
+
+async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
+    if not config.data_dir.exists() and command != "keys.create":
+        raise StoreError(f"there is no data directory {config.data_dir}")
+    with DataDir.claim(config.data_dir) as owned:
+        secret = owned.secret()
+        store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
+        try:
+            clock = SystemClock()
+            directory = Directory(store, secret, _NoCore())
+            directory.load()
+            if command == "keys.create":
+                await directory.ensure_account(clock.wall_s())
+            return await control.execute(Operator(directory, clock), command, arguments)
+        finally:
+            await store.close()
+
+
+class _NoCore:
+    """The grant table where no broker runs: nobody is connected."""
+
+    def put_grant(self, credential: bytes, grant: Grant) -> None:
+        """Take a grant that nobody will use."""
+
+    def remove_grant(self, credential: bytes) -> None:
+        """Cut nobody."""
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    texts = [[_cell(name, row[name]) for name in columns] for row in rows]
+    heads = [name.removesuffix("_at").replace("_", " ") for name in columns]
+    widths = [max(len(line[number]) for line in [heads, *texts]) for number in range(len(columns))]
+    for line in [heads, *texts]:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name.endswith("_at"):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

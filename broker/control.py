@@ -1,0 +1,184 @@
+"""The control socket: how the command line reaches a running broker, and the same verbs without one.
+
+Here belong the verbs' names, their arguments, and JSON lines over ``DATA_DIR/control.sock``. Not here: what a verb does
+(``broker.admin``). One connection carries one request and one answer; only the data directory's owner may connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from broker.admin import Operator
+from broker.errors import BadRequest, BrokerError, Unavailable
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "control.sock"
+LINE_MAXIMUM_BYTES = 64 * 1024
+REQUEST_TIMEOUT_S = 10.0
+
+Verb = Callable[..., Awaitable[Any]]
+
+
+class ControlRefused(BrokerError):
+    """The running broker refused a request; the message is its own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+async def execute(operator: Operator, command: str, arguments: dict[str, Any]) -> Any:
+    """Run one verb and give its result as a JSON value. Raises ``BadRequest`` for an unknown verb or argument."""
+    verb = _verbs(operator).get(command)
+    if verb is None:
+        raise BadRequest(f"there is no command {command!r}", field="command", provided=command)
+    try:
+        call = verb(**arguments)
+    except TypeError as error:
+        raise BadRequest(f"{command}: {error}") from error
+    return await call
+
+
+def _verbs(operator: Operator) -> dict[str, Verb]:
+    async def create_key(*, account: str, name: str) -> Any:
+        view, api_key = await operator.create_key(account, name)
+        return {**asdict(view), "api_key": api_key}
+
+    async def list_keys(*, account: str | None = None) -> Any:
+        return [asdict(view) for view in await operator.list_keys(account)]
+
+    async def revoke_key(*, key_id: int) -> Any:
+        return asdict(await operator.revoke_key(key_id))
+
+    async def create_account(*, name: str, plan: str) -> Any:
+        return asdict(await operator.create_account(name, plan))
+
+    async def list_accounts() -> Any:
+        return [asdict(view) for view in await operator.list_accounts()]
+
+    async def set_plan(*, name: str, plan: str) -> Any:
+        return asdict(await operator.set_plan(name, plan))
+
+    async def set_suspended(*, name: str, suspended: bool) -> Any:
+        return asdict(await operator.set_suspended(name, suspended))
+
+    return {
+        "keys.create": create_key,
+        "keys.list": list_keys,
+        "keys.revoke": revoke_key,
+        "accounts.create": create_account,
+        "accounts.list": list_accounts,
+        "accounts.set-plan": set_plan,
+        "accounts.set-suspended": set_suspended,
+    }
+
+
+class ControlServer:
+    """Serves the verbs on ``DATA_DIR/control.sock`` (0600); only the owner of the directory's lock may start one."""
+
+    def __init__(self, data_dir: Path, operator: Operator) -> None:
+        self._path = data_dir / SOCKET_NAME
+        self._operator = operator
+        self._server: asyncio.Server | None = None
+        self._requests: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Open the socket, in place of one that a dead broker left. Raises ``OSError``."""
+        self._path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _reachable(self._path) as address:
+                listening.bind(address)
+            self._path.chmod(0o600)
+            self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_MAXIMUM_BYTES)
+        except OSError:
+            listening.close()
+            raise
+
+    async def stop(self) -> None:
+        """Close the socket and end the requests that are still running."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self._path.unlink(missing_ok=True)
+        for request in self._requests:
+            request.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests.add(task)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                answer = await self._answer(reader)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (TimeoutError, ConnectionError):
+            pass  # the caller has gone, or never spoke
+        finally:
+            self._requests.discard(task)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+        try:
+            command, arguments = _parsed(await reader.readline())
+            return {"result": await execute(self._operator, command, arguments)}
+        except BrokerError as error:
+            return {"error": {"code": error.code, "message": str(error)}}
+        except ValueError:
+            return {"error": {"code": "INVALID_PARAMETER", "message": "the request is no JSON line"}}
+        except Exception:
+            log.exception("a control request failed")
+            return {"error": {"code": "INTERNAL_ERROR", "message": "the broker failed; see its log"}}
+
+
+async def call(data_dir: Path, command: str, arguments: dict[str, Any]) -> Any:
+    """Ask the running broker of a data directory; gives the result as a JSON value.
+
+    Raises ``ConnectionError`` or ``FileNotFoundError`` when none is running, ``ControlRefused`` when it refuses.
+    """
+    with _reachable(data_dir / SOCKET_NAME) as address:
+        reader, writer = await asyncio.open_unix_connection(address, limit=16 * 1024 * 1024)
+    try:
+        writer.write(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
+        line = await reader.readline()
+    finally:
+        writer.close()
+    if not line.endswith(b"\n"):
+        raise Unavailable("the broker ended without an answer")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ControlRefused(answer["error"]["code"], answer["error"]["message"])
+    return answer["result"]
+
+
+def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
+    request = json.loads(line)
+    if not isinstance(request, dict) or set(request) != {"command", "arguments"}:
+        raise ValueError("a request has a command and arguments")
+    command, arguments = request["command"], request["arguments"]
+    if not isinstance(command, str) or not isinstance(arguments, dict):
+        raise ValueError("a command is text and arguments an object")
+    return command, arguments
+
+
+@contextlib.contextmanager
+def _reachable(path: Path) -> Iterator[str]:
+    """Give an address for a socket's path that fits into the 107 bytes which the kernel allows for one."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
