@@ -1,0 +1,160 @@
+"""Rules of the command line: what is printed where, exit codes, and that no running broker is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from broker.cli import banner, main
+from broker.config import BrokerConfig, Endpoint
+from broker.control import ControlServer
+from broker.storage.data_dir import DataDir
+from tests.upper import Upper
+
+KEY_FORM = r"wayscloud_iot_prod_[A-Za-z0-9]{32,}"
+
+
+@pytest.fixture(autouse=True)
+def _without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("IOT_BROKER_")]:
+        monkeypatch.delenv(name)
+
+
+def iot_broker(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="iot-broker")
+
+
+def test_keys_create_prints_the_key_alone_and_works_before_the_first_start(tmp_path: Path) -> None:
+    made = iot_broker("keys", "create", "backend", "--data-dir", tmp_path / "data")
+    assert made.exit_code == 0, made.output
+    assert re.fullmatch(KEY_FORM + "\n", made.stdout)
+    assert "shown this once" in made.stderr
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    listed = iot_broker("keys", "list", "--data-dir", tmp_path / "data")
+    assert "backend" in listed.stdout
+    assert made.stdout.strip() not in listed.stdout
+
+
+def test_a_revoked_key_is_listed_with_its_end(tmp_path: Path) -> None:
+    iot_broker("keys", "create", "backend", "--data-dir", tmp_path)
+    key_id = iot_broker("keys", "list", "--data-dir", tmp_path).stdout.splitlines()[1].split()[0]
+    revoked = iot_broker("keys", "revoke", key_id, "--data-dir", tmp_path)
+    assert (revoked.exit_code, revoked.stdout) == (0, "")
+    row = iot_broker("keys", "list", "--data-dir", tmp_path).stdout.splitlines()[1]
+    assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +- +\d{4}-\d\d-\d\dT", row)
+
+
+def test_accounts_are_created_listed_suspended_and_given_plans(tmp_path: Path) -> None:
+    iot_broker("keys", "create", "k", "--data-dir", tmp_path)
+    assert iot_broker("accounts", "create", "acme", "--plan", "free", "--data-dir", tmp_path).exit_code == 0
+    assert iot_broker("accounts", "set-plan", "acme", "unlimited", "--data-dir", tmp_path).exit_code == 0
+    assert iot_broker("accounts", "suspend", "acme", "--data-dir", tmp_path).exit_code == 0
+    rows = [line.split()[1:4] for line in iot_broker("accounts", "list", "--data-dir", tmp_path).stdout.splitlines()]
+    assert rows[1:] == [["default", "professional", "no"], ["acme", "unlimited", "yes"]]
+    assert iot_broker("accounts", "resume", "acme", "--data-dir", tmp_path).exit_code == 0
+
+
+def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
+    result = iot_broker("accounts", "list", "--data-dir", tmp_path / "absent")
+    assert (result.exit_code, (tmp_path / "absent").exists()) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["keys", "create", "x", "--account", "absent"], 1, "no account 'absent'"),
+        (["keys", "revoke", "99"], 1, "no such key"),
+        (["keys", "revoke", "x"], 2, "not a valid integer"),
+        (["accounts", "create", "default"], 1, "already"),
+        (["accounts", "set-plan", "default", "golden"], 2, "golden"),
+        (["serve", "--mqtt-port", "70000"], 2, "70000"),
+        (["serve", "--open", "--host", "0.0.0.0"], 2, "loopback"),
+        (["keys", "list", "--config", "absent.toml"], 2, "absent.toml"),
+    ],
+)
+def test_a_refusal_is_told_on_standard_error_with_its_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    iot_broker("keys", "create", "k", "--data-dir", tmp_path)
+    result = iot_broker(*arguments, "--data-dir", tmp_path)
+    assert result.exit_code == code, result.output
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+
+
+def test_an_owned_directory_without_a_socket_is_left_alone(tmp_path: Path) -> None:
+    iot_broker("keys", "create", "k", "--data-dir", tmp_path)
+    with DataDir.claim(tmp_path):
+        result = iot_broker("keys", "list", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert f"in use by process {os.getpid()}" in result.stderr
+
+
+def test_a_running_broker_is_asked_over_its_socket(tmp_path: Path) -> None:
+    upper = Upper()
+    ready, done = threading.Event(), threading.Event()
+
+    async def broker() -> None:
+        await upper.bootstrap()
+        server = ControlServer(tmp_path, upper.admin.operator)
+        await server.start()
+        ready.set()
+        await asyncio.to_thread(done.wait)
+        await server.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(broker()))
+    with DataDir.claim(tmp_path):
+        thread.start()
+        try:
+            assert ready.wait(10)
+            made = iot_broker("keys", "create", "live", "--data-dir", tmp_path)
+        finally:
+            done.set()
+            thread.join(10)
+    assert made.exit_code == 0, made.output
+    assert upper.admin.authenticate_key(made.stdout.strip()).key_name == "live"
+    assert not (tmp_path / "store").exists()
+
+
+def test_check_config_says_what_would_be_used_or_names_the_wrong_key(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("[http]\nport = 9090\n")
+    bad.write_text("[http]\nprot = 9090\n")
+    checked = iot_broker("check-config", "--config", good)
+    assert checked.exit_code == 0
+    assert "127.0.0.1:9090" in checked.stdout
+    refused = iot_broker("check-config", "--config", bad)
+    assert (refused.exit_code, refused.stderr) == (2, "iot-broker: unknown key 'http.prot'\n")
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.toml").write_text("[http]\nport = 9191\n")
+    monkeypatch.setenv("IOT_BROKER_CONFIG", str(tmp_path / "c.toml"))
+    assert ":9191" in iot_broker("check-config").stdout
+
+
+def test_the_banner_names_every_port_and_once_the_key_with_a_line_that_can_be_pasted() -> None:
+    endpoints = [Endpoint("mqtt", "mqtt", "0.0.0.0", 41883), Endpoint("http", "http", "0.0.0.0", 48080)]
+    text = banner(BrokerConfig(), endpoints, "KEY")
+    assert "0.0.0.0:41883" in text
+    (line,) = [line for line in text.splitlines() if "curl" in line]
+    words = shlex.split(line)
+    assert "http://127.0.0.1:48080/v1/iot/devices" in words
+    assert "Authorization: Bearer KEY" in words
+    later = banner(BrokerConfig(), endpoints, None)
+    assert "curl" not in later
+    assert "First start" not in later
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    text = banner(BrokerConfig(), [Endpoint("http", "http", "::1", 8080)], "KEY")
+    assert "http://[::1]:8080/v1/iot/devices" in text

@@ -1,0 +1,62 @@
+"""Rules of the logs: one line an event, in either form, and no line that a value could forge."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from broker.observability.logs import PACKAGES, LogObserver, configure
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = {name: (logging.getLogger(name).handlers, logging.getLogger(name).propagate) for name in PACKAGES}
+    yield
+    for name, (handlers, propagate) in before.items():
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(logging.NOTSET)
+
+
+def test_json_has_the_event_and_its_fields_in_one_object() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    LogObserver().event("connection_refused", address="192.0.2.1", attempts=3)
+    line = json.loads(out.getvalue())
+    assert (line["event"], line["address"], line["attempts"]) == ("connection_refused", "192.0.2.1", 3)
+    assert (line["level"], line["logger"]) == ("info", "broker.events")
+    assert line["time"].endswith("+00:00")
+
+
+def test_text_has_the_event_and_its_fields_in_one_line() -> None:
+    out = io.StringIO()
+    configure("info", "text", out)
+    LogObserver().event("listener_opened", port=1883, name_="a b", forged="x\n2025 ERROR fake", empty="")
+    (line,) = out.getvalue().splitlines()
+    assert line.endswith(r'listener_opened port=1883 name_="a b" forged="x\n2025 ERROR fake" empty=""')
+
+
+def test_below_the_level_nothing_is_written_and_setting_up_again_doubles_nothing() -> None:
+    out = io.StringIO()
+    configure("warning", "text", out)
+    LogObserver().event("quiet")
+    assert out.getvalue() == ""
+    configure("info", "text", out)
+    configure("info", "text", out)
+    LogObserver().event("loud")
+    assert len(out.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_failure_carries_its_traceback(form: str) -> None:
+    out = io.StringIO()
+    configure("info", "json" if form == "json" else "text", out)
+    try:
+        raise RuntimeError("why")
+    except RuntimeError:
+        logging.getLogger("broker.test").exception("failed")
+    assert "RuntimeError: why" in out.getvalue()
