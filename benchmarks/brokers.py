@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks import devices
-from benchmarks.generator import pinned
+from benchmarks.generator import GeneratorFailed, pinned
 from benchmarks.scenarios import Scenario
 
 START_TIMEOUT_S = 20.0
@@ -81,7 +81,7 @@ class Contestant(ABC):
             try:
                 ready_port = self.wait_until_ready(folder, port, process)
                 yield Running(process.pid, ready_port, clients)
-            except BrokerFailed as error:
+            except (BrokerFailed, GeneratorFailed) as error:
                 raise BrokerFailed(f"{self.name}: {error}\n{(folder / 'log').read_text()[-2000:]}") from None
             finally:
                 stop_process(process)

@@ -16,29 +16,13 @@ from collections.abc import Sequence
 import click
 from broker._core.shard import Shard
 
+from broker.config import Capabilities
+from broker.net.gateway import core_limits
 from tests.gate.lockstep import LOADS, PAYLOAD, Load, connect_packet, publish_packet
 
 ROUNDS = 20
 WARM_UP = 3
 NOW_NS = 1_000_000_000
-LIMITS = {
-    "maximum_payload_bytes": 1 << 20,
-    "maximum_packet_size_bytes": (1 << 20) + (128 << 10),
-    "connect_packet_maximum_bytes": 64 << 10,
-    "server_receive_maximum": 256,
-    "outbound_inflight_maximum": 1024,
-    "queue_messages_maximum": 10_000,
-    "queue_bytes_maximum": 16 << 20,
-    "outbox_soft_limit_bytes": 1 << 20,
-    "topic_levels_maximum": 128,
-    "client_id_bytes_maximum": 65_535,
-    "device_subscriptions_maximum": 100,
-    "application_subscriptions_maximum": 10_000,
-    "connections_maximum": 100_000,
-    "unauthenticated_connections_maximum": 1_000,
-    "keep_alive_maximum_s": 3600,
-    "connect_timeout_ns": 10_000_000_000,
-}
 
 
 class Driver:
@@ -46,7 +30,7 @@ class Driver:
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.shard = Shard(LIMITS, secret=bytes(32), hash_seed=1, now_ns=NOW_NS)
+        self.shard = Shard(core_limits(Capabilities()), secret=bytes(32), hash_seed=1, now_ns=NOW_NS)
         self.shard.open_listener(0, 1, 1, "open")
         topics = [f"gate/{i:04}" for i in range(load.publishers)]
         self.subscribers = [self._connect(f"subscriber-{i:04}") for i in range(load.subscribers)]
