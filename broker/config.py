@@ -45,11 +45,12 @@ class Capabilities(Section):
     queue_messages_maximum: int = Field(10_000, ge=1, le=10_000_000)
     queue_maximum_bytes: int = Field(16 * MIB, ge=KIB)
     outbox_soft_limit_bytes: int = Field(MIB, ge=KIB)
-    outbox_hard_limit_bytes: int = Field(4 * MIB, ge=KIB)
     subscriptions_per_device_session_maximum: int = Field(100, ge=1)
     subscriptions_per_application_session_maximum: int = Field(10_000, ge=1)
     filters_per_subscribe_maximum: int = Field(1000, ge=1)
-    topic_levels_maximum: int = Field(128, ge=8, le=65_535)
+    topic_levels_maximum: int = Field(128, ge=8, le=250)
+    client_id_maximum_bytes: int = Field(1024, ge=23, le=65_535)
+    connect_packet_maximum_bytes: int = Field(16 * KIB, ge=KIB)
     keep_alive_maximum_s: int = Field(3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(10.0, gt=0, le=3600)
     connections_maximum: int = Field(100_000, ge=1)
@@ -59,14 +60,6 @@ class Capabilities(Section):
     def maximum_packet_size_bytes(self) -> int:
         """The largest packet that is read: a full payload and 128 KiB for its topic and properties."""
         return self.maximum_payload_bytes + PACKET_HEADROOM_BYTES
-
-    @model_validator(mode="after")
-    def _limits_fit_each_other(self) -> Capabilities:
-        if self.outbox_hard_limit_bytes < self.outbox_soft_limit_bytes:
-            raise ValueError("outbox_hard_limit_bytes must not be below outbox_soft_limit_bytes")
-        if self.outbox_hard_limit_bytes < self.maximum_packet_size_bytes:
-            raise ValueError("outbox_hard_limit_bytes must hold one packet: maximum_payload_bytes and 128 KiB")
-        return self
 
 
 class ListenerConfig(Section):

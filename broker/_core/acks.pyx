@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 from broker._core.connection cimport close_connection, fail, find_connection, mark_ready, outbox_put
 from broker._core.deliver cimport pump
+from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.journal cimport add_promise, drop_first_promise, first_promise
 from broker._core.memory cimport give_memory, likely_, take_memory
 from broker._core.model cimport (
@@ -19,13 +20,6 @@ from broker._core.model cimport (
 from broker._core.packets cimport ACK_SIZE, AckFields, encode_ack, parse_ack
 from broker._core.reasons cimport IMPLEMENTATION_SPECIFIC_ERROR, PACKET_IDENTIFIER_NOT_FOUND, PROTOCOL_ERROR, SUCCESS
 from broker._core.session cimport is_inflight, release_packet_id
-
-
-cdef enum:
-    PUBACK = 4
-    PUBREC = 5
-    PUBREL = 6
-    PUBCOMP = 7
 
 
 cdef void put_ack(

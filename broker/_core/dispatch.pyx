@@ -1,6 +1,6 @@
 """From bytes to packets to the module that handles them. See dispatch.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from broker._core.acks cimport handle_ack
 from broker._core.connect cimport handle_connect
@@ -15,27 +15,27 @@ from broker._core.connection cimport (
     outbox_put,
     outbox_unsent,
 )
+from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, take_u16, take_varint
 from broker._core.deliver cimport pump
-from broker._core.framing cimport client_may_send, header_flags_valid, read_header
+from broker._core.framing cimport (
+    AUTH,
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    client_may_send,
+    header_flags_valid,
+    read_header,
+)
 from broker._core.memory cimport likely_, unlikely_
 from broker._core.model cimport AUTHENTICATING, AWAIT_CONNECT, CLOSING, CONNECTED, RARE_PACKET, Connection, ShardState
 from broker._core.packets cimport DisconnectFields, parse_disconnect
 from broker._core.publish cimport handle_publish
-from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR
-
-
-cdef enum PacketType:
-    CONNECT = 1
-    PUBLISH = 3
-    PUBACK = 4
-    PUBREC = 5
-    PUBREL = 6
-    PUBCOMP = 7
-    SUBSCRIBE = 8
-    UNSUBSCRIBE = 10
-    PINGREQ = 12
-    DISCONNECT = 14
-    AUTH = 15
+from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED
 
 
 cdef void handle_pingreq(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
@@ -73,9 +73,32 @@ cdef void handle_packet(
         handle_pingreq(shard, connection, total - header)
     elif packet_type == DISCONNECT:
         handle_disconnect(shard, connection, packet + header, total - header)
+    elif packet_type != AUTH and too_many_filters(
+            shard, connection.version, packet + header, total - header, packet_type == SUBSCRIBE):
+        fail(shard, connection, QUOTA_EXCEEDED)
     else:       # SUBSCRIBE, UNSUBSCRIBE, AUTH: Python answers, and what follows waits so that order is arrival order
         connection.barrier = 1
         add_rare(shard, connection, RARE_PACKET, 0)
+
+
+cdef bint too_many_filters(
+        ShardState* shard, uint8_t version, const uint8_t* body, uint32_t n, bint with_options) noexcept nogil:
+    # Counted before Python sees them: each would become an object. A body that does not add up is Python's to refuse.
+    cdef Cursor cursor
+    cdef Span skipped
+    cdef uint16_t packet_id = 0
+    cdef uint32_t properties = 0, count = 0
+    cdef uint8_t options = 0
+    cursor.at = body
+    cursor.end = body + n
+    take_u16(&cursor, &packet_id)
+    if version == 5 and take_varint(&cursor, &properties):
+        take_bytes(&cursor, properties, &skipped)
+    while take_binary(&cursor, &skipped):
+        count += 1
+        if with_options:
+            take_u8(&cursor, &options)
+    return count > shard.limits.filters_per_subscribe_maximum
 
 
 cdef void handle_first_packet(

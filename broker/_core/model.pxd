@@ -325,6 +325,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t outbox_soft_limit_bytes
     uint32_t topic_levels_maximum
     uint32_t client_id_bytes_maximum
+    uint32_t filters_per_subscribe_maximum
     uint32_t device_subscriptions_maximum
     uint32_t application_subscriptions_maximum
     uint32_t connections_maximum

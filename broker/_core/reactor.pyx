@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 from broker._core.connection cimport (
     close_connection,
+    find_connection,
     list_closing,
     mark_ready,
     next_dirty,
@@ -456,7 +457,7 @@ cdef class Reactor:
         self.close_descriptors()
 
     def peer(self, unsigned long long handle):
-        cdef Connection* connection = self.shard.find(handle)
+        cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
         if connection == NULL or connection.fd < 0:
             return ""
         duplicate = socket.socket(fileno=os.dup(connection.fd))

@@ -82,7 +82,7 @@ cdef extern from "Python.h":
 LIMITS = (
     "maximum_payload_bytes", "maximum_packet_size_bytes", "connect_packet_maximum_bytes", "server_receive_maximum",
     "outbound_inflight_maximum", "queue_messages_maximum", "queue_bytes_maximum", "outbox_soft_limit_bytes",
-    "topic_levels_maximum", "client_id_bytes_maximum", "device_subscriptions_maximum",
+    "topic_levels_maximum", "client_id_bytes_maximum", "filters_per_subscribe_maximum", "device_subscriptions_maximum",
     "application_subscriptions_maximum", "connections_maximum", "unauthenticated_connections_maximum",
     "keep_alive_maximum_s", "connect_timeout_ns",
 )
@@ -139,6 +139,7 @@ cdef void read_limits(Limits* limits, object values) except *:
     limits.outbox_soft_limit_bytes = values["outbox_soft_limit_bytes"]
     limits.topic_levels_maximum = values["topic_levels_maximum"]
     limits.client_id_bytes_maximum = values["client_id_bytes_maximum"]
+    limits.filters_per_subscribe_maximum = values["filters_per_subscribe_maximum"]
     limits.device_subscriptions_maximum = values["device_subscriptions_maximum"]
     limits.application_subscriptions_maximum = values["application_subscriptions_maximum"]
     limits.connections_maximum = values["connections_maximum"]
@@ -408,7 +409,7 @@ cdef class Shard:
                 packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
             found.append((
                 self.state.rare[i].kind, handle_of(connection), connection.version, self.state.rare[i].reason_code,
-                packet))
+                connection.listener, packet))
         self.state.rare_count = 0
         return found
 

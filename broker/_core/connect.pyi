@@ -1,0 +1,1 @@
+"""CONNECT and CONNACK. Native only: see ``connect.pxd``."""

@@ -1,0 +1,1 @@
+"""Network connections without sockets: slots, outboxes, refusals, deadlines, the end. Native only: see ``connection.pxd``."""

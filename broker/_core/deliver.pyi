@@ -1,0 +1,1 @@
+"""Routing and delivery. Native only: see ``deliver.pxd``."""

@@ -1,0 +1,1 @@
+"""Accounts, principals, credentials and rights. Native only: see ``grants.pxd``."""

@@ -1,0 +1,1 @@
+"""The journal's batch and the ring of promises. Native only: see ``journal.pxd``."""

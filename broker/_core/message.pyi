@@ -1,0 +1,1 @@
+"""Application messages and the bytes of a PUBLISH. Native only: see ``message.pxd``."""

@@ -1,0 +1,1 @@
+"""The inbound PUBLISH. Native only: see ``publish.pxd``."""

@@ -1,0 +1,188 @@
+"""The shard: everything one native core knows, behind handles. It does no I/O, reads no clock and draws no number.
+
+A handle names one network connection: a slot and its generation. Calls with a handle that has become invalid find
+nothing (``LookupError`` where an answer is owed). Times are nanoseconds on the owner's monotonic clock. Every call
+must come from the thread that made the shard (``WrongThread`` otherwise).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, final
+
+LIMITS: tuple[str, ...]
+"""The names that ``limits`` must have, all of them."""
+
+class Description(TypedDict):
+    """One connection as it is now; numbers are 0 and texts empty before CONNECT was accepted."""
+
+    listener: int
+    protocol_version: int
+    state: int
+    keep_alive_s: int
+    close_reason: int
+    request_problem_information: bool
+    client_id: str
+    principal_id: int
+    subscriptions: int
+    queued_messages: int
+    outbound_inflight: int
+    promises_held: int
+
+@final
+class Shard:
+    """One native core. ``limits`` are enforced and announced; ``secret`` (32 bytes) keys credentials; ``hash_seed``
+    keeps topic names from being chosen to collide. Raises ``ValueError`` for limits that it cannot keep."""
+
+    def __new__(cls, limits: Mapping[str, int], *, secret: bytes, hash_seed: int, now_ns: int) -> Shard: ...
+    def put_grant(
+        self,
+        credential: bytes,
+        account_id: int,
+        principal_id: int,
+        principal: str,
+        device_id: str,
+        publish: Sequence[str],
+        subscribe: Sequence[str],
+        *,
+        synced: bool = False,
+    ) -> None:
+        """Make a credential known: CONNECTs with it are accepted without Python. Replaces an earlier one, and cuts it."""
+        ...
+
+    def remove_grant(self, credential: bytes) -> int:
+        """Forget a credential; its connections are closed with 0x98. Returns how many there were."""
+        ...
+
+    def open_listener(self, listener: int, account_id: int, principal_id: int, principal: str) -> None:
+        """Let everybody in on a listener (0 to 63), with all rights in one account's topic space."""
+        ...
+
+    def presence(self, principal_id: int) -> tuple[int, int]:
+        """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
+        ...
+
+    def open_connection(self, listener: int, now_ns: int) -> int:
+        """Open a connection without a socket and return its handle; 0 when a limit of connections is reached."""
+        ...
+
+    def feed(self, handle: int, data: bytes | bytearray | memoryview, now_ns: int, deliveries: int = ...) -> None:
+        """Take bytes as if they had been received; ``deliveries`` bounds what is sent in this slice."""
+        ...
+
+    def take_output(self, handle: int, at_most: int = -1) -> bytes:
+        """Take the bytes that wait to be sent, all or ``at_most``; also from a connection that is closing."""
+        ...
+
+    def is_open(self, handle: int) -> bool:
+        """Tell whether the connection lives and is not closing."""
+        ...
+
+    def is_stopped(self, handle: int) -> bool:
+        """Tell whether nothing is read from it: a barrier, an unfinished fan-out, or promises and outbox over a limit."""
+        ...
+
+    def close_connection(self, handle: int) -> None:
+        """Close as if the peer had gone away."""
+        ...
+
+    def fail_connection(self, handle: int, reason_code: int) -> None:
+        """Close with a reason code, in the words of the connection's version and state."""
+        ...
+
+    def fail_all(self, reason_code: int) -> None:
+        """Close every connection with a reason code."""
+        ...
+
+    def describe(self, handle: int) -> Description | None:
+        """Describe a connection; None when the handle names none."""
+        ...
+
+    def run(self, now_ns: int, deliveries: int = ...) -> bool:
+        """Run one slice: timers, unfinished fan-outs, connections that may go on. True when more is due."""
+        ...
+
+    def collect(self) -> None:
+        """End a round without a reactor: free what has closed and whose output was taken or is not wanted."""
+        ...
+
+    def next_deadline_ns(self) -> int | None:
+        """Give when ``run`` has to be called again for a timer; None when nothing is armed."""
+        ...
+
+    def take_rare(self) -> list[tuple[int, int, int, int, int, bytes]]:
+        """Take the packets that wait for an answer: see ``broker.engine.core.RarePacket``."""
+        ...
+
+    def seal(self) -> tuple[int, bytes] | None:
+        """Close the journal's batch: its ticket and bytes; None when it is empty."""
+        ...
+
+    def settle(self, ticket: int, committed: bool) -> None:
+        """Answer a sealed ticket, in order: its promises leave, or are refused. ``ValueError`` for any other ticket."""
+        ...
+
+    def admit(
+        self,
+        handle: int,
+        account_id: int,
+        principal_id: int,
+        principal: str,
+        device_id: str,
+        publish: Sequence[str],
+        subscribe: Sequence[str],
+        *,
+        synced: bool = False,
+    ) -> bool:
+        """Accept the CONNECT that waits at this connection; False when none waits any more."""
+        ...
+
+    def subscribe(
+        self,
+        handle: int,
+        topic_filter: bytes,
+        qos: int,
+        *,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        identifier: int = 0,
+    ) -> bool:
+        """Add or replace a subscription with a valid filter; False when the session has its maximum."""
+        ...
+
+    def unsubscribe(self, handle: int, topic_filter: bytes) -> bool:
+        """Remove a subscription; False when there was none."""
+        ...
+
+    def may_subscribe(self, handle: int, topic_filter: bytes) -> bool:
+        """Tell whether everything that the filter can match is allowed."""
+        ...
+
+    def may_publish(self, handle: int, topic_name: bytes) -> bool:
+        """Tell whether the topic name is allowed."""
+        ...
+
+    def valid_topic_filter(self, topic_filter: bytes) -> bool:
+        """Tell whether this is a topic filter (section 4.7) within the limits."""
+        ...
+
+    def valid_topic_name(self, topic_name: bytes) -> bool:
+        """Tell whether this is a topic name (section 4.7) within the limits."""
+        ...
+
+    def reply(self, handle: int, packet: bytes) -> None:
+        """Stage the encoded answer to the packet that waits, behind earlier promises, and lift the barrier."""
+        ...
+
+    def publish(self, account_id: int, topic_name: bytes, payload: bytes, qos: int, now_ns: int) -> int:
+        """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
+
+        Raises ``BadRequest`` for a bad topic name or QoS and ``PayloadTooLarge``.
+        """
+        ...
+
+    def counters(self) -> dict[str, int | list[int]]:
+        """Give the shard's figures; ``drops`` is indexed by ``DropReason``."""
+        ...
+
+    def drops(self, account_id: int, principal_id: int | None = None) -> list[int]:
+        """Give drops by ``DropReason`` of an account, or of one principal."""
+        ...

@@ -1,0 +1,1 @@
+"""Topic names, topic filters, and which subscriptions match. Native only: see ``topics.pxd``."""

@@ -1,0 +1,83 @@
+"""The engine: every rare packet gets its answer here.
+
+Here belongs which rule a packet meets. Not here: the rules themselves, and waiting: a CONNECT that has to be judged is
+handed to ``ask``, and whoever waits for the judgement brings it back with ``judged``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from broker._core.packets import decode, encode
+from broker.engine.core import CoreFace, RareKind, RarePacket
+from broker.engine.subscriptions import subscribe, unsubscribe
+from broker.ports import ConnectRequest, Durability, Grant, Observer, Refusal
+from broker.reasons import ReasonCode
+from broker.wire import Connect, ProtocolViolation, Subscribe, Unsubscribe
+
+Ask = Callable[[int, ConnectRequest], None]
+AddressOf = Callable[[int], str]
+
+
+class Engine:
+    """Answers what the core asks. ``ask(handle, request)`` must lead to one ``judged(handle, ...)``, at any time."""
+
+    def __init__(self, core: CoreFace, ask: Ask, address_of: AddressOf, observer: Observer) -> None:
+        self._core = core
+        self._ask = ask
+        self._address_of = address_of
+        self._observer = observer
+
+    def answer(self, rare: Iterable[RarePacket]) -> None:
+        """Answer packets in the order given; each connection has at most one among them."""
+        for kind, handle, version, reason_code, listener, packet in rare:
+            if kind == RareKind.REFUSED:
+                self._report(handle, reason_code)
+            elif self._core.is_open(handle):
+                self._answer_one(kind, handle, version, listener, packet)
+
+    def judged(self, handle: int, outcome: Grant | Refusal) -> None:
+        """Take the Authenticator's judgement; a connection that is gone by now is no error."""
+        if isinstance(outcome, Refusal):
+            self._core.fail_connection(handle, outcome.reason_code)
+            return
+        self._core.admit(
+            handle,
+            outcome.account_id,
+            outcome.principal_id,
+            outcome.principal,
+            outcome.device_id,
+            outcome.policy.publish,
+            outcome.policy.subscribe,
+            synced=outcome.durability is Durability.SYNCED,
+        )
+
+    def _report(self, handle: int, reason_code: int) -> None:
+        self._observer.event(
+            "connection_refused", reason_code=f"0x{reason_code:02X}", address=self._address_of(handle), handle=handle
+        )
+
+    def _answer_one(self, kind: int, handle: int, version: int, listener: int, packet: bytes) -> None:
+        try:
+            decoded = decode(packet, version)
+        except ProtocolViolation as violation:
+            self._core.fail_connection(handle, violation.reason_code)
+            return
+        if kind == RareKind.CONNECT and isinstance(decoded, Connect):
+            self._ask(handle, self._request(handle, version, listener, decoded))
+        elif isinstance(decoded, Subscribe):
+            self._core.reply(handle, encode(subscribe(self._core, handle, version, decoded), version))
+        elif isinstance(decoded, Unsubscribe):
+            self._core.reply(handle, encode(unsubscribe(self._core, handle, decoded), version))
+        else:  # AUTH, although no CONNECT could name a method
+            self._core.fail_connection(handle, ReasonCode.PROTOCOL_ERROR)
+
+    def _request(self, handle: int, version: int, listener: int, packet: Connect) -> ConnectRequest:
+        return ConnectRequest(
+            listener=listener,
+            address=self._address_of(handle),
+            protocol_version=version,
+            client_id=packet.client_id,
+            user_name=packet.user_name,
+            password=packet.password,
+        )

@@ -1,0 +1,58 @@
+"""SUBSCRIBE and UNSUBSCRIBE: what is granted, filter by filter.
+
+Here belong the rules of sections 3.8 to 3.11. Not here: matching (``_core.topics``) and rights (``_core.grants``).
+"""
+
+from __future__ import annotations
+
+from broker.engine.core import CoreFace
+from broker.reasons import ReasonCode
+from broker.wire import Suback, Subscribe, Subscription, Unsuback, Unsubscribe
+
+MAXIMUM_QOS = 1
+"""The highest QoS that is granted; CONNACK announces it."""
+
+SHARED_PREFIX = "$share/"
+
+
+def subscribe(core: CoreFace, handle: int, version: int, packet: Subscribe) -> Suback:
+    """Apply one SUBSCRIBE, in the order of its filters, as if each had come alone. [MQTT-3.8.4-5]"""
+    identifier = _identifier(packet)
+    codes = tuple(_subscribe_one(core, handle, version, one, identifier) for one in packet.subscriptions)
+    return Suback(packet.packet_id, codes)  # [MQTT-3.8.4-2] [MQTT-3.8.4-6]
+
+
+def unsubscribe(core: CoreFace, handle: int, packet: Unsubscribe) -> Unsuback:
+    """Apply one UNSUBSCRIBE. Deliveries already staged may still arrive, none is added. [MQTT-3.10.4-2]"""
+    codes = tuple(
+        ReasonCode.SUCCESS if core.unsubscribe(handle, one.encode()) else ReasonCode.NO_SUBSCRIPTION_EXISTED
+        for one in packet.topic_filters
+    )
+    return Unsuback(packet.packet_id, codes)  # [MQTT-3.10.4-4] [MQTT-3.11.3-1]
+
+
+def _identifier(packet: Subscribe) -> int:
+    found = packet.properties.get("subscription_identifier", ())
+    if isinstance(found, int):
+        return found
+    return found[0] if isinstance(found, tuple) and found else 0
+
+
+def _subscribe_one(core: CoreFace, handle: int, version: int, one: Subscription, identifier: int) -> ReasonCode:
+    topic_filter = one.topic_filter.encode()
+    if not core.valid_topic_filter(topic_filter):
+        return ReasonCode.TOPIC_FILTER_INVALID
+    if version == 5 and one.topic_filter.startswith(SHARED_PREFIX):
+        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED  # announced in CONNACK [MQTT-3.2.2-20]
+    if not core.may_subscribe(handle, topic_filter):
+        return ReasonCode.NOT_AUTHORIZED
+    qos = min(one.qos, MAXIMUM_QOS)
+    taken = core.subscribe(
+        handle,
+        topic_filter,
+        qos,
+        no_local=one.no_local,
+        retain_as_published=one.retain_as_published,
+        identifier=identifier,
+    )
+    return ReasonCode(qos) if taken else ReasonCode.QUOTA_EXCEEDED

@@ -1,0 +1,244 @@
+"""A whole broker in one object: wiring, start, drain, stop, signals.
+
+Here belongs the order in which the floors come up and go down. Not here: any rule of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import Self
+
+from api import application
+from broker._core.reactor import Reactor
+from broker._core.shard import Shard
+from broker.accounts.authenticator import DirectoryAuthenticator
+from broker.accounts.directory import Directory
+from broker.admin import Admin, SystemClock
+from broker.config import BrokerConfig, Endpoint
+from broker.control import ControlServer
+from broker.engine import Engine
+from broker.engine.core import RarePacket
+from broker.net.gateway import Gateway, core_limits
+from broker.net.http import HttpServer
+from broker.net.listeners import open_socket, raise_descriptor_limit
+from broker.observability.logs import LogObserver
+from broker.ports import Authenticator, Change, ConnectRequest, Observer, Refusal, Store
+from broker.reasons import ReasonCode
+from broker.storage.data_dir import DataDir
+from broker.storage.lmdb import LmdbStore
+from broker.storage.memory import MemoryStore
+from broker.storage.tables import JOURNAL
+
+log = logging.getLogger(__name__)
+
+OPEN_PRINCIPAL_ID = 0
+OPEN_ACCOUNT_ID = 0
+HOUSEKEEPING_S = 60.0
+DRAIN_S = 1.0
+FLUSH_STEP_S = 0.01
+
+
+class Broker:
+    """``async with Broker(config) as broker:`` runs a broker in the current event loop until the block ends.
+
+    ``authenticator`` judges clients that the directory does not know, ``observer`` is told what happens; the defaults
+    are the directory and the log. Several brokers may run in one process, each with a data directory of its own.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        authenticator: Authenticator | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._config = config
+        self._authenticator = authenticator
+        self._observer = observer or LogObserver()
+        self._endpoints: list[Endpoint] = []
+        self._first_key: str | None = None
+        self._judging: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self._stopping = asyncio.Event()
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Where the broker listens, with real ports; empty before the start and after the stop."""
+        return tuple(self._endpoints)
+
+    @property
+    def first_key(self) -> str | None:
+        """The API key that was made on the first start of this data directory, else None."""
+        return self._first_key
+
+    async def __aenter__(self) -> Self:
+        """Start: everything is loaded before the first listener opens.
+
+        Raises ``ConfigError`` for an address that cannot be listened on, ``DataDirLocked`` and ``StoreError``.
+        """
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop: refuse newcomers, tell MQTT 5 clients 0x8B, flush, close the store."""
+        await self._stack.aclose()
+        self._endpoints.clear()
+
+    async def run_until_signal(self) -> None:
+        """Wait for SIGINT, SIGTERM or ``stop``; leaving the ``async with`` block then stops the broker."""
+        loop = asyncio.get_running_loop()
+        with ExitStack() as undo:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.stop)
+                undo.callback(loop.remove_signal_handler, number)
+            await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Let ``run_until_signal`` return."""
+        self._stopping.set()
+
+    # ------------------------------------------------------------ start
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        descriptors = raise_descriptor_limit()
+        data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
+        secret = data_dir.secret()
+        store: Store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
+        stack.push_async_callback(store.close)
+        self._journal = MemoryStore()   # nothing of MQTT's outlives a connection yet: see docs/architecture.md
+        stack.push_async_callback(self._journal.close)
+        shard = Shard(
+            core_limits(self._config.capabilities),
+            secret=secret,
+            hash_seed=secrets.randbits(64),
+            now_ns=time.monotonic_ns(),
+        )
+        self._reactor = Reactor(shard, on_rare=self._on_rare, on_batch=self._on_batch, again=loop.call_soon)
+        stack.callback(self._reactor.close)
+        gateway = Gateway(self._reactor)
+        directory = Directory(store, secret, gateway)
+        directory.load()
+        await directory.ensure_account(int(time.time()))
+        self._first_key = await directory.bootstrap(int(time.time()))
+        judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=time.monotonic)
+        self._judge = judge
+        self._engine = Engine(shard, self._ask, self._reactor.peer, self._observer)
+        stack.push_async_callback(self._end_judging)
+        loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
+        stack.callback(loop.remove_reader, self._reactor.fileno())
+        admin = Admin(directory, gateway, gateway, self._config, SystemClock(), lambda: self._endpoints)
+        await self._open_doors(stack, admin)
+        stack.push_async_callback(self._drain, admin)
+        housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
+        stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
+        admin.start_serving()
+        self._tell_endpoints(data_dir, stack)
+        log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
+
+    async def _open_doors(self, stack: AsyncExitStack, admin: Admin) -> None:
+        for number, listener in enumerate(self._config.listeners):
+            listening = stack.enter_context(open_socket(listener.host, listener.port))
+            if listener.open:
+                self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
+            self._reactor.add_listener(listening.fileno())
+            self._endpoints.append(
+                Endpoint(listener.name, listener.protocol, listener.host, listening.getsockname()[1])
+            )
+        http = stack.enter_context(open_socket(self._config.http.host, self._config.http.port))
+        self._endpoints.append(Endpoint("http", "http", self._config.http.host, http.getsockname()[1]))
+        server = HttpServer(application(admin), http)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        control = ControlServer(self._config.data_dir, admin.operator)
+        await control.start()
+        stack.push_async_callback(control.stop)
+
+    def _tell_endpoints(self, data_dir: DataDir, stack: AsyncExitStack) -> None:
+        """Write ``DATA_DIR/endpoints.json``, for scripts that let the system pick ports."""
+        file = data_dir.path / "endpoints.json"
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps([asdict(one) for one in self._endpoints], indent=2) + "\n")
+        os.replace(new, file)
+        stack.callback(file.unlink, missing_ok=True)
+
+    # ------------------------------------------------------------ while it runs
+
+    def _on_rare(self, rare: list[RarePacket]) -> None:
+        for one in rare:
+            try:
+                self._engine.answer((one,))
+            except Exception:       # one connection's trouble is not the others'
+                log.exception("a rare packet could not be answered")
+                self._reactor.shard.fail_connection(one[1], ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+
+    def _on_batch(self) -> None:
+        sealed = self._reactor.shard.seal()
+        if sealed is not None:
+            ticket, batch = sealed
+            # Nothing outlives its connection yet, so a batch has done its work once it is committed.
+            changes = [Change(JOURNAL, ticket.to_bytes(8, "big"), batch)]
+            if ticket > 1:
+                changes.append(Change(JOURNAL, (ticket - 1).to_bytes(8, "big"), None))
+            self._journal.submit(ticket, changes, self._settled)
+
+    def _settled(self, ticket: int, error: BaseException | None) -> None:
+        self._reactor.shard.settle(ticket, error is None)
+        self._reactor.soon()
+
+    def _ask(self, handle: int, request: ConnectRequest) -> None:
+        task = asyncio.get_running_loop().create_task(self._decide(handle, request))
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
+
+    async def _decide(self, handle: int, request: ConnectRequest) -> None:
+        try:
+            outcome = await self._judge.authenticate(request)
+        except Exception:
+            log.exception("the authenticator failed")
+            outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
+        self._engine.judged(handle, outcome)
+        self._reactor.soon()
+
+    async def _keep_house(self, admin: Admin) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                await admin.persist_seen()
+            except Exception:
+                log.exception("housekeeping failed")
+
+    # ------------------------------------------------------------ stop
+
+    async def _end_housekeeping(self, task: asyncio.Task[None], admin: Admin) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await admin.persist_seen()
+
+    async def _drain(self, admin: Admin) -> None:
+        admin.stop_serving()
+        self._reactor.stop_accepting()
+        self._reactor.shard.fail_all(ReasonCode.SERVER_SHUTTING_DOWN)
+        self._reactor.soon()
+        until = time.monotonic() + DRAIN_S
+        while self._reactor.figures()["sockets"] and time.monotonic() < until:
+            await asyncio.sleep(FLUSH_STEP_S)
+
+    async def _end_judging(self) -> None:
+        for task in self._judging:
+            task.cancel()
+        await asyncio.gather(*self._judging, return_exceptions=True)
