@@ -39,7 +39,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> Non
         ("[[listeners]]\nnme = 'x'", "listeners.0.nme"),
         ("[capabilities]\nconnect_timeout = 3", "capabilities.connect_timeout"),
         ("[capabilities]\nserver_receive_maximum = 0", "capabilities.server_receive_maximum"),
-        ("[capabilities]\noutbox_hard_limit_bytes = 1024", "outbox_hard_limit_bytes"),
+        ("[capabilities]\nconnect_timeout_s = 0", "capabilities.connect_timeout_s"),
         ("[[listeners]]\n[[listeners]]\nport = 1884", "name of its own"),
         ("[http]\nport = 65536", "http.port"),
         ("http = 3", "http"),
