@@ -25,7 +25,7 @@ from api.models import (
     NewDeviceAnswer,
 )
 from api.routes import ApiRequest, Streamed, WithStatus
-from broker.admin import CredentialsInfo, DeviceFilter, DeviceView, NewDevice
+from broker.admin import CredentialsInfo, DeviceFilter, DeviceLogin, DeviceView, NewDevice
 from broker.errors import BadRequest
 
 
@@ -126,6 +126,16 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
     }
 
 
+def _login_fields(login: DeviceLogin) -> dict[str, str]:
+    return {
+        "device_id": login.device_id,
+        "name": login.name,
+        "username": login.username,
+        "client_id": login.client_id,
+        "status": login.status,
+    }
+
+
 async def _credentials_parts(info: CredentialsInfo, paging: dict[str, Any]) -> AsyncIterator[bytes]:
     """Write the answer slice by slice: an account may have very many devices."""
     head = compact(asdict(info.connection))
@@ -133,7 +143,7 @@ async def _credentials_parts(info: CredentialsInfo, paging: dict[str, Any]) -> A
     separator = b""
     async for logins in info.logins:
         if logins:
-            yield separator + compact([asdict(login) for login in logins])[1:-1]
+            yield separator + compact([_login_fields(login) for login in logins])[1:-1]
             separator = b","
     tail = compact(paging)
     yield b"]" + (b"," + tail[1:] if paging else b"}")

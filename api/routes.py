@@ -11,12 +11,9 @@ from typing import Any
 
 from api.models import Answer, Body, Query
 from broker.admin import Admin, KeyContext
-from broker.errors import AuthFailed, BadRequest, BrokerError, PermissionDenied, RateLimited
+from broker.errors import BrokerError
 
 BASE_PATH = "/v1/iot"
-
-# What every route below the base path may answer, beside its own errors.
-COMMON_ERRORS: tuple[type[BrokerError], ...] = (BadRequest, AuthFailed, PermissionDenied, RateLimited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,6 @@ class ApiRoute:
     answer: type[Answer] | None
     status: int
     errors: tuple[type[BrokerError], ...] = ()
-
-    @property
-    def keyed(self) -> bool:
-        """Whether the route needs an API key."""
-        return needs_key(self.path)
 
 
 def needs_key(path: str) -> bool:

@@ -106,8 +106,8 @@ class Devices:
         end = max(len(numbers) - offset, 0)
         return [self._by_number[number] for number in reversed(numbers[max(end - limit, 0) : end])]
 
-    async def slices(self, account_id: int) -> AsyncIterator[Sequence[Device]]:
-        """Walk an account's devices, newest first, in slices with a turn of the loop between them.
+    async def slices(self, account_id: int, size: int = SLICE_DEVICES) -> AsyncIterator[Sequence[Device]]:
+        """Walk an account's devices, newest first, in slices of ``size`` with a turn of the loop between them.
 
         What is removed or added during the walk neither repeats nor hides another device.
         """
@@ -115,7 +115,7 @@ class Devices:
         while True:
             numbers = self._of(account_id).numbers
             end = len(numbers) if below is None else bisect_left(numbers, below)
-            part = numbers[max(end - SLICE_DEVICES, 0) : end]
+            part = numbers[max(end - size, 0) : end]
             if not part:
                 return
             yield [self._by_number[number] for number in reversed(part)]

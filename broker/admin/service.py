@@ -37,6 +37,8 @@ MQTT_VERSIONS = ("3.1.1", "5.0")
 PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
+SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
+
 COMMAND_KINDS = ("commands", "config", "firmware")
 
 
@@ -118,7 +120,9 @@ class Admin:
     async def credentials_info(self, account_id: int, limit: int | None = None, offset: int = 0) -> CredentialsInfo:
         """Tell where and as whom the devices connect: all of them, or one page when ``limit`` is given."""
         devices = self._directory.devices
-        parts = devices.slices(account_id) if limit is None else _one(devices.page(account_id, limit, offset))
+        parts = (
+            devices.slices(account_id, SLICE_LOGINS) if limit is None else _one(devices.page(account_id, limit, offset))
+        )
         return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
 
     async def send_command(

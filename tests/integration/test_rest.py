@@ -646,3 +646,46 @@ def test_no_answer_may_be_kept_by_a_cache() -> None:
             assert (await caller.http.get(path)).headers["cache-control"] == "no-store"
 
     run(body)
+
+
+def test_an_answer_that_breaks_off_in_the_middle_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(caller: Caller) -> None:
+        async def broken(account_id: int, size: int) -> AsyncIterator[list[Any]]:
+            yield []
+            raise RuntimeError("in the middle")
+
+        monkeypatch.setattr(caller.upper.directory.devices, "slices", broken)
+        with pytest.raises(ConnectionAbortedError):
+            await caller.http.get("/v1/iot/credentials")
+
+    run(body)
+    assert "in the middle" in caplog.text
+
+
+def test_more_parameters_than_any_route_has_are_refused_before_they_are_parsed() -> None:
+    async def body(caller: Caller) -> None:
+        query = "&".join(f"x{number}=1" for number in range(21))
+        assert_error(await caller.http.get(f"/v1/iot/devices?{query}"), 400, "INVALID_PARAMETER")
+
+    run(body)
+
+
+def test_websockets_are_closed_and_the_lifespan_is_answered() -> None:
+    async def body(caller: Caller) -> None:
+        app = api.application(caller.upper.admin)
+        sent: list[str] = []
+        asked = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+        async def receive() -> Any:
+            return next(asked)
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await app({"type": "websocket", "path": "/"}, receive, send)
+        await app({"type": "lifespan"}, receive, send)
+        assert sent == ["websocket.close", "lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    run(body)
