@@ -19,6 +19,8 @@ from benchmarks.scenarios import Scenario
 SENDS = frozenset({"send", "sendto", "sendmsg", "sendmmsg", "write", "writev"})
 RECEIVES = frozenset({"recv", "recvfrom", "recvmsg", "recvmmsg", "read", "readv"})
 TRACER_TIMEOUT_S = 10.0
+GOODBYE_S = 1.5
+"""For thousands of disconnects under a tracer: both runs must count all of them."""
 _ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?([a-z_0-9]+)$")
 
 
@@ -53,6 +55,7 @@ def _count(contestant: Contestant, scenario: Scenario, seconds: float) -> tuple[
             if not seconds:
                 arguments += ["--warmup-s", "0"]
             report = generator.run([*arguments, "--port", str(running.port), *running.client_arguments], core=None)
+            time.sleep(GOODBYE_S)
         return parse_summary(_finished(table)), report["delivered"]
 
 

@@ -14,10 +14,12 @@ import os
 from collections.abc import Sequence
 
 import click
-from broker._core.shard import Shard
 
+from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.net.gateway import core_limits
+from broker.policy.policies import APPLICATION, DEVICE
+from broker.ports import Policy
 from tests.gate.lockstep import LOADS, PAYLOAD, Load, connect_packet, publish_packet
 
 ROUNDS = 20
@@ -31,21 +33,28 @@ class Driver:
     def __init__(self, load: Load) -> None:
         self.load = load
         self.shard = Shard(core_limits(Capabilities()), secret=bytes(32), hash_seed=1, now_ns=NOW_NS)
-        self.shard.open_listener(0, 1, 1, "open")
-        topics = [f"gate/{i:04}" for i in range(load.publishers)]
-        self.subscribers = [self._connect(f"subscriber-{i:04}") for i in range(load.subscribers)]
+        self.principals = 0
+        devices = [f"device-{i:04}" for i in range(load.publishers)]
+        topics = [f"devices/{device}/telemetry" for device in devices]
+        self.subscribers = [self._connect(f"reader-{i:04}", "", APPLICATION) for i in range(load.subscribers)]
         for i, handle in enumerate(self.subscribers):
             assert self.shard.subscribe(handle, topics[i % load.publishers].encode(), load.qos)
-        self.publishers = [self._connect(f"publisher-{i:04}") for i in range(load.publishers)]
+        self.publishers = [self._connect(device, device, DEVICE) for device in devices]
         ids = range(1, load.batch + 1)
         self.batches = [b"".join(publish_packet(topic, load.qos, n) for n in ids) for topic in topics]
         self.size = len(self.batches[0]) // load.batch
         self.delivered = 0
 
-    def _connect(self, client_id: str) -> int:
+    def _connect(self, client_id: str, device_id: str, policy: Policy) -> int:
+        """Let in as the engine does it, with the rights of the policy: they are checked on every message."""
+        self.principals += 1
         handle: int = self.shard.open_connection(0, NOW_NS)
         self.shard.feed(handle, connect_packet(client_id), NOW_NS)
+        self.shard.take_rare()
+        rights = (policy.publish, policy.subscribe)
+        assert self.shard.admit(handle, 1, self.principals, client_id, device_id, *rights)
         assert self.shard.take_output(handle) == b"\x20\x02\x00\x00"
+        self.shard.collect()
         return handle
 
     def play(self, rounds: int) -> None:
