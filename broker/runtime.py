@@ -120,7 +120,7 @@ class Broker:
         secret = data_dir.secret()
         store: Store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
         stack.push_async_callback(store.close)
-        self._journal = MemoryStore()   # nothing of MQTT's outlives a connection yet: see docs/architecture.md
+        self._journal = MemoryStore()  # nothing of MQTT's outlives a connection yet: see docs/architecture.md
         stack.push_async_callback(self._journal.close)
         shard = Shard(
             core_limits(self._config.capabilities),
@@ -182,7 +182,7 @@ class Broker:
         for one in rare:
             try:
                 self._engine.answer((one,))
-            except Exception:       # one connection's trouble is not the others'
+            except Exception:  # one connection's trouble is not the others'
                 log.exception("a rare packet could not be answered")
                 self._reactor.shard.fail_connection(one[1], ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 

@@ -9,7 +9,7 @@ from broker._core.model cimport Connection, ShardState
 # PUBACK, PUBREC, PUBREL and PUBCOMP from a client.
 cdef void handle_ack(
     ShardState* shard, Connection* connection, uint8_t packet_type, const uint8_t* body, uint32_t n) noexcept nogil
-# An acknowledgement of ours: it leaves now when nothing holds it, otherwise after its ticket. `ticket` 0: nothing to keep.
+# An acknowledgement of ours: it leaves now when nothing holds it, otherwise after its ticket (0: nothing to keep).
 cdef void stage_puback(
     ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, uint8_t reason_code) noexcept nogil
 # An encoded acknowledgement (SUBACK, UNSUBACK); the bytes are copied.

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from broker._core.connection cimport close_connection, fail, find_connection, mark_ready, outbox_put
+from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put
 from broker._core.deliver cimport pump
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.journal cimport add_promise, drop_first_promise, first_promise
@@ -18,7 +18,7 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.packets cimport ACK_SIZE, AckFields, encode_ack, parse_ack
-from broker._core.reasons cimport IMPLEMENTATION_SPECIFIC_ERROR, PACKET_IDENTIFIER_NOT_FOUND, PROTOCOL_ERROR, SUCCESS
+from broker._core.reasons cimport IMPLEMENTATION_SPECIFIC_ERROR, PACKET_IDENTIFIER_NOT_FOUND, PROTOCOL_ERROR
 from broker._core.session cimport is_inflight, release_packet_id
 
 

@@ -1,6 +1,6 @@
 """CONNECT and CONNACK. See connect.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
@@ -39,7 +39,6 @@ from broker._core.reasons cimport (
     PACKET_TOO_LARGE,
     SERVER_UNAVAILABLE,
     SESSION_TAKEN_OVER,
-    UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.session cimport find_session, new_session
 

@@ -3,7 +3,7 @@
 Nothing here closes a connection or ends a session: the list of receivers stays valid while it is walked.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport outbox_reserve, outbox_unsent
@@ -30,12 +30,10 @@ from broker._core.model cimport (
     Account,
     Connection,
     FanOut,
-    Message,
     Queued,
     Receiver,
     Session,
     ShardState,
-    Subscription,
 )
 from broker._core.session cimport count_drop, enqueue, queue_drop_front, queue_front, take_packet_id
 from broker._core.topics cimport match_topic, release_subscription
@@ -122,7 +120,7 @@ cdef bint offer(
     return False
 
 
-cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_t first, uint32_t* found) noexcept nogil:
+cdef uint32_t gather_identifiers(Receiver* receivers, uint32_t first, uint32_t* found) noexcept nogil:
     # Subscription identifiers of everything that was merged into this delivery. [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     cdef uint32_t count = 0
     cdef int32_t at = <int32_t>first
@@ -140,7 +138,7 @@ cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uin
     cdef uint32_t[IDENTIFIERS_MAXIMUM] identifiers
     cdef uint32_t count = 0
     if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
-        count = gather_identifiers(shard, receivers, at, identifiers)
+        count = gather_identifiers(receivers, at, identifiers)
     return offer(
         shard, out, session, receiver.qos, out.retain & receiver.retain_as_published, identifiers, count)
 
@@ -219,7 +217,7 @@ cdef bint deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
     cdef uint32_t count
     while fan_out.receivers[living].subscription.dead:
         living = fan_out.receivers[living].also
-    count = gather_identifiers(shard, fan_out.receivers, at, identifiers)
+    count = gather_identifiers(fan_out.receivers, at, identifiers)
     return offer(
         shard, out, fan_out.receivers[living].subscription.session, receiver.qos,
         out.retain & receiver.retain_as_published, identifiers, count)

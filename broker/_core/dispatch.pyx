@@ -26,13 +26,12 @@ from broker._core.framing cimport (
     PUBCOMP,
     PUBLISH,
     SUBSCRIBE,
-    UNSUBSCRIBE,
     client_may_send,
     header_flags_valid,
     read_header,
 )
 from broker._core.memory cimport likely_, unlikely_
-from broker._core.model cimport AUTHENTICATING, AWAIT_CONNECT, CLOSING, CONNECTED, RARE_PACKET, Connection, ShardState
+from broker._core.model cimport AWAIT_CONNECT, CLOSING, CONNECTED, RARE_PACKET, Connection, ShardState
 from broker._core.packets cimport DisconnectFields, parse_disconnect
 from broker._core.publish cimport handle_publish
 from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED

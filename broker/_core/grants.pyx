@@ -1,6 +1,6 @@
 """Accounts, principals, credentials and rights. See grants.pxd."""
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from broker._core.blake2b cimport same_digest

@@ -1,7 +1,6 @@
 """Application messages and the bytes of a PUBLISH. See message.pxd."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes, put_u16, put_u32, put_varint, varint_size
 from broker._core.memory cimport give_memory, resize_memory, slab_close, slab_give, slab_open, slab_take, take_memory

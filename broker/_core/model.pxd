@@ -1,7 +1,7 @@
 # Every struct of the core, in one place: sessions, connections and the journal point at each other, and Cython
 # cannot cimport in circles.
 #
-# Here belong the shapes of data and their constants. Not here: any behaviour; each struct has one module that changes it.
+# Here belong the shapes of data and their constants. Not here: behaviour; each struct has one module that changes it.
 # Times are int64 nanoseconds on the owner's monotonic clock; sizes are bytes.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

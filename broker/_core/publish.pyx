@@ -1,6 +1,6 @@
 """The inbound PUBLISH. See publish.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.acks cimport stage_puback
 from broker._core.connection cimport fail, mark_ready
@@ -32,7 +32,7 @@ from broker._core.reasons cimport (
     TOPIC_NAME_INVALID,
 )
 from broker._core.session cimport count_drop
-from broker._core.topics cimport valid_topic_name
+from broker._core.topic_rules cimport valid_topic_name
 
 
 cdef int check(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:

@@ -17,7 +17,8 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
-from broker._core.topics cimport hash_bytes, remove_subscription
+from broker._core.topic_rules cimport hash_bytes
+from broker._core.topics cimport remove_subscription
 
 
 cdef enum:
@@ -210,7 +211,8 @@ cdef uint16_t take_packet_id(Session* session, Message* message, uint8_t qos) no
     # acknowledged is stepped over, and the ring grows only when it is half full. [MQTT-2.2.1-4]
     cdef uint16_t packet_id
     cdef Inflight* entry
-    if session.inflight == NULL or (session.inflight_count * 2 > session.inflight_mask and session.inflight_mask < 65535):
+    if session.inflight == NULL or (
+            session.inflight_count * 2 > session.inflight_mask and session.inflight_mask < 65535):
         grow_inflight(session)
     while True:
         session.next_packet_id += 1

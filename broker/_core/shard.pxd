@@ -2,9 +2,9 @@
 #
 # Here belong handles, ownership by one thread, and the calls of engine/ and of tests. Not here: rules, sockets.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from broker._core.model cimport CompiledPolicy, Connection, Grant, ShardState
+from broker._core.model cimport CompiledPolicy, Connection, Grant, Rare, ShardState
 
 cdef class Shard:
     cdef ShardState* state
@@ -13,7 +13,8 @@ cdef class Shard:
     cdef void check_owner(self) except *
     cdef Connection* need(self, uint64_t handle) except NULL
     cdef Connection* find(self, uint64_t handle) except? NULL
-    cdef list take_rare_packets(self)
+    cdef list take_rare_packets(self, uint32_t at_most)
+    cdef tuple rare_packet(self, Rare* rare)
     cdef Grant* make_grant(
         self, account_id, principal_id, str principal, str device_id, publish, subscribe,
         synced) except NULL

@@ -6,11 +6,12 @@ must come from the thread that made the shard (``WrongThread`` otherwise).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, final
+from typing import TypedDict, final, type_check_only
 
 LIMITS: tuple[str, ...]
 """The names that ``limits`` must have, all of them."""
 
+@type_check_only
 class Description(TypedDict):
     """One connection as it is now; numbers are 0 and texts empty before CONNECT was accepted."""
 

@@ -1,8 +1,8 @@
 """The shard and its Python face. See shard.pxd, and shard.pyi for what each call promises."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove
 
 from broker._core.acks cimport settle, stage_bytes
 from broker._core.connect cimport admit_waiting
@@ -46,8 +46,7 @@ from broker._core.model cimport (
     CONNECTED,
     DROP_REASONS,
     MESSAGE_SIZE_CLASSES,
-    RARE_CONNECT,
-    RARE_PACKET,
+    RARE_REFUSED,
     TIMER_LINGER,
     Account,
     CompiledPolicy,
@@ -55,6 +54,7 @@ from broker._core.model cimport (
     Grant,
     Limits,
     Principal,
+    Rare,
     Session,
     ShardState,
     Subscription,
@@ -64,13 +64,11 @@ from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.session cimport sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
+from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
 from broker._core.topics cimport (
-    TOPIC_LEVELS_HARD_MAXIMUM,
     add_subscription,
     find_subscription,
     remove_subscription,
-    valid_topic_filter,
-    valid_topic_name,
 )
 
 from broker.errors import BadRequest, PayloadTooLarge, WrongThread
@@ -393,29 +391,35 @@ cdef class Shard:
         deadline = wheel_next_ns(&self.state.wheel)
         return None if deadline < 0 else deadline
 
-    cdef list take_rare_packets(self):
-        cdef uint32_t i, header = 0, remaining = 0
-        cdef Connection* connection
+    cdef list take_rare_packets(self, uint32_t at_most):
+        cdef ShardState* state = self.state
+        cdef uint32_t i, taken = min(state.rare_count, at_most)
         cdef list found = []
-        for i in range(self.state.rare_count):
-            connection = find_connection(self.state, self.state.rare[i].slot, self.state.rare[i].generation)
-            if connection == NULL:
-                continue
-            packet = b""
-            if self.state.rare[i].kind == RARE_CONNECT or self.state.rare[i].kind == RARE_PACKET:
-                if connection.state == CLOSING or not connection.barrier:
-                    continue
-                read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
-                packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
-            found.append((
-                self.state.rare[i].kind, handle_of(connection), connection.version, self.state.rare[i].reason_code,
-                connection.listener, packet))
-        self.state.rare_count = 0
+        for i in range(taken):
+            packet = self.rare_packet(&state.rare[i])
+            if packet is not None:
+                found.append(packet)
+        state.rare_count -= taken
+        memmove(state.rare, state.rare + taken, state.rare_count * sizeof(Rare))
         return found
+
+    cdef tuple rare_packet(self, Rare* rare):
+        # None: its connection has gone or closed meanwhile.
+        cdef Connection* connection = find_connection(self.state, rare.slot, rare.generation)
+        cdef uint32_t header = 0, remaining = 0
+        if connection == NULL:
+            return None
+        packet = b""
+        if rare.kind != RARE_REFUSED:
+            if connection.state == CLOSING or not connection.barrier:
+                return None
+            read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
+            packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
+        return rare.kind, handle_of(connection), connection.version, rare.reason_code, connection.listener, packet
 
     def take_rare(self):
         self.check_owner()
-        return self.take_rare_packets()
+        return self.take_rare_packets(UINT32_MAX)
 
     def seal(self):
         cdef uint64_t ticket

@@ -1,1 +1,1 @@
-"""Topic names, topic filters, and which subscriptions match. Native only: see ``topics.pxd``."""
+"""Topic filters of one account, and which subscriptions match. Native only: see ``topics.pxd``."""

@@ -1,11 +1,10 @@
-"""Topic names, topic filters, and which subscriptions match. See topics.pxd."""
+"""Topic filters of one account, and which subscriptions match a topic name. See topics.pxd."""
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from broker._core.memory cimport (
     give_memory,
-    likely_,
     resize_memory,
     slab_give,
     slab_take,
@@ -23,40 +22,7 @@ from broker._core.model cimport (
     TopicSpace,
     TrieNode,
 )
-from broker._core.utf8 cimport valid_utf8
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    static inline uint64_t broker_mix(uint64_t a, uint64_t b) {
-        __uint128_t m = (__uint128_t)a * b;
-        return (uint64_t)m ^ (uint64_t)(m >> 64);
-    }
-    static inline uint64_t broker_load(const uint8_t *p, uint32_t n) { /* up to 8 bytes, zero padded */
-        uint64_t v = 0;
-        if (n >= 8) { memcpy(&v, p, 8); return v; }
-        if (n >= 4) {
-            uint32_t low, high;
-            memcpy(&low, p, 4);
-            memcpy(&high, p + n - 4, 4);
-            return low | (uint64_t)high << 32;
-        }
-        if (n) v = p[0] | (uint64_t)p[n >> 1] << 8 | (uint64_t)p[n - 1] << 16;
-        return v;
-    }
-    /* 0x80 in every byte of x that equals c, exactly (no borrow between bytes) */
-    static inline uint64_t broker_equal_bytes(uint64_t x, uint8_t c) {
-        const uint64_t low = 0x7f7f7f7f7f7f7f7full;
-        x ^= 0x0101010101010101ull * c;
-        return ~(((x & low) + low) | x | low);
-    }
-    """
-    uint64_t broker_mix(uint64_t, uint64_t) noexcept nogil
-    uint64_t broker_load(const uint8_t*, uint32_t) noexcept nogil
-    uint64_t broker_equal_bytes(uint64_t, uint8_t) noexcept nogil
-    int popcount "__builtin_popcountll"(uint64_t) noexcept nogil
-
+from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, has_wildcard, hash_bytes
 
 cdef enum:
     FIRST_BUCKETS = 16
@@ -64,71 +30,6 @@ cdef enum:
     OWNER_TOPIC = 0
     OWNER_HERE = 1
     OWNER_BELOW = 2
-
-
-cdef uint32_t hash_bytes(const uint8_t* p, uint32_t n, uint64_t seed) noexcept nogil:
-    # Multiply-and-fold over 8 bytes at a time, under a secret seed: names cannot be chosen to collide.
-    cdef uint64_t h = seed ^ <uint64_t>n * <uint64_t>0x9E3779B97F4A7C15
-    while n > 8:
-        h = broker_mix(h ^ broker_load(p, 8), <uint64_t>0xD6E8FEB86659FD93)
-        p += 8
-        n -= 8
-    h = broker_mix(h ^ broker_load(p, n), seed | 1)
-    return <uint32_t>(h ^ (h >> 32))
-
-
-# ---------------------------------------------------------------- rules
-
-cdef bint valid_topic_name(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil:
-    cdef uint32_t i = 0
-    cdef uint32_t levels = 1
-    cdef uint64_t word
-    cdef uint64_t seen = 0      # high bits: not ASCII
-    cdef uint64_t bad = 0
-    if n == 0 or n > 65535:  # [MQTT-4.7.3-1] [MQTT-4.7.3-3]
-        return False
-    while i + 8 <= n:
-        memcpy(&word, p + i, 8)
-        seen |= word
-        bad |= broker_equal_bytes(word, c"+") | broker_equal_bytes(word, c"#") | broker_equal_bytes(word, 0)
-        levels += popcount(broker_equal_bytes(word, c"/"))
-        i += 8
-    while i < n:
-        seen |= p[i]
-        if p[i] == c"+" or p[i] == c"#" or p[i] == 0:  # [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-2]
-            return False
-        if p[i] == c"/":
-            levels += 1
-        i += 1
-    if bad or levels > levels_maximum:
-        return False
-    return not (seen & <uint64_t>0x8080808080808080) or valid_utf8(p, n)  # [MQTT-1.5.4-1]
-
-
-cdef bint valid_topic_filter(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil:
-    cdef uint32_t i
-    cdef uint32_t levels = 1
-    cdef bint starts, ends
-    if n == 0 or n > 65535 or not valid_utf8(p, n):  # [MQTT-4.7.3-1] [MQTT-3.8.3-1]
-        return False
-    for i in range(n):
-        starts = i == 0 or p[i - 1] == c"/"
-        ends = i + 1 == n or p[i + 1] == c"/"
-        if p[i] == c"/":
-            levels += 1
-        elif p[i] == c"+" and not (starts and ends):  # [MQTT-4.7.1-2]
-            return False
-        elif p[i] == c"#" and not (starts and i + 1 == n):  # [MQTT-4.7.1-1]
-            return False
-    return levels <= levels_maximum
-
-
-cdef bint has_wildcard(const uint8_t* p, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if p[i] == c"+" or p[i] == c"#":
-            return True
-    return False
 
 
 # ---------------------------------------------------------------- sets of subscribers

@@ -10,9 +10,10 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import uvicorn
-from uvicorn._types import ASGIApplication
+from starlette.types import ASGIApp
 
 STOP_TIMEOUT_S = 2
 KEEP_ALIVE_S = 30
@@ -31,11 +32,11 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves one ASGI application on one listening socket."""
 
-    def __init__(self, application: ASGIApplication, listening: socket.socket) -> None:
+    def __init__(self, application: ASGIApp, listening: socket.socket) -> None:
         self._listening = listening
         self._server = _Server(
             uvicorn.Config(
-                application,
+                cast(Any, application),  # uvicorn spells the same protocol in types of its own
                 lifespan="off",
                 log_config=None,
                 access_log=False,

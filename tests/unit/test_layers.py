@@ -28,12 +28,15 @@ ORDER = """
     packets
     memory
     model
+    topic_rules
     message
     topics grants timers journal
     session
     connection
     deliver
-    publish acks
+    acks publish
+    connect
+    dispatch
     shard
     reactor
 """
