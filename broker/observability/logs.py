@@ -57,6 +57,8 @@ def configure(level: str, form: Literal["text", "json"], stream: TextIO | None =
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+    http = logging.getLogger("uvicorn")
+    http.setLevel(max(http.level, logging.WARNING))  # its start and stop are ours to tell
 
 
 class LogObserver:
