@@ -20,6 +20,52 @@ from broker._core.connection cimport (
     outbox_unsent,
 )
 from broker._core.dispatch cimport feed, is_stopped
+from broker._core.linux cimport (
+    CLOCK_MONOTONIC,
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    IPPROTO_TCP,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SHUT_WR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOL_SOCKET,
+    SO_KEEPALIVE,
+    TCP_NODELAY,
+    TFD_CLOEXEC,
+    TFD_NONBLOCK,
+    TFD_TIMER_ABSTIME,
+    accept4,
+    c_close,
+    c_read,
+    c_send,
+    c_write,
+    clock_ns,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+    eventfd,
+    itimerspec,
+    recv,
+    setsockopt,
+    shutdown,
+    timerfd_create,
+    timerfd_settime,
+)
 from broker._core.model cimport CLOSING, TIMER_LINGER, Connection, ShardState
 from broker._core.shard cimport Shard, free_closed, run_slice
 from broker._core.timers cimport timer_set, wheel_next_ns
@@ -27,67 +73,12 @@ from broker._core.timers cimport timer_set, wheel_next_ns
 import os
 import socket
 
-cdef extern from "errno.h" nogil:
-    int EMFILE, ENFILE, ENOBUFS, ENOMEM
-cdef extern from "unistd.h" nogil:
-    int c_close "close"(int)
-    ssize_t c_read "read"(int, void*, size_t)
-    ssize_t c_write "write"(int, const void*, size_t)
-cdef extern from "sys/socket.h" nogil:
-    int SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_KEEPALIVE, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
-    ssize_t recv(int, void*, size_t, int)
-    ssize_t c_send "send"(int, const void*, size_t, int)
-    int setsockopt(int, int, int, const void*, unsigned int)
-    int shutdown(int, int)
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <sys/socket.h>
-    extern int accept4(int, struct sockaddr *, socklen_t *, int);
-    """
-    int accept4(int, void*, void*, int) nogil
-cdef extern from "netinet/in.h" nogil:
-    int IPPROTO_TCP
-cdef extern from "netinet/tcp.h" nogil:
-    int TCP_NODELAY
-cdef extern from "sys/epoll.h" nogil:
-    ctypedef union epoll_data_t:
-        void* ptr
-        uint64_t u64
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_create1(int)
-    int epoll_ctl(int, int, int, epoll_event*)
-    int epoll_wait(int, epoll_event*, int, int)
-    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
-    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
-cdef extern from "sys/eventfd.h" nogil:
-    int eventfd(unsigned int, int)
-    int EFD_NONBLOCK, EFD_CLOEXEC
-cdef extern from "time.h" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec*)
-    int CLOCK_MONOTONIC
-cdef extern from "sys/timerfd.h" nogil:
-    struct itimerspec:
-        timespec it_interval
-        timespec it_value
-    int timerfd_create(int, int)
-    int timerfd_settime(int, int, const itimerspec*, itimerspec*)
-    int TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
-
-
 cdef enum:
     READ_BYTES = 65536
     ACCEPTS_PER_ROUND = 64
     DELIVERIES_PER_SLICE = 512
     RARE_PER_ROUND = 64     # Python takes some 20 microseconds for each
-    FLUSHES_PER_CLOCK = 16
+    FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
     LINGER_NS = 1000000000
     ACCEPT_PAUSE_NS = 100000000
@@ -97,12 +88,6 @@ cdef enum:
 
 
 cdef uint8_t[READ_BYTES] read_buffer        # shared by all: only a partial packet is kept with its connection
-
-
-cdef inline int64_t clock_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
 
 
 cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data) noexcept nogil:
@@ -260,18 +245,22 @@ cdef bint flush(Net* net, int64_t until_ns) noexcept nogil:
 
 # ---------------------------------------------------------------- the end of connections
 
-cdef void end_closing(Net* net, int64_t now_ns) noexcept nogil:
+cdef void end_closing(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
     # A refused peer must be able to read why: its socket is shut down after the last byte and what still arrives is
     # thrown away for a while. Closing at once would reset the connection and take our last bytes with it.
     cdef Connection* connection = net.shard.closing_head
+    cdef int count = 0
     while connection != NULL:
         if connection.fd >= 0 and not connection.dirty:
             if connection.close_reason and connection.timer.kind != TIMER_LINGER:
                 start_lingering(net, connection, now_ns)
             if not connection.lingering:
                 close_socket(net, connection)
+        count += 1
         connection = connection.closing_next
-    free_closed(net.shard)
+        if count % FLUSHES_PER_CLOCK == 0 and clock_ns() > until_ns:
+            break
+    free_closed(net.shard, connection)
 
 
 cdef void start_lingering(Net* net, Connection* connection, int64_t now_ns) noexcept nogil:
@@ -303,7 +292,7 @@ cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
         else:
             net.shard.slice_budget = DELIVERIES_PER_SLICE
             handle_event(net, &events[i])
-        if i % FLUSHES_PER_CLOCK == FLUSHES_PER_CLOCK - 1 and clock_ns() > until_ns:
+        if clock_ns() > until_ns:
             return      # level-triggered: the rest is still there, and behind what has not been seen
 
 
@@ -433,9 +422,9 @@ cdef class Reactor:
             wake_deaf(net)
             more = flush(net, until) or more
             if state.closing_head != NULL:
-                end_closing(net, started)
+                end_closing(net, started, until)
             arm_timer(net)
-            more = more or state.ready_head != NULL or state.dirty_head != NULL
+            more = more or state.ready_head != NULL or state.dirty_head != NULL or state.closing_head != NULL
             started = clock_ns() - started
             if started > net.longest_hold_ns:
                 net.longest_hold_ns = started

@@ -108,11 +108,11 @@ cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexc
     return state.fan_outs != NULL or state.ready_head != NULL
 
 
-cdef void free_closed(ShardState* state) noexcept nogil:
+cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
     cdef Connection* connection = state.closing_head
     cdef Connection* following
-    state.closing_head = NULL
-    while connection != NULL:
+    state.closing_head = unseen
+    while connection != unseen:
         following = connection.closing_next
         connection.closing_listed = 0
         if connection.dirty or connection.ready:
@@ -383,7 +383,7 @@ cdef class Shard:
             connection = connection.dirty_next
         self.state.dirty_head = NULL
         self.state.dirty_tail = NULL
-        free_closed(self.state)
+        free_closed(self.state, NULL)
 
     def next_deadline_ns(self):
         cdef int64_t deadline

@@ -20,7 +20,7 @@ ENGINE = ROOT / "broker" / "engine"
 # The core from the ground up. A module may cimport those on lines above its own; modules of one line may use each other
 # only downwards in the order written, so that there is never a circle.
 ORDER = """
-    reasons
+    reasons linux
     cursor
     utf8 blake2b
     framing

@@ -1,0 +1,65 @@
+# What the reactor asks of Linux: system calls, their constants, and the clock.
+#
+# Here belong declarations alone. Not here: how they are used (reactor).
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "errno.h" nogil:
+    int EMFILE, ENFILE, ENOBUFS, ENOMEM
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int)
+    ssize_t c_read "read"(int, void*, size_t)
+    ssize_t c_write "write"(int, const void*, size_t)
+cdef extern from "sys/socket.h" nogil:
+    int SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_KEEPALIVE, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
+    ssize_t recv(int, void*, size_t, int)
+    ssize_t c_send "send"(int, const void*, size_t, int)
+    int setsockopt(int, int, int, const void*, unsigned int)
+    int shutdown(int, int)
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/socket.h>
+    extern int accept4(int, struct sockaddr *, socklen_t *, int);
+    """
+    int accept4(int, void*, void*, int) nogil
+cdef extern from "netinet/in.h" nogil:
+    int IPPROTO_TCP
+cdef extern from "netinet/tcp.h" nogil:
+    int TCP_NODELAY
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        void* ptr
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event*)
+    int epoll_wait(int, epoll_event*, int, int)
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+cdef extern from "sys/eventfd.h" nogil:
+    int eventfd(unsigned int, int)
+    int EFD_NONBLOCK, EFD_CLOEXEC
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec*)
+    int CLOCK_MONOTONIC
+cdef extern from "sys/timerfd.h" nogil:
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int timerfd_create(int, int)
+    int timerfd_settime(int, int, const itimerspec*, itimerspec*)
+    int TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+
+
+cdef inline int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
