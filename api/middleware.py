@@ -17,13 +17,14 @@ from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
 from api.routes import needs_key
 from broker.admin import Admin, Clock, KeyContext
-from broker.errors import AuthFailed, BrokerError, PermissionDenied, RateLimited
+from broker.errors import AuthFailed, BrokerError, PermissionDenied, RateLimited, Unavailable
 
 log = logging.getLogger(__name__)
 
 KEY = "iot_broker.key"
 BUDGET = "iot_broker.budget"
 NS_PER_S = 1_000_000_000
+REQUESTS_AT_ONCE_MAXIMUM = 1000
 
 
 class ErrorTable:
@@ -90,7 +91,8 @@ class BudgetHeaders:
 class Admission:
     """Below the base path: proves the key, then takes one request from its bucket.
 
-    Who proves no key is counted by address, so that guessing is no way around the limit.
+    Who proves no key is counted by address, so that guessing is no way around the limit. More than
+    ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read.
     """
 
     def __init__(self, inner: ASGIApp, admin: Admin, buckets: Buckets, clock: Clock) -> None:
@@ -98,12 +100,19 @@ class Admission:
         self._admin = admin
         self._buckets = buckets
         self._clock = clock
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request that may be served."""
-        if needs_key(scope["path"]):
-            scope[KEY] = self._admit(scope)
-        await self._inner(scope, receive, send)
+        if self._under_way >= REQUESTS_AT_ONCE_MAXIMUM:
+            raise Unavailable("too many requests at once")
+        self._under_way += 1
+        try:
+            if needs_key(scope["path"]):
+                scope[KEY] = self._admit(scope)
+            await self._inner(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
     def _admit(self, scope: Scope) -> KeyContext:
         try:

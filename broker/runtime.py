@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import secrets
 import signal
 import time
@@ -133,19 +132,17 @@ class Broker:
         gateway = Gateway(self._reactor)
         directory = Directory(store, secret, gateway)
         directory.load()
-        await directory.ensure_account(int(time.time()))
         self._first_key = await directory.bootstrap(int(time.time()))
-        judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=time.monotonic)
-        self._judge = judge
+        self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=time.monotonic)
         self._engine = Engine(shard, self._ask, self._reactor.peer, self._observer)
         stack.push_async_callback(self._end_judging)
         loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
         stack.callback(loop.remove_reader, self._reactor.fileno())
         admin = Admin(directory, gateway, gateway, self._config, SystemClock(), lambda: self._endpoints)
         await self._open_doors(stack, admin)
-        stack.push_async_callback(self._drain, admin)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
+        stack.push_async_callback(self._drain, admin)
         admin.start_serving()
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
@@ -173,7 +170,7 @@ class Broker:
         file = data_dir.path / "endpoints.json"
         new = file.with_suffix(".new")
         new.write_text(json.dumps([asdict(one) for one in self._endpoints], indent=2) + "\n")
-        os.replace(new, file)
+        new.replace(file)
         stack.callback(file.unlink, missing_ok=True)
 
     # ------------------------------------------------------------ while it runs
@@ -234,8 +231,9 @@ class Broker:
         self._reactor.stop_accepting()
         self._reactor.shard.fail_all(ReasonCode.SERVER_SHUTTING_DOWN)
         self._reactor.soon()
-        until = time.monotonic() + DRAIN_S
-        while self._reactor.figures()["sockets"] and time.monotonic() < until:
+        for _ in range(int(DRAIN_S / FLUSH_STEP_S)):
+            if not self._reactor.figures()["sockets"]:
+                return
             await asyncio.sleep(FLUSH_STEP_S)
 
     async def _end_judging(self) -> None:

@@ -1,5 +1,5 @@
 """Keyed BLAKE2b with a 32-byte digest, as the core computes it."""
 
 def keyed_digest(data: bytes, key: bytes) -> bytes:
-    """The 32-byte digest of ``data`` under ``key`` (at most 64 bytes, else ``ValueError``), as ``hashlib.blake2b`` gives it."""
+    """Give the 32-byte digest that ``hashlib.blake2b`` gives; ``ValueError`` for a key over 64 bytes."""
     ...

@@ -1,1 +1,1 @@
-"""Network connections without sockets: slots, outboxes, refusals, deadlines, the end. Native only: see ``connection.pxd``."""
+"""Network connections without sockets. Native only: see ``connection.pxd``."""

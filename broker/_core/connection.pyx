@@ -23,6 +23,7 @@ from broker._core.model cimport (
     AWAIT_CONNECT,
     CLOSING,
     CONNECTED,
+    RARE_CLOSED,
     RARE_REFUSED,
     TIMER_CONNECT_DEADLINE,
     TIMER_KEEP_ALIVE,
@@ -38,7 +39,7 @@ from broker._core.packets cimport (
     encode_connack,
     encode_disconnect,
 )
-from broker._core.reasons cimport KEEP_ALIVE_TIMEOUT, SERVER_UNAVAILABLE
+from broker._core.reasons cimport KEEP_ALIVE_TIMEOUT, SERVER_SHUTTING_DOWN, SERVER_UNAVAILABLE
 from broker._core.session cimport end_session
 from broker._core.timers cimport timer_cancel, timer_set
 
@@ -183,7 +184,7 @@ cdef Connection* next_ready(ShardState* shard) noexcept nogil:
 
 cdef void add_rare(ShardState* shard, Connection* connection, uint8_t kind, uint8_t reason_code) noexcept nogil:
     if shard.rare_count == shard.rare_capacity:
-        if kind == RARE_REFUSED and shard.rare_capacity >= RARE_MAXIMUM:
+        if kind >= RARE_REFUSED and shard.rare_capacity >= RARE_MAXIMUM:
             return
         shard.rare_capacity = shard.rare_capacity * 2 if shard.rare_capacity else 64
         shard.rare = <Rare*>resize_memory(shard.rare, shard.rare_capacity * sizeof(Rare))
@@ -246,6 +247,8 @@ cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noe
         connection.outbox_start = 0
         connection.outbox_end = 0
         connection.outbox_capacity = 0
+        if connection.held_back or (connection.session != NULL and connection.session.queue_count):
+            mark_ready(shard, connection)       # what waited for room may go on, even if the socket never blocked
 
 
 # ---------------------------------------------------------------- inbox
@@ -291,12 +294,13 @@ cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) n
     if connection.state == CLOSING:
         return
     connection.close_reason = reason_code
+    if reason_code != SERVER_SHUTTING_DOWN:     # said once, by whoever stops
+        add_rare(shard, connection, RARE_CLOSED if connection.state == CONNECTED else RARE_REFUSED, reason_code)
     if connection.state != CONNECTED:
         shard.counters.connections_refused += 1
         refuse_connect(shard, connection, reason_code)
     elif connection.version == 5:  # [MQTT-4.13.2-1]: 3.1.1 knows no server DISCONNECT
         outbox_put(shard, connection, bytes, <uint32_t>(encode_disconnect(bytes, reason_code) - bytes))
-    add_rare(shard, connection, RARE_REFUSED, reason_code)
     close_connection(shard, connection)  # [MQTT-4.8.0-1]
 
 

@@ -1,1 +1,1 @@
-"""Memory of the core: slabs, the outbox pool and allocation that never returns NULL. Native only: see ``memory.pxd``."""
+"""Memory of the core: slabs, pools and allocation. Native only: see ``memory.pxd``."""

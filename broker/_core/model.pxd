@@ -28,7 +28,8 @@ cdef enum DropReason:       # the same numbers as broker.reasons.DropReason
 cdef enum RareKind:
     RARE_CONNECT = 1        # a CONNECT that the core does not know
     RARE_PACKET = 2         # SUBSCRIBE, UNSUBSCRIBE, AUTH of a connected client
-    RARE_REFUSED = 3        # for the log: a connection was failed with a reason code
+    RARE_REFUSED = 3        # for the log: a client was not let in, with a reason code
+    RARE_CLOSED = 4         # for the log: a connected client was closed with a reason code
 
 cdef enum PromiseKind:
     PROMISE_PUBACK = 1
@@ -157,6 +158,7 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
     uint16_t packet_id
     uint8_t acknowledge         # a PUBACK is owed to the publisher at the end
     uint8_t matched
+    uint8_t failed              # its ticket was settled meanwhile, and not committed
 
 # ---------------------------------------------------------------- identity
 
@@ -272,6 +274,7 @@ cdef struct Connection:
     uint32_t subscriptions_maximum
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
+    uint16_t publishes_held     # of promises_held: PUBACKs, what Receive Maximum counts
     uint16_t listener
     uint8_t state
     uint8_t version
@@ -289,7 +292,8 @@ cdef struct Connection:
 # ---------------------------------------------------------------- durability
 
 cdef struct Promise:
-    uint64_t ticket
+    uint64_t ticket             # leaves when this one is settled: its own, or a newer one to keep the order
+    uint64_t depends            # its own, 0: none; what it says is true only when that one is committed
     uint8_t* bytes              # PROMISE_BYTES: an encoded packet
     uint32_t byte_count
     uint32_t slot
@@ -297,6 +301,7 @@ cdef struct Promise:
     uint16_t packet_id
     uint8_t kind
     uint8_t reason_code
+    uint8_t failed
 
 cdef struct Journal:
     uint64_t open_ticket        # what the batch being gathered will be called

@@ -30,8 +30,11 @@ class Description(TypedDict):
 
 @final
 class Shard:
-    """One native core. ``limits`` are enforced and announced; ``secret`` (32 bytes) keys credentials; ``hash_seed``
-    keeps topic names from being chosen to collide. Raises ``ValueError`` for limits that it cannot keep."""
+    """One native core.
+
+    ``limits`` are enforced and announced; ``secret`` (32 bytes) keys credentials; ``hash_seed`` keeps topic names from
+    being chosen to collide. Raises ``ValueError`` for limits that it cannot keep.
+    """
 
     def __new__(cls, limits: Mapping[str, int], *, secret: bytes, hash_seed: int, now_ns: int) -> Shard: ...
     def put_grant(
@@ -46,7 +49,7 @@ class Shard:
         *,
         synced: bool = False,
     ) -> None:
-        """Make a credential known: CONNECTs with it are accepted without Python. Replaces an earlier one, and cuts it."""
+        """Make a credential known, so that CONNECTs with it need no Python; replaces an earlier one and cuts it."""
         ...
 
     def remove_grant(self, credential: bytes) -> int:
@@ -78,7 +81,7 @@ class Shard:
         ...
 
     def is_stopped(self, handle: int) -> bool:
-        """Tell whether nothing is read from it: a barrier, an unfinished fan-out, or promises and outbox over a limit."""
+        """Tell whether nothing is read from it: a barrier, an unfinished fan-out, too many promises or unsent bytes."""
         ...
 
     def close_connection(self, handle: int) -> None:

@@ -410,7 +410,7 @@ cdef class Shard:
         if connection == NULL:
             return None
         packet = b""
-        if rare.kind != RARE_REFUSED:
+        if rare.kind < RARE_REFUSED:
             if connection.state == CLOSING or not connection.barrier:
                 return None
             read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)

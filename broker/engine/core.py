@@ -16,10 +16,11 @@ class RareKind(IntEnum):
     CONNECT = 1
     PACKET = 2
     REFUSED = 3
+    CLOSED = 4
 
 
 RarePacket: TypeAlias = tuple[int, int, int, int, int, bytes]
-"""Kind, connection handle, protocol version (4 or 5), reason code (of REFUSED), number of the listener, whole packet."""
+"""Kind, handle, protocol version (4 or 5), reason code (REFUSED, CLOSED), number of the listener, whole packet."""
 
 
 class CoreFace(Protocol):

@@ -18,6 +18,8 @@ from broker.wire import Connect, ProtocolViolation, Subscribe, Unsubscribe
 Ask = Callable[[int, ConnectRequest], None]
 AddressOf = Callable[[int], str]
 
+REPORTED: dict[int, str] = {RareKind.REFUSED: "connection_refused", RareKind.CLOSED: "connection_closed"}
+
 
 class Engine:
     """Answers what the core asks. ``ask(handle, request)`` must lead to one ``judged(handle, ...)``, at any time."""
@@ -31,8 +33,8 @@ class Engine:
     def answer(self, rare: Iterable[RarePacket]) -> None:
         """Answer packets in the order given; each connection has at most one among them."""
         for kind, handle, version, reason_code, listener, packet in rare:
-            if kind == RareKind.REFUSED:
-                self._report(handle, reason_code)
+            if kind in REPORTED:
+                self._report(REPORTED[kind], handle, reason_code)
             elif self._core.is_open(handle):
                 self._answer_one(kind, handle, version, listener, packet)
 
@@ -52,10 +54,8 @@ class Engine:
             synced=outcome.durability is Durability.SYNCED,
         )
 
-    def _report(self, handle: int, reason_code: int) -> None:
-        self._observer.event(
-            "connection_refused", reason_code=f"0x{reason_code:02X}", address=self._address_of(handle), handle=handle
-        )
+    def _report(self, event: str, handle: int, reason_code: int) -> None:
+        self._observer.event(event, reason_code=f"0x{reason_code:02X}", address=self._address_of(handle), handle=handle)
 
     def _answer_one(self, kind: int, handle: int, version: int, listener: int, packet: bytes) -> None:
         try:

@@ -16,15 +16,16 @@ SHARED_PREFIX = "$share/"
 
 
 def subscribe(core: CoreFace, handle: int, version: int, packet: Subscribe) -> Suback:
-    """Apply one SUBSCRIBE, in the order of its filters, as if each had come alone. [MQTT-3.8.4-5]"""
+    """Apply one SUBSCRIBE, in the order of its filters, as if each had come alone."""
     identifier = _identifier(packet)
+    # [MQTT-3.8.4-5]
     codes = tuple(_subscribe_one(core, handle, version, one, identifier) for one in packet.subscriptions)
     return Suback(packet.packet_id, codes)  # [MQTT-3.8.4-2] [MQTT-3.8.4-6]
 
 
 def unsubscribe(core: CoreFace, handle: int, packet: Unsubscribe) -> Unsuback:
-    """Apply one UNSUBSCRIBE. Deliveries already staged may still arrive, none is added. [MQTT-3.10.4-2]"""
-    codes = tuple(
+    """Apply one UNSUBSCRIBE. Deliveries already staged may still arrive, none is added."""
+    codes = tuple(  # [MQTT-3.10.4-2]
         ReasonCode.SUCCESS if core.unsubscribe(handle, one.encode()) else ReasonCode.NO_SUBSCRIPTION_EXISTED
         for one in packet.topic_filters
     )

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp
 
 STOP_TIMEOUT_S = 2
 KEEP_ALIVE_S = 30
-CONCURRENT_REQUESTS_MAXIMUM = 1000
 
 
 class _Server(uvicorn.Server):
@@ -43,7 +42,6 @@ class HttpServer:
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
-                limit_concurrency=CONCURRENT_REQUESTS_MAXIMUM,
                 h11_max_incomplete_event_size=64 * 1024,
             )
         )

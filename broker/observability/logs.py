@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 PACKAGES = ("broker", "api", "uvicorn")
+SOURCES_MAXIMUM = 10_000  # addresses remembered at once
 
 _events = logging.getLogger("broker.events")
 
@@ -62,12 +66,40 @@ def configure(level: str, form: Literal["text", "json"], stream: TextIO | None =
 
 
 class LogObserver:
-    """Implements ``ports.Observer``: every event is one line of the log."""
+    """Implements ``ports.Observer``: an event is one line of the log, per address and minute.
+
+    What the same address causes again within the minute is counted, and told with its next line: a flood of refused
+    clients is no flood of lines. ``monotonic`` is its only time, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._minute = 0
+        self._quiet: Counter[tuple[str, object]] = Counter()
+        self._told: set[tuple[str, object]] = set()
 
     def event(self, name: str, **fields: object) -> None:
-        """Write one event with its fields."""
-        if _events.isEnabledFor(logging.INFO):
-            _events.info(name, extra={"fields": fields})
+        """Write one event with its fields, or count it."""
+        if not _events.isEnabledFor(logging.INFO):
+            return
+        if "address" in fields and not self._first((name, fields["address"]), fields):
+            return
+        _events.info(name, extra={"fields": fields})
+
+    def _first(self, source: tuple[str, object], fields: dict[str, object]) -> bool:
+        minute = int(self._monotonic() // 60)
+        if minute != self._minute or len(self._told) >= SOURCES_MAXIMUM:
+            self._minute = minute
+            self._told.clear()
+        if source in self._told:
+            self._quiet[source] += 1
+            return False
+        self._told.add(source)
+        if len(self._quiet) > SOURCES_MAXIMUM:
+            self._quiet.clear()
+        if repeated := self._quiet.pop(source, 0):
+            fields["not_told"] = repeated
+        return True
 
 
 def _quoted(value: object) -> str:

@@ -689,3 +689,17 @@ def test_websockets_are_closed_and_the_lifespan_is_answered() -> None:
         assert sent == ["websocket.close", "lifespan.startup.complete", "lifespan.shutdown.complete"]
 
     run(body)
+
+
+def test_more_requests_at_once_than_the_limit_are_refused_in_the_documented_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.middleware.REQUESTS_AT_ONCE_MAXIMUM", 0)
+
+    async def body(caller: Caller) -> None:
+        assert_error(await caller.http.get("/v1/iot/devices"), 503, "UNAVAILABLE")
+        monkeypatch.setattr("api.middleware.REQUESTS_AT_ONCE_MAXIMUM", 1)
+        assert (await caller.http.get("/v1/iot/devices")).status_code == 200
+        assert (await caller.http.get("/v1/iot/devices")).status_code == 200
+
+    run(body)

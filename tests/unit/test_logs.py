@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker.observability.logs import PACKAGES, LogObserver, configure
+from broker.observability.logs import PACKAGES, SOURCES_MAXIMUM, LogObserver, configure
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,33 @@ def test_the_http_servers_own_start_and_stop_are_not_told() -> None:
     logging.getLogger("uvicorn.error").info("Started server process")
     logging.getLogger("uvicorn.error").error("broken")
     assert [line.split(": ")[-1] for line in out.getvalue().splitlines()] == ["broken"]
+
+
+def test_one_address_gets_one_line_a_minute_and_the_rest_is_counted() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    now = [0.0]
+    observer = LogObserver(lambda: now[0])
+    for _ in range(5):
+        observer.event("connection_refused", address="192.0.2.1")
+    observer.event("connection_refused", address="192.0.2.2")
+    observer.event("connection_closed", address="192.0.2.1")
+    now[0] = 61.0
+    observer.event("connection_refused", address="192.0.2.1")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["event"], line["address"], line.get("not_told")) for line in lines] == [
+        ("connection_refused", "192.0.2.1", None),
+        ("connection_refused", "192.0.2.2", None),
+        ("connection_closed", "192.0.2.1", None),
+        ("connection_refused", "192.0.2.1", 4),
+    ]
+
+
+def test_many_addresses_do_not_fill_the_memory() -> None:
+    configure("info", "text", io.StringIO())
+    observer = LogObserver(lambda: 0.0)
+    for number in range(SOURCES_MAXIMUM * 2):
+        observer.event("connection_refused", address=number)
+        observer.event("connection_refused", address=number)
+    assert len(observer._told) <= SOURCES_MAXIMUM
+    assert len(observer._quiet) <= SOURCES_MAXIMUM + 1
