@@ -12,6 +12,8 @@ cdef void handle_ack(
 # An acknowledgement of ours: it leaves now when nothing holds it, otherwise after its ticket (0: nothing to keep).
 cdef void stage_puback(
     ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, uint8_t reason_code) noexcept nogil
+# What a PUBLISH asked for could not be made durable: 5.0 is told, 3.1.1 is closed and sends it again.
+cdef void not_kept(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil
 # An encoded acknowledgement (SUBACK, UNSUBACK); the bytes are copied.
 cdef void stage_bytes(
     ShardState* shard, Connection* connection, uint64_t ticket, const uint8_t* bytes, uint32_t n) noexcept nogil

@@ -6,13 +6,14 @@ from libc.string cimport memcpy
 from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put
 from broker._core.deliver cimport pump
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
-from broker._core.journal cimport add_promise, drop_first_promise, first_promise
+from broker._core.journal cimport add_promise, drop_first_promise, first_promise, promise_at
 from broker._core.memory cimport give_memory, likely_, take_memory
 from broker._core.model cimport (
     CLOSING,
     PROMISE_BYTES,
     PROMISE_PUBACK,
     Connection,
+    FanOut,
     Promise,
     Session,
     ShardState,
@@ -52,23 +53,25 @@ cdef void handle_ack(
 
 # ---------------------------------------------------------------- promises
 
-cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil:
-    # Promises of one connection leave in the order in which they were made: none passes another. [v311 MQTT-4.6.0-2]
-    cdef Promise* promise = add_promise(&shard.journal)
-    promise.ticket = ticket
-    promise.kind = kind
-    promise.slot = connection.slot
-    promise.generation = connection.generation
-    connection.promises_held += 1
-    return promise
-
-
-cdef inline uint64_t due_ticket(ShardState* shard, Connection* connection, uint64_t ticket) noexcept nogil:
+cdef inline uint64_t due_ticket(ShardState* shard, uint64_t ticket) noexcept nogil:
     # One that needs nothing, or whose ticket is older than the newest, takes the newest: the ring's tickets never go
     # down, and nothing passes what was promised before it.
     if ticket > shard.journal.newest_ticket:
         shard.journal.newest_ticket = ticket
     return shard.journal.newest_ticket
+
+
+cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil:
+    # Promises of one connection leave in the order in which they were made: none passes another. [v311 MQTT-4.6.0-2]
+    cdef Promise* promise = add_promise(&shard.journal)
+    promise.depends = ticket if ticket > shard.journal.settled_ticket else 0
+    promise.ticket = due_ticket(shard, ticket)
+    promise.kind = kind
+    promise.slot = connection.slot
+    promise.generation = connection.generation
+    connection.promises_held += 1
+    connection.publishes_held += kind == PROMISE_PUBACK
+    return promise
 
 
 cdef inline bint leaves_now(ShardState* shard, Connection* connection, uint64_t ticket) noexcept nogil:
@@ -82,7 +85,7 @@ cdef void stage_puback(
     if likely_(leaves_now(shard, connection, ticket)):
         put_ack(shard, connection, PUBACK, packet_id, reason_code)
         return
-    promise = hold(shard, connection, due_ticket(shard, connection, ticket), PROMISE_PUBACK)
+    promise = hold(shard, connection, ticket, PROMISE_PUBACK)
     promise.packet_id = packet_id
     promise.reason_code = reason_code
 
@@ -93,7 +96,7 @@ cdef void stage_bytes(
     if leaves_now(shard, connection, ticket):
         outbox_put(shard, connection, bytes, n)
         return
-    promise = hold(shard, connection, due_ticket(shard, connection, ticket), PROMISE_BYTES)
+    promise = hold(shard, connection, ticket, PROMISE_BYTES)
     promise.bytes = <uint8_t*>take_memory(n)
     promise.byte_count = n
     memcpy(promise.bytes, bytes, n)
@@ -106,6 +109,13 @@ cdef void keep(ShardState* shard, Connection* connection, Promise* promise) noex
         outbox_put(shard, connection, promise.bytes, promise.byte_count)
 
 
+cdef void not_kept(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
+    if connection.version == 5:
+        stage_puback(shard, connection, 0, packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
+    else:
+        fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
+
+
 cdef void refuse(ShardState* shard, Connection* connection, Promise* promise) noexcept nogil:
     # Nothing is acknowledged that was not kept: 5.0 can say so, 3.1.1 can only be closed, and sends it again.
     if promise.kind == PROMISE_PUBACK and connection.version == 5:
@@ -114,17 +124,33 @@ cdef void refuse(ShardState* shard, Connection* connection, Promise* promise) no
         fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
 
 
+cdef void mark_failed(ShardState* shard, uint64_t ticket) noexcept nogil:
+    # All that depends on the ticket, wherever it waits: behind newer tickets, or for the end of its fan-out.
+    cdef FanOut* fan_out = shard.fan_outs
+    cdef uint32_t i
+    cdef Promise* promise
+    for i in range(shard.journal.ring_count):
+        promise = promise_at(&shard.journal, i)
+        promise.failed |= promise.depends == ticket
+    while fan_out != NULL:
+        fan_out.failed |= fan_out.ticket == ticket
+        fan_out = fan_out.next
+
+
 cdef void settle(ShardState* shard, uint64_t ticket, bint committed) noexcept nogil:
     cdef Promise* promise = first_promise(&shard.journal)
     cdef Connection* connection
+    if not committed:
+        mark_failed(shard, ticket)
     while promise != NULL and promise.ticket <= ticket:
         connection = find_connection(shard, promise.slot, promise.generation)
         if connection != NULL and connection.state != CLOSING:
             connection.promises_held -= 1
-            if committed or promise.ticket < ticket:
-                keep(shard, connection, promise)
-            else:
+            connection.publishes_held -= promise.kind == PROMISE_PUBACK
+            if promise.failed:
                 refuse(shard, connection, promise)
+            else:
+                keep(shard, connection, promise)
             mark_ready(shard, connection)
         give_memory(promise.bytes)
         drop_first_promise(&shard.journal)

@@ -160,11 +160,16 @@ cdef uint32_t parse(ShardState* shard, Connection* connection, const uint8_t* by
     return at
 
 
+cdef inline uint32_t answers_held(Connection* connection) noexcept nogil:
+    # 5.0 has been told how many PUBACKs may be owed to it, and is closed when it does not keep to that.
+    return connection.promises_held - (connection.publishes_held if connection.version == 5 else 0)
+
+
 cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
     # A client that does not take its acknowledgements, or whose promises are not durable yet, is not read on.
     connection.held_back = \
         outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
-        (connection.version == 4 and connection.promises_held >= shard.limits.server_receive_maximum)
+        answers_held(connection) >= shard.limits.server_receive_maximum
     return connection.held_back
 
 
@@ -196,6 +201,7 @@ cdef void lift_barrier(ShardState* shard, Connection* connection) noexcept nogil
     connection.barrier = 0
     read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
     inbox_consumed(connection, header + remaining)
+    must_wait(shard, connection)
     mark_ready(shard, connection)
 
 

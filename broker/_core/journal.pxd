@@ -18,4 +18,6 @@ cdef uint64_t record_message(ShardState* shard, uint32_t account_id, const Outgo
 # The next free place at the end of the ring, to be filled by the caller; tickets never go down.
 cdef Promise* add_promise(Journal* journal) noexcept nogil
 cdef Promise* first_promise(Journal* journal) noexcept nogil
+cdef inline Promise* promise_at(Journal* journal, uint32_t i) noexcept nogil:      # 0: the oldest
+    return &journal.ring[(journal.ring_head + i) & (journal.ring_capacity - 1)]
 cdef void drop_first_promise(Journal* journal) noexcept nogil

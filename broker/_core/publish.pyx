@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from broker._core.acks cimport stage_puback
+from broker._core.acks cimport not_kept, stage_puback
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8
 from broker._core.deliver cimport continue_fan_out, free_fan_out, route
@@ -20,6 +20,7 @@ from broker._core.properties cimport (
     has,
 )
 from broker._core.reasons cimport (
+    MALFORMED_PACKET,
     NO_MATCHING_SUBSCRIBERS,
     NOT_AUTHORIZED,
     PROTOCOL_ERROR,
@@ -35,18 +36,26 @@ from broker._core.session cimport count_drop
 from broker._core.topic_rules cimport valid_topic_name
 
 
+cdef int why_invalid(const Span* topic_name) noexcept nogil:
+    if topic_name.n == 0:
+        return PROTOCOL_ERROR  # [MQTT-4.7.3-1]: without an alias
+    if not valid_utf8(topic_name.at, topic_name.n):
+        return MALFORMED_PACKET  # [MQTT-1.5.4-1] [MQTT-1.5.4-2]
+    return TOPIC_NAME_INVALID  # [MQTT-3.3.2-2]
+
+
 cdef int check(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # What closes the connection; 0 when the PUBLISH may go on. The order is law 9's.
     if unlikely_(connection.version == 5 and has(&fields.values, PROPERTY_TOPIC_ALIAS)):
         return TOPIC_ALIAS_INVALID  # [MQTT-3.2.2-18]: CONNACK announces a Topic Alias Maximum of 0
     if unlikely_(not valid_topic_name(fields.topic_name.at, fields.topic_name.n, shard.limits.topic_levels_maximum)):
-        return TOPIC_NAME_INVALID if fields.topic_name.n else PROTOCOL_ERROR  # [MQTT-3.3.2-2] [MQTT-4.7.3-1]
+        return why_invalid(&fields.topic_name)
     if unlikely_(fields.qos == 2):
         return QOS_NOT_SUPPORTED  # [MQTT-3.2.2-11]: CONNACK announces Maximum QoS 1
     if unlikely_(fields.retain):
         return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-14]: CONNACK announces Retain Available 0
     if unlikely_(fields.qos and connection.version == 5
-                 and connection.promises_held >= shard.limits.server_receive_maximum):
+                 and connection.publishes_held >= shard.limits.server_receive_maximum):
         return RECEIVE_MAXIMUM_EXCEEDED  # [MQTT-3.3.4-9]
     return 0
 
@@ -178,6 +187,9 @@ cdef void continue_publishing(ShardState* shard) noexcept nogil:
         if publisher != NULL:
             publisher.fan_out = NULL
             if fan_out.acknowledge:
-                finish(shard, publisher, fan_out.ticket, fan_out.packet_id, fan_out.matched)
+                if fan_out.failed:
+                    not_kept(shard, publisher, fan_out.packet_id)
+                else:
+                    finish(shard, publisher, fan_out.ticket, fan_out.packet_id, fan_out.matched)
             mark_ready(shard, publisher)
         free_fan_out(shard, fan_out)
