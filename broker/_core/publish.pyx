@@ -34,6 +34,7 @@ from broker._core.reasons cimport (
 )
 from broker._core.session cimport count_drop
 from broker._core.topic_rules cimport valid_topic_name
+from broker._core.utf8 cimport valid_utf8
 
 
 cdef int why_invalid(const Span* topic_name) noexcept nogil:
