@@ -365,7 +365,7 @@ cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t ki
         fail(shard, connection, SERVER_UNAVAILABLE if connection.state == AUTHENTICATING else KEEP_ALIVE_TIMEOUT)
         return
     allowed_ns = <int64_t>connection.keep_alive_s * (SECOND_NS + SECOND_NS // 2)
-    if connection.barrier or connection.fan_out != NULL or connection.held_back:
+    if connection.barrier or connection.fan_out != NULL or connection.held_back or connection.resumes:
         connection.last_packet_at_ns = shard.now_ns     # while we do not read a client, its clock stands
     if shard.now_ns - connection.last_packet_at_ns >= allowed_ns:
         fail(shard, connection, KEEP_ALIVE_TIMEOUT)

@@ -202,6 +202,7 @@ cdef void lift_barrier(ShardState* shard, Connection* connection) noexcept nogil
     read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
     inbox_consumed(connection, header + remaining)
     must_wait(shard, connection)
+    connection.resumes = 1
     mark_ready(shard, connection)
 
 
@@ -216,7 +217,10 @@ cdef void run_ready(ShardState* shard) noexcept nogil:
             if connection.session != NULL:
                 pump(shard, connection.session)
             if connection.held_back:
-                must_wait(shard, connection)
+                connection.resumes = not must_wait(shard, connection)
+            if connection.resumes and not is_stopped(connection):
+                connection.resumes = 0
+                connection.last_packet_at_ns = shard.now_ns
             if connection.inbox_bytes and not is_stopped(connection):
                 parse_inbox(shard, connection)
             if connection.deaf and not is_stopped(connection) and connection.state != CLOSING:

@@ -287,6 +287,7 @@ cdef struct Connection:
     uint8_t request_problem_information
     uint8_t close_reason        # reason code that closed it, 0: the peer did
     uint8_t held_back           # not parsed until promises or outbox go down
+    uint8_t resumes             # was not parsed until now: its keep alive starts anew with the next slice
     uint8_t lingering           # everything is sent and shut down; what still arrives is thrown away
 
 # ---------------------------------------------------------------- durability

@@ -187,6 +187,7 @@ cdef void continue_publishing(ShardState* shard) noexcept nogil:
         publisher = fan_out.publisher
         if publisher != NULL:
             publisher.fan_out = NULL
+            publisher.resumes = 1
             if fan_out.acknowledge:
                 if fan_out.failed:
                     not_kept(shard, publisher, fan_out.packet_id)
