@@ -206,18 +206,12 @@ def test_a_promise_of_256_mib_costs_no_memory(hasty: Served, promised: bytes) ->
 
 def test_a_connect_of_16_kib_is_read_and_one_byte_more_is_not(hasty: Served) -> None:
     def of(size: int) -> bytes:
-        # A user property fills the packet; its value is what is missing.
-        bare = len(wire.connect(V5, "raw", "u", "p", raw_properties=b"\x26" + wire.binary("k") + wire.binary("")))
-        value = b"x" * (size - bare - 3)
-        while (
-            len(
-                made := wire.connect(
-                    V5, "raw", "u", "p", raw_properties=b"\x26" + wire.binary("k") + wire.binary(value)
-                )
-            )
-            < size
-        ):
+        """A user property fills the packet."""
+        made, value = b"", b"x" * (size - 60)
+        while len(made) < size:
             value += b"x"
+            filler = b"\x26" + wire.binary("k") + wire.binary(value)
+            made = wire.connect(V5, "raw", "u", "p", raw_properties=filler)
         assert len(made) == size
         return made
 

@@ -1,0 +1,141 @@
+"""``mosquitto_pub`` and ``mosquitto_sub`` against the broker, in both versions."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.served import Login, Served
+from tests.integration.wire import PUBLISH, V5, Client
+
+pytestmark = pytest.mark.needs("mosquitto_pub", "mosquitto_sub")
+VERSIONS = pytest.mark.parametrize("version", ["311", "5"])
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def access(served: Served, version: str, username: str, password: str, client_id: str) -> list[str]:
+    where = ["-h", "127.0.0.1", "-p", str(served.port()), "-V", "mqttv" + version]
+    return [*where, "-u", username, "-P", password, "-i", client_id]
+
+
+@pytest.fixture
+def publish(served: Served, program: Callable[[str], str]) -> Run:
+    """Run ``mosquitto_pub`` to its end."""
+
+    def run(login: list[str], *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [program("mosquitto_pub"), *login, *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
+
+    return run
+
+
+@contextmanager
+def subscriber(program: Callable[[str], str], login: list[str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``mosquitto_sub`` until the block ends; it has subscribed when the block begins."""
+    command = ["stdbuf", "-oL", program("mosquitto_sub"), "-d", *login, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Subscribed" in line:
+                break
+        else:
+            raise AssertionError("mosquitto_sub did not subscribe")
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def received(process: subprocess.Popen[str], count: int) -> list[str]:
+    """What ``mosquitto_sub -F '> ...'`` has printed, without its talk of packets."""
+    found: list[str] = []
+    assert process.stdout is not None
+    while len(found) < count:
+        line = process.stdout.readline()
+        assert line, f"mosquitto_sub has ended after {found}"
+        if line.startswith("> "):
+            found.append(line[2:].rstrip("\n"))
+    return found
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", ["0", "1"])
+def test_telemetry_of_mosquitto_pub_reaches_mosquitto_sub_in_order(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str], version: str, qos: str
+) -> None:
+    watch = access(served, version, "apikey", served.api_key, "watch-" + device.device_id)
+    with subscriber(program, watch, "-t", device.topic("telemetry"), "-q", qos, "-F", "> %t %p") as process:
+        own = access(served, version, device.username, device.password, device.device_id)
+        lines = "".join(f"{number}\n" for number in range(500))
+        done = publish(own, "-t", device.topic("telemetry"), "-q", qos, "-l", text=lines)
+        assert done.returncode == 0, done.stderr
+        expected = [f"{device.topic('telemetry')} {number}" for number in range(500)]
+        assert received(process, 500) == expected
+
+
+@VERSIONS
+def test_mosquitto_sub_of_a_device_receives_commands_of_rest_and_of_mosquitto_pub(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str], version: str
+) -> None:
+    own = access(served, version, device.username, device.password, device.device_id)
+    with subscriber(program, own, "-t", device.topic("commands/#"), "-q", "1", "-F", "> %t %q %p") as process:
+        answer = served.call("POST", f"/devices/{device.device_id}/commands", {"payload": {"on": True}})
+        assert answer.json()["state"] == "sent"
+        application = access(served, version, "apikey", served.api_key, "operator-" + device.device_id)
+        done = publish(application, "-t", device.topic("commands/led"), "-q", "1", "-m", "blink")
+        assert done.returncode == 0, done.stderr
+        assert received(process, 2) == [
+            f'{device.topic("commands")} 1 {{"on":true}}',
+            f"{device.topic('commands/led')} 1 blink",
+        ]
+
+
+@VERSIONS
+def test_a_wrong_password_is_told_in_the_words_of_the_version(
+    served: Served, device: Login, publish: Run, version: str
+) -> None:
+    done = publish(access(served, version, device.username, "wrong", "x"), "-t", "a", "-m", "b")
+    assert done.returncode != 0
+    assert "not authori" in done.stderr.lower()
+
+
+def test_forbidden_topics_are_told_to_mosquitto_pub_of_5(served: Served, device: Login, publish: Run) -> None:
+    own = access(served, "5", device.username, device.password, device.device_id)
+    done = publish(own, "-t", "devices/another/telemetry", "-q", "1", "-m", "x")
+    assert "not authori" in (done.stdout + done.stderr).lower()
+
+
+def test_a_file_of_a_megabyte_arrives_as_it_was(
+    served: Served, device: Login, publish: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("payload") / "payload"
+    file.write_bytes(bytes(range(256)) * 4096)
+    with Client(served.port(), V5) as application:
+        application.login("apikey", served.api_key, "file")
+        assert application.subscribe(device.topic("telemetry"), options=0) == [0]
+        own = access(served, "311", device.username, device.password, device.device_id)
+        assert publish(own, "-t", device.topic("telemetry"), "-q", "1", "-f", str(file)).returncode == 0
+        assert application.expect(PUBLISH).payload(V5) == file.read_bytes()
+
+
+def test_properties_of_5_reach_mosquitto_sub(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str]
+) -> None:
+    watch = access(served, "5", "apikey", served.api_key, "properties-" + device.device_id)
+    form = "> %C|%D|%E|%F|%R|%P|%p"
+    with subscriber(program, watch, "-t", device.topic("events"), "-q", "1", "-F", form) as process:
+        own = access(served, "5", device.username, device.password, device.device_id)
+        names = [("content-type", "text/plain"), ("correlation-data", "c-1"), ("message-expiry-interval", "3600")]
+        names += [("payload-format-indicator", "1"), ("response-topic", "reply/here")]
+        options = [word for name, value in names for word in ("-D", "publish", name, value)]
+        options += ["-D", "publish", "user-property", "k", "v1", "-D", "publish", "user-property", "k", "v2"]
+        assert publish(own, "-t", device.topic("events"), "-q", "1", "-m", "m", *options).returncode == 0
+        (line,) = received(process, 1)
+    content_type, correlation, expiry, indicator, response, users, payload = line.split("|")
+    assert (content_type, correlation, indicator, response, payload) == ("text/plain", "c-1", "1", "reply/here", "m")
+    assert 3590 <= int(expiry) <= 3600
+    assert users.split() == ["k:v1", "k:v2"]
