@@ -110,7 +110,8 @@ cdef void announce(
         mark(&connack.values, PROPERTY_SESSION_EXPIRY_INTERVAL)
 
 
-cdef void take_limits(ShardState* shard, Connection* connection, ConnectFields* fields) noexcept nogil:
+cdef void take_limits(Connection* connection, ConnectFields* fields) noexcept nogil:
+    # Before anything is answered: a refusal has to fit as well.
     connection.client_receive_maximum = 65535
     if fields.version == 5:
         if has(&fields.values, PROPERTY_RECEIVE_MAXIMUM):
@@ -129,7 +130,6 @@ cdef void admit(
     cdef Span client_id = fields.client_id
     cdef uint32_t quota
     memset(&connack, 0, sizeof(connack))
-    take_limits(shard, connection, fields)
     if client_id.n == 0:
         assign_client_id(shard, assigned)
         client_id.at = assigned
@@ -179,6 +179,7 @@ cdef void handle_connect(
     cdef int reason_code = parse_connect(body, n, &fields)
     connection.version = answerable_version(&fields)
     if not reason_code:
+        take_limits(connection, &fields)
         reason_code = check(shard, &fields)
     if reason_code:
         fail(shard, connection, <uint8_t>reason_code)  # [MQTT-3.1.4-1]

@@ -39,7 +39,23 @@ from broker._core.packets cimport (
     encode_connack,
     encode_disconnect,
 )
-from broker._core.reasons cimport KEEP_ALIVE_TIMEOUT, SERVER_SHUTTING_DOWN, SERVER_UNAVAILABLE
+from broker._core.reasons cimport (
+    BAD_AUTHENTICATION_METHOD,
+    BANNED,
+    CONNECTION_RATE_EXCEEDED,
+    KEEP_ALIVE_TIMEOUT,
+    PACKET_TOO_LARGE,
+    PAYLOAD_FORMAT_INVALID,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SERVER_MOVED,
+    SERVER_SHUTTING_DOWN,
+    SERVER_UNAVAILABLE,
+    TOPIC_NAME_INVALID,
+    UNSPECIFIED_ERROR,
+    USE_ANOTHER_SERVER,
+)
 from broker._core.session cimport end_session
 from broker._core.timers cimport timer_cancel, timer_set
 
@@ -279,14 +295,27 @@ cdef void inbox_consumed(Connection* connection, uint32_t n) noexcept nogil:
 
 # ---------------------------------------------------------------- the end
 
+cdef uint8_t connack_code_5(uint8_t reason_code) noexcept nogil:
+    # DISCONNECT has reasons that CONNACK may not give (table 3-1).
+    if reason_code == SERVER_SHUTTING_DOWN:
+        return SERVER_UNAVAILABLE
+    if reason_code <= BANNED or reason_code in (
+            BAD_AUTHENTICATION_METHOD, TOPIC_NAME_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED, PAYLOAD_FORMAT_INVALID,
+            RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED, USE_ANOTHER_SERVER, SERVER_MOVED, CONNECTION_RATE_EXCEEDED):
+        return reason_code
+    return UNSPECIFIED_ERROR
+
+
 cdef void refuse_connect(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
     cdef ConnackFields connack
+    cdef uint32_t size
     if connection.version == 0 or (connection.version == 4 and connack_code_311(reason_code) < 0):
         return      # nobody there who would understand an answer
     memset(&connack, 0, sizeof(connack))
-    connack.reason_code = reason_code
-    encode_connack(
-        outbox_reserve(shard, connection, connack_size(connection.version, &connack)), connection.version, &connack)
+    connack.reason_code = reason_code if connection.version == 4 else connack_code_5(reason_code)
+    size = connack_size(connection.version, &connack)
+    if size <= connection.client_maximum_packet_size_bytes:  # [MQTT-3.1.2-24]
+        encode_connack(outbox_reserve(shard, connection, size), connection.version, &connack)
 
 
 cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
