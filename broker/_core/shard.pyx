@@ -225,6 +225,10 @@ cdef class Shard:
         if len(name) > 65535 or len(device) > 65535:
             raise ValueError("a principal's name has at most 65535 bytes")
         account = need_account(self.state, account_id)
+        held = find_principal(self.state, principal_id)
+        if held != NULL and (held.account != account or device != (
+                <char*>held + sizeof(Principal) + held.name_bytes)[:held.device_id_bytes]):
+            raise ValueError(f"principal {principal_id} is somebody else: numbers are given once")
         held = hold_principal(
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
             <uint32_t>len(device))

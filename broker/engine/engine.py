@@ -39,19 +39,30 @@ class Engine:
                 self._answer_one(kind, handle, version, listener, packet)
 
     def judged(self, handle: int, outcome: Grant | Refusal) -> None:
-        """Take the Authenticator's judgement; a connection that is gone by now is no error."""
+        """Take the Authenticator's judgement; a connection that is gone by now is no error.
+
+        Raises ``ValueError`` for a grant that cannot be kept (a principal's number that belongs to another); the
+        connection is refused then.
+        """
         if isinstance(outcome, Refusal):
             self._core.fail_connection(handle, outcome.reason_code)
             return
+        try:
+            self._admit(handle, outcome)
+        except Exception:
+            self._core.fail_connection(handle, ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+            raise
+
+    def _admit(self, handle: int, grant: Grant) -> None:
         self._core.admit(
             handle,
-            outcome.account_id,
-            outcome.principal_id,
-            outcome.principal,
-            outcome.device_id,
-            outcome.policy.publish,
-            outcome.policy.subscribe,
-            synced=outcome.durability is Durability.SYNCED,
+            grant.account_id,
+            grant.principal_id,
+            grant.principal,
+            grant.device_id,
+            grant.policy.publish,
+            grant.policy.subscribe,
+            synced=grant.durability is Durability.SYNCED,
         )
 
     def _report(self, event: str, handle: int, reason_code: int) -> None:

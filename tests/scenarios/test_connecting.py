@@ -399,3 +399,13 @@ def test_a_connack_that_fits_exactly_is_sent() -> None:
     client.expect(Pingresp())
     assert client.subscribe("a", "b") == (0, 0)
     core.end()
+
+
+@pytest.mark.parametrize("principal_id", [1, -1, 2**32])
+def test_a_judgement_that_cannot_be_kept_refuses(core: Core, principal_id: int) -> None:
+    client = core.connecting("c", user_name="stranger")
+    with pytest.raises((ValueError, OverflowError)):
+        core.admit(core.asked[0][0], account_id=9, principal_id=principal_id)
+    core.run()
+    client.expect(Connack(reason_code=0x83))
+    assert not client.is_open
