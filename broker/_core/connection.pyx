@@ -158,6 +158,7 @@ cdef inline void mark_dirty(ShardState* shard, Connection* connection) noexcept 
     if connection.dirty:
         return
     connection.dirty = 1
+    shard.dirty_count += 1
     connection.dirty_next = NULL
     if shard.dirty_tail != NULL:
         shard.dirty_tail.dirty_next = connection
@@ -173,6 +174,7 @@ cdef Connection* next_dirty(ShardState* shard) noexcept nogil:
         if shard.dirty_head == NULL:
             shard.dirty_tail = NULL
         connection.dirty = 0
+        shard.dirty_count -= 1
     return connection
 
 

@@ -50,6 +50,13 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int clock_gettime(int, timespec*)
     int CLOCK_MONOTONIC
+cdef extern from "poll.h" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int ppoll(pollfd*, unsigned long, const timespec*, const void*)
+    short POLLIN
 cdef extern from "sys/timerfd.h" nogil:
     struct itimerspec:
         timespec it_interval

@@ -395,6 +395,7 @@ cdef struct ShardState:
     # work that is due
     Connection* dirty_head
     Connection* dirty_tail
+    uint32_t dirty_count
     Connection* ready_head
     Connection* ready_tail
     Connection* closing_head    # to be looked at when the round ends

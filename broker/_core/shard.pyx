@@ -387,6 +387,7 @@ cdef class Shard:
             connection = connection.dirty_next
         self.state.dirty_head = NULL
         self.state.dirty_tail = NULL
+        self.state.dirty_count = 0
         free_closed(self.state, NULL)
 
     def next_deadline_ns(self):
