@@ -19,7 +19,12 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.packets cimport ACK_SIZE, AckFields, encode_ack, parse_ack
-from broker._core.reasons cimport IMPLEMENTATION_SPECIFIC_ERROR, PACKET_IDENTIFIER_NOT_FOUND, PROTOCOL_ERROR
+from broker._core.reasons cimport (
+    IMPLEMENTATION_SPECIFIC_ERROR,
+    PACKET_IDENTIFIER_NOT_FOUND,
+    PACKET_TOO_LARGE,
+    PROTOCOL_ERROR,
+)
 from broker._core.session cimport is_inflight, release_packet_id
 
 
@@ -93,6 +98,9 @@ cdef void stage_puback(
 cdef void stage_bytes(
         ShardState* shard, Connection* connection, uint64_t ticket, const uint8_t* bytes, uint32_t n) noexcept nogil:
     cdef Promise* promise
+    if n > connection.client_maximum_packet_size_bytes:     # it may neither be sent nor left out [MQTT-3.1.2-24]
+        fail(shard, connection, PACKET_TOO_LARGE)
+        return
     if leaves_now(shard, connection, ticket):
         outbox_put(shard, connection, bytes, n)
         return
