@@ -229,7 +229,7 @@ cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
     while fan_out.at < fan_out.count and shard.slice_budget > 0:
         if still_wanted(fan_out, fan_out.at):
             shard.slice_budget -= 1
-            fan_out.matched |= deliver_rest(shard, &out, fan_out, fan_out.at)
+            deliver_rest(shard, &out, fan_out, fan_out.at)
         fan_out.at += 1
     outgoing_close(shard, &out)
     return fan_out.at == fan_out.count

@@ -157,7 +157,6 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
     uint64_t ticket
     uint16_t packet_id
     uint8_t acknowledge         # a PUBACK is owed to the publisher at the end
-    uint8_t matched
     uint8_t failed              # its ticket was settled meanwhile, and not committed
 
 # ---------------------------------------------------------------- identity

@@ -123,7 +123,6 @@ cdef void handle_publish(
     cdef Outgoing out
     cdef FanOut* rest
     cdef uint64_t ticket = 0
-    cdef uint32_t taken
     cdef int reason_code = parse_publish(packet[0], packet + header, total - header, connection.version, &fields)
     if not reason_code:
         reason_code = check(shard, connection, &fields)
@@ -140,16 +139,15 @@ cdef void handle_publish(
     fill(&out, shard, connection, &fields, packet, total, header)
     if fields.qos and connection.grant.synced:
         ticket = record_message(shard, connection.session.account.account_id, &out)
-    taken = route(shard, connection.session.account, &out, connection.session, &rest)
+    route(shard, connection.session.account, &out, connection.session, &rest)
     if unlikely_(rest != NULL):
         rest.publisher = connection
         rest.packet_id = fields.packet_id
         rest.ticket = ticket
         rest.acknowledge = fields.qos > 0
-        rest.matched = taken > 0
         connection.fan_out = rest       # its publisher is not parsed until this has ended
     elif fields.qos:
-        finish(shard, connection, ticket, fields.packet_id, taken > 0)
+        finish(shard, connection, ticket, fields.packet_id, shard.receiver_count > 0)
     outgoing_close(shard, &out)
 
 
@@ -192,6 +190,6 @@ cdef void continue_publishing(ShardState* shard) noexcept nogil:
                 if fan_out.failed:
                     not_kept(shard, publisher, fan_out.packet_id)
                 else:
-                    finish(shard, publisher, fan_out.ticket, fan_out.packet_id, fan_out.matched)
+                    finish(shard, publisher, fan_out.ticket, fan_out.packet_id, True)
             mark_ready(shard, publisher)
         free_fan_out(shard, fan_out)
