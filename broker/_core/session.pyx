@@ -112,8 +112,10 @@ cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
         queue_drop_front(shard, session)
     if session.inflight != NULL:
         for i in range(session.inflight_mask + 1):
-            if session.inflight[i].packet_id and session.inflight[i].message != NULL:
-                release_message(shard, session.inflight[i].message)
+            if session.inflight[i].packet_id:       # sent, but nobody knows whether it was taken
+                count_drop(shard, session, DROP_SESSION_ENDED)
+                if session.inflight[i].message != NULL:
+                    release_message(shard, session.inflight[i].message)
     while link[0] != session:
         link = &link[0].hash_next
     link[0] = session.hash_next

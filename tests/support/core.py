@@ -82,12 +82,14 @@ class Client:
 
     # ------------------------------------------------------------ out of the core
 
-    def take(self, at_most: int = -1) -> None:
-        """Read what waits in the outbox."""
-        self.raw += self.core.shard.take_output(self.handle, at_most)
+    def take(self, at_most: int = -1) -> bool:
+        """Read what waits in the outbox; tells whether there was anything."""
+        taken = self.core.shard.take_output(self.handle, at_most)
+        self.raw += taken
         while (header := fixed_header(self.raw)) is not None and len(self.raw) >= sum(header):
             whole, self.raw = self.raw[: sum(header)], self.raw[sum(header) :]
             self.unread.append(decode(whole, self.version, from_client=False))
+        return bool(taken)
 
     def received(self) -> list[Packet]:
         """All packets since the last call."""
@@ -316,8 +318,7 @@ class Core:
         if not self.holding and self.store.waiting:
             self.store.release()
             more = True
-        self.exchange()
-        return more or bool(rare)
+        return self.exchange() or more or bool(rare)
 
     def seal(self) -> None:
         """Close the journal's batch and hand it to the store."""
@@ -329,17 +330,16 @@ class Core:
     def _settled(self, ticket: int, error: BaseException | None) -> None:
         self.shard.settle(ticket, error is None)
 
-    def exchange(self) -> None:
-        """Peers read; what is closed goes."""
-        for client in self.clients:
-            if client.reads:
-                client.take()
+    def exchange(self) -> bool:
+        """Peers read, and what is closed goes; tells whether there was anything to read."""
+        sent = any([client.take() for client in self.clients if client.reads])
         self.shard.collect()
+        return sent
 
     def run(self) -> None:
         """Work until nothing is left to do."""
         for _ in range(100_000):
-            if not self.slice() and not self.slice():
+            if not self.slice():
                 return
         raise AssertionError("the core never comes to rest")
 
