@@ -125,8 +125,8 @@ class ControlServer:
                 answer = await self._answer(reader)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
-        except (TimeoutError, ConnectionError):
-            pass  # the caller has gone, or never spoke
+        except (TimeoutError, ConnectionError, asyncio.CancelledError):
+            pass  # the caller has gone, or never spoke, or the broker stops; asyncio before 3.12 shouts at the last
         finally:
             self._requests.discard(task)
             writer.close()
