@@ -136,7 +136,11 @@ def open_socket(port: int, receive_buffer_bytes: int = 0) -> socket.socket:
     one.settimeout(TIMEOUT_S)
     if receive_buffer_bytes:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    one.connect(("127.0.0.1", port))
+    try:
+        one.connect(("127.0.0.1", port))
+    except OSError:
+        one.close()
+        raise
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return one
 

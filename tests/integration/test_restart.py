@@ -1,0 +1,107 @@
+"""What was promised is there after a restart, also after one that nobody asked for."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.integration.served import Login, Served
+from tests.integration.wire import CONNACK, V5, V311, Client, connect
+
+Serve = Callable[..., Served]
+KILLS = 8
+
+
+def may_log_in(broker: Served, device: Login) -> bool:
+    with Client(broker.port(), V311) as client:
+        client.send(connect(V311, device.device_id, device.username, device.password))
+        return client.expect(CONNACK).body[1] == 0
+
+
+def test_devices_keys_and_accounts_survive_a_restart(serve: Serve, tmp_path: Path) -> None:
+    first = serve(data_dir=tmp_path / "data")
+    device, gone = first.register(metadata={"room": "ü"}), first.register()
+    assert first.call("DELETE", f"/devices/{gone.device_id}").status_code == 204
+    assert first.cli("accounts", "create", "acme", "--plan", "free").returncode == 0
+    key = first.new_key("backend", "acme")
+    theirs = first.register(api_key=key)
+    assert may_log_in(first, device)
+    shown = first.call("GET", f"/devices/{device.device_id}").json()
+    assert first.stop() == 0
+    second = serve(data_dir=tmp_path / "data", api_key=first.api_key)
+    again = second.call("GET", f"/devices/{device.device_id}").json()
+    assert again["last_seen"] is not None
+    assert {**again, "last_seen": shown["last_seen"], "online": shown["online"]} == shown
+    assert second.call("GET", f"/devices/{gone.device_id}").status_code == 404
+    assert may_log_in(second, device)
+    assert not may_log_in(second, gone)
+    assert may_log_in(second, theirs)
+    assert second.call("GET", f"/devices/{theirs.device_id}", api_key=key).status_code == 200
+    assert second.call("GET", f"/devices/{theirs.device_id}").status_code == 404
+
+
+def test_what_was_answered_before_a_kill_is_there_after_it(serve: Serve, tmp_path: Path) -> None:
+    broker = serve(data_dir=tmp_path / "data")
+    api_key = broker.api_key
+    kept: list[Login] = []
+    deleted: list[Login] = []
+    for round_number in range(KILLS):
+        kept.append(broker.register(f"Device {round_number}"))
+        if round_number % 2:
+            broker.kill()  # right after a 201
+        else:
+            victim = broker.register("Victim")
+            assert broker.call("DELETE", f"/devices/{victim.device_id}").status_code == 204
+            deleted.append(victim)
+            broker.kill()  # right after a 204
+        broker = serve(data_dir=tmp_path / "data", api_key=api_key)
+        assert broker.shown_key is None
+        assert broker.call("GET", "/devices").json()["total"] == len(kept)
+        assert all(may_log_in(broker, one) for one in kept)
+        assert not any(may_log_in(broker, one) for one in deleted)
+
+
+def test_a_kill_in_the_middle_of_registrations_loses_none_that_was_answered(serve: Serve, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    broker = serve(data_dir=tmp_path / "data")
+    api_key = broker.api_key
+    answered: list[Login] = []
+
+    def register_until_the_end(one: Served) -> None:
+        for number in itertools.count():
+            try:
+                answered.append(one.register(f"Device {number}"))
+            except httpx.HTTPError:
+                return
+
+    for _ in range(3):
+        threads = [threading.Thread(target=register_until_the_end, args=(broker,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.05, 0.25))
+        broker.kill()
+        for thread in threads:
+            thread.join(30)
+        broker = serve(data_dir=tmp_path / "data", api_key=api_key)
+        missing = [one for one in answered if not may_log_in(broker, one)]
+        assert not missing, f"{len(missing)} of {len(answered)} lost"
+    total = broker.call("GET", "/devices").json()["total"]
+    assert len(answered) <= total <= len(answered) + 3 * 4, "at most those that were under way are there unanswered"
+
+
+def test_a_key_made_beside_a_broker_survives_its_kill(serve: Serve, tmp_path: Path) -> None:
+    broker = serve(data_dir=tmp_path / "data")
+    key = broker.new_key("backend")
+    broker.send_signal(signal.SIGKILL)
+    broker.wait()
+    again = serve(data_dir=tmp_path / "data")
+    assert again.call("GET", "/devices", api_key=key).status_code == 200
+    with Client(again.port(), V5) as application:
+        application.login("apikey", key)
