@@ -345,6 +345,7 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
     if connection.fan_out != NULL:      # what was accepted is still routed, but nobody waits for the acknowledgement
         connection.fan_out.publisher = NULL
         connection.fan_out = NULL
+        shard.orphans += 1
     if connection.session != NULL:
         connection.session.connection = NULL
         end_session(shard, connection.session)

@@ -173,6 +173,9 @@ cdef uint32_t route(
     cdef uint32_t taken = 0, at = 0
     rest[0] = NULL
     match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
+    if unlikely_(shard.orphans and shard.receiver_count):   # behind what came before it [MQTT-4.6.0-6]
+        rest[0] = keep_rest(shard, out, 0)
+        return 0
     while at < shard.receiver_count:
         if unlikely_(shard.slice_budget <= 0):
             rest[0] = keep_rest(shard, out, at)
@@ -217,6 +220,9 @@ cdef bint deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
     cdef uint32_t count
     while fan_out.receivers[living].subscription.dead:
         living = fan_out.receivers[living].also
+    if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
+        count_drop(shard, fan_out.receivers[living].subscription.session, DROP_MESSAGE_EXPIRED)
+        return False
     count = gather_identifiers(fan_out.receivers, at, identifiers)
     return offer(
         shard, out, fan_out.receivers[living].subscription.session, receiver.qos,
@@ -239,6 +245,8 @@ cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
     cdef uint32_t i
     for i in range(fan_out.count):
         release_subscription(shard, fan_out.receivers[i].subscription)
+    if fan_out.publisher == NULL:
+        shard.orphans -= 1
     if fan_out.previous != NULL:
         fan_out.previous.next = fan_out.next
     else:

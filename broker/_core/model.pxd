@@ -401,6 +401,7 @@ cdef struct ShardState:
     Connection* waking_head     # deaf ones that may be read again
     FanOut* fan_outs            # oldest first
     FanOut* fan_out_tail
+    uint32_t orphans            # fan-outs whose publisher is gone or never was: nothing else keeps their order
     Rare* rare
     uint32_t rare_count
     uint32_t rare_capacity

@@ -171,6 +171,7 @@ cdef uint32_t publish_from_server(
     taken = route(shard, account, &out, NULL, &rest)
     if rest != NULL:
         taken += rest.count     # offered in later slices
+        shard.orphans += 1
     outgoing_close(shard, &out)
     return taken
 
