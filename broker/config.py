@@ -70,6 +70,9 @@ class ListenerConfig(Section):
     port: Port = 1883
     transport: Literal["tcp"] = "tcp"
     open: bool = False
+    applications_from_anywhere: bool = Field(
+        default=False, description="else API keys are taken from loopback alone: this transport is not encrypted"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -152,6 +152,8 @@ class Broker:
             listening = stack.enter_context(open_socket(listener.host, listener.port))
             if listener.open:
                 self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
+            if listener.applications_from_anywhere:
+                self._reactor.shard.allow_applications(number)
             self._reactor.add_listener(listening.fileno())
             self._endpoints.append(
                 Endpoint(listener.name, listener.protocol, listener.host, listening.getsockname()[1])

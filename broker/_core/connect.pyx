@@ -36,9 +36,11 @@ from broker._core.reasons cimport (
     BAD_AUTHENTICATION_METHOD,
     CLIENT_IDENTIFIER_NOT_VALID,
     IMPLEMENTATION_SPECIFIC_ERROR,
+    NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
     SERVER_UNAVAILABLE,
     SESSION_TAKEN_OVER,
+    UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.session cimport find_session, new_session
 
@@ -122,32 +124,25 @@ cdef void take_limits(Connection* connection, ConnectFields* fields) noexcept no
             connection.request_problem_information = <uint8_t>fields.values.request_problem_information
 
 
-cdef void admit(
-        ShardState* shard, Connection* connection, ConnectFields* fields, Grant* grant) noexcept nogil:
-    cdef uint8_t[ASSIGNED_ID_BYTES] assigned
-    cdef ConnackFields connack
-    cdef Session* session
-    cdef Span client_id = fields.client_id
-    cdef uint32_t quota
-    memset(&connack, 0, sizeof(connack))
-    if client_id.n == 0:
-        assign_client_id(shard, assigned)
-        client_id.at = assigned
-        client_id.n = ASSIGNED_ID_BYTES
-        connack.values.assigned_client_id = client_id  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
-        mark(&connack.values, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER)
-    session = find_session(shard, grant.principal, client_id.at, client_id.n)
-    if session != NULL:     # its session ends with it: there is nothing to resume
-        fail(shard, session.connection, SESSION_TAKEN_OVER)  # [MQTT-3.1.4-3]
-    connection.keep_alive_s = server_keep_alive(shard, fields)
-    if fields.version == 5:
-        announce(shard, fields, connection.keep_alive_s, &connack)
-    if connack_size(fields.version, &connack) > connection.client_maximum_packet_size_bytes:
-        fail(shard, connection, PACKET_TOO_LARGE)
-        return
-    session = new_session(shard, grant.principal, client_id.at, client_id.n)
+cdef bint may_enter(ShardState* shard, Connection* connection, Grant* grant) noexcept nogil:
+    # An application's key opens a whole account: in clear text it is taken from this machine alone, unless configured.
+    if grant.principal.device_id_bytes or grant == shard.open_grant or connection.from_loopback:
+        return True
+    return (shard.application_listeners >> connection.listener) & 1
+
+
+cdef void take_over(ShardState* shard, Grant* grant, const Span* client_id) noexcept nogil:
+    # The older session ends with its connection: there is nothing to resume. [MQTT-3.1.4-3]
+    cdef Session* older = find_session(shard, grant.principal, client_id.at, client_id.n)
+    if older != NULL:
+        fail(shard, older.connection, SESSION_TAKEN_OVER)
+
+
+cdef void begin_session(
+        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id) noexcept nogil:
+    cdef Session* session = new_session(shard, grant.principal, client_id.at, client_id.n)
+    cdef uint32_t quota = shard.limits.outbound_inflight_maximum
     session.connection = connection
-    quota = shard.limits.outbound_inflight_maximum
     session.send_quota = quota if quota < connection.client_receive_maximum else connection.client_receive_maximum
     connection.session = session
     connection.grant = grant
@@ -156,10 +151,36 @@ cdef void admit(
     grant.connections += 1
     grant.principal.connections += 1
     grant.principal.last_seen_ns = shard.now_ns
+
+
+cdef void admit(
+        ShardState* shard, Connection* connection, ConnectFields* fields, Grant* grant) noexcept nogil:
+    cdef uint8_t[ASSIGNED_ID_BYTES] assigned
+    cdef ConnackFields connack
+    cdef Span client_id = fields.client_id
+    cdef uint32_t size
+    if not may_enter(shard, connection, grant):
+        fail(shard, connection, NOT_AUTHORIZED)
+        return
+    memset(&connack, 0, sizeof(connack))
+    if client_id.n == 0:
+        assign_client_id(shard, assigned)
+        client_id.at = assigned
+        client_id.n = ASSIGNED_ID_BYTES
+        connack.values.assigned_client_id = client_id  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+        mark(&connack.values, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER)
+    connection.keep_alive_s = server_keep_alive(shard, fields)
+    if fields.version == 5:
+        announce(shard, fields, connection.keep_alive_s, &connack)
+    size = connack_size(fields.version, &connack)
+    if size > connection.client_maximum_packet_size_bytes:
+        fail(shard, connection, PACKET_TOO_LARGE)
+        return
+    take_over(shard, grant, &client_id)
+    begin_session(shard, connection, grant, &client_id)
     connection.state = CONNECTED
     shard.unauthenticated_count -= 1
-    encode_connack(  # [MQTT-3.2.0-1]: before anything else
-        outbox_reserve(shard, connection, connack_size(fields.version, &connack)), fields.version, &connack)
+    encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
     arm_keep_alive(shard, connection)
 
 
@@ -178,6 +199,9 @@ cdef void handle_connect(
     cdef Grant* grant
     cdef int reason_code = parse_connect(body, n, &fields)
     connection.version = answerable_version(&fields)
+    if fields.is_31 and reason_code == UNSUPPORTED_PROTOCOL_VERSION and not open_listener and \
+            known(shard, &fields) == NULL:
+        reason_code = NOT_AUTHORIZED    # a library that falls back to 3.1 must not take a bad login for a bad version
     if not reason_code:
         take_limits(connection, &fields)
         reason_code = check(shard, &fields)

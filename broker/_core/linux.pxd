@@ -22,9 +22,28 @@ cdef extern from *:
     #define _GNU_SOURCE
     #endif
     #include <sys/socket.h>
+    #include <netinet/in.h>
+    #include <string.h>
     extern int accept4(int, struct sockaddr *, socklen_t *, int);
+    /* 127.0.0.0/8, ::1, the one mapped into the other, or no address at all (a Unix socket) */
+    static inline int broker_is_loopback(const struct sockaddr_storage *peer) {
+        static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+        if (peer->ss_family == AF_INET)
+            return (ntohl(((const struct sockaddr_in *)peer)->sin_addr.s_addr) >> 24) == 127;
+        if (peer->ss_family == AF_INET6) {
+            const unsigned char *address = ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr;
+            if (!memcmp(address, mapped, 12)) return address[12] == 127;
+            return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)peer)->sin6_addr);
+        }
+        return peer->ss_family == AF_UNIX;
+    }
     """
-    int accept4(int, void*, void*, int) nogil
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        pass
+    bint is_loopback "broker_is_loopback"(const sockaddr_storage*) nogil
+    int accept4(int, sockaddr*, unsigned int*, int) nogil
 cdef extern from "netinet/in.h" nogil:
     int IPPROTO_TCP
 cdef extern from "netinet/tcp.h" nogil:

@@ -287,6 +287,7 @@ cdef struct Connection:
     uint8_t close_reason        # reason code that closed it, 0: the peer did
     uint8_t held_back           # not parsed until promises or outbox go down
     uint8_t resumes             # was not parsed until now: its keep alive starts anew with the next slice
+    uint8_t from_loopback       # the peer is on this machine
     uint8_t lingering           # everything is sent and shut down; what still arrives is thrown away
 
 # ---------------------------------------------------------------- durability
@@ -380,6 +381,7 @@ cdef struct ShardState:
     CompiledPolicy* policies
     Grant* open_grant           # for open listeners, NULL: none
     uint64_t open_listeners     # bit n: listener n lets everybody in
+    uint64_t application_listeners      # bit n: listener n takes applications from anywhere
     # sessions and connections
     Session** sessions
     uint32_t session_mask

@@ -26,7 +26,8 @@ cdef struct PublishFields:
 cdef struct ConnectFields:
     uint8_t version                 # VERSION_311, VERSION_5, or 0 while it is not known
     uint8_t level                   # the level byte, once read
-    bint name_valid                 # the protocol name was MQTT, so that the client understands a CONNACK
+    bint name_valid                 # the protocol name was MQTT or MQIsdp: the client understands a CONNACK
+    bint is_31                      # MQTT 3.1: refused with 0x84, but read to its end for its login
     uint8_t connect_flags
     bint clean_start
     uint16_t keep_alive_s           # 0 is off
@@ -77,8 +78,8 @@ cdef int parse_publish(
     uint8_t first_byte, const uint8_t* body, uint32_t n, uint8_t version, PublishFields* out
 ) noexcept nogil
 
-# 0x84: another protocol (name_valid false: close silently) or an unknown level; 0x85: empty client id that 3.1.1
-# forbids (all fields are set); 0x81, 0x82 and the codes of read_properties.
+# 0x84: another protocol (name_valid false: close silently), an unknown level, or MQTT 3.1; 0x85: empty client id that
+# 3.1.1 forbids (all fields are set); 0x81, 0x82 and the codes of read_properties.
 cdef int parse_connect(const uint8_t* body, uint32_t n, ConnectFields* out) noexcept nogil
 
 # PUBACK, PUBREC, PUBREL or PUBCOMP. 0x82: packet identifier 0, or a reason code this packet does not know.

@@ -36,6 +36,7 @@ __all__ = ["decode", "encode"]
 
 cdef enum:
     NEVER_EXPIRES = 0xFFFFFFFF
+    LEVEL_31 = 3
 
 # Bits of the connect flags.
 cdef enum:
@@ -127,6 +128,8 @@ cdef int parse_connect(const uint8_t* body, uint32_t n, ConnectFields* out) noex
         refused = MALFORMED_PACKET
     if refused:
         return refused
+    if out.is_31:
+        return UNSUPPORTED_PROTOCOL_VERSION     # read to its end, so that its login can be judged first
     return settle_session(out)
 
 
@@ -134,6 +137,8 @@ cdef int read_protocol(Cursor* c, ConnectFields* out) noexcept nogil:
     cdef Span name
     if not take_binary(c, &name):
         return MALFORMED_PACKET
+    if name.n == 6 and memcmp(name.at, b"MQIsdp", 6) == 0:
+        return read_level_31(c, out)
     if name.n != 4 or memcmp(name.at, b"MQTT", 4) != 0:
         return UNSUPPORTED_PROTOCOL_VERSION  # [MQTT-3.1.2-1] [v311 MQTT-3.1.2-1]
     if not take_u8(c, &out.level):
@@ -142,6 +147,18 @@ cdef int read_protocol(Cursor* c, ConnectFields* out) noexcept nogil:
     if out.level != VERSION_311 and out.level != VERSION_5:
         return UNSUPPORTED_PROTOCOL_VERSION  # [MQTT-3.1.2-2] [v311 MQTT-3.1.2-2]
     out.version = out.level
+    return SUCCESS
+
+
+cdef int read_level_31(Cursor* c, ConnectFields* out) noexcept nogil:
+    # MQTT 3.1: laid out like 3.1.1, and answered in its words.
+    if not take_u8(c, &out.level):
+        return MALFORMED_PACKET
+    out.name_valid = True
+    if out.level != LEVEL_31:
+        return UNSUPPORTED_PROTOCOL_VERSION
+    out.is_31 = True
+    out.version = VERSION_311
     return SUCCESS
 
 

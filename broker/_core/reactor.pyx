@@ -60,12 +60,15 @@ from broker._core.linux cimport (
     epoll_event,
     epoll_wait,
     eventfd,
+    is_loopback,
     itimerspec,
     pollfd,
     ppoll,
     recv,
     setsockopt,
     shutdown,
+    sockaddr,
+    sockaddr_storage,
     timerfd_create,
     timerfd_settime,
     timespec,
@@ -122,9 +125,12 @@ cdef void close_socket(Net* net, Connection* connection) noexcept nogil:
 cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef int fd, _
     cdef int one = 1
+    cdef unsigned int size
+    cdef sockaddr_storage peer
     cdef Connection* connection
     for _ in range(ACCEPTS_PER_ROUND):
-        fd = accept4(net.listener_fds[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        size = sizeof(peer)
+        fd = accept4(net.listener_fds[listener], <sockaddr*>&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 net.lost_accepts += 1
@@ -136,6 +142,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             c_close(fd)
             continue
         net.sockets += 1
+        connection.from_loopback = is_loopback(&peer)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
         watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t><size_t>connection)

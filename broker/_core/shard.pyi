@@ -60,11 +60,15 @@ class Shard:
         """Let everybody in on a listener (0 to 63), with all rights in one account's topic space."""
         ...
 
+    def allow_applications(self, listener: int) -> None:
+        """Take applications (principals without a device id) on a listener from anywhere, not from loopback alone."""
+        ...
+
     def presence(self, principal_id: int) -> tuple[int, int]:
         """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
         ...
 
-    def open_connection(self, listener: int, now_ns: int) -> int:
+    def open_connection(self, listener: int, now_ns: int, *, from_loopback: bool = True) -> int:
         """Open a connection without a socket and return its handle; 0 when a limit of connections is reached."""
         ...
 

@@ -280,6 +280,12 @@ cdef class Shard:
             self.state.open_grant.revoked = 0       # outlives its connections
         self.state.open_listeners |= <uint64_t>1 << listener
 
+    def allow_applications(self, int listener):
+        self.check_owner()
+        if not 0 <= listener < 64:
+            raise ValueError("listeners are numbered 0 to 63")
+        self.state.application_listeners |= <uint64_t>1 << listener
+
     def presence(self, principal_id):
         cdef Principal* principal
         self.check_owner()
@@ -290,12 +296,15 @@ cdef class Shard:
 
     # ------------------------------------------------------------ connections
 
-    def open_connection(self, int listener, long long now_ns):
+    def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True):
         cdef Connection* connection
         self.check_owner()
         self.state.now_ns = now_ns
         connection = open_connection(self.state, -1, listener)
-        return 0 if connection == NULL else handle_of(connection)
+        if connection == NULL:
+            return 0
+        connection.from_loopback = from_loopback
+        return handle_of(connection)
 
     def feed(self, uint64_t handle, data, long long now_ns, long long deliveries=1 << 40):
         cdef Connection* connection = self.need(handle)

@@ -73,7 +73,7 @@ def test_fields_stand_in_order_exactly_as_the_flags_say(version: int) -> None:
 
 
 @pytest.mark.clause("v5:MQTT-3.1.2-1", "v311:MQTT-3.1.2-1")
-@pytest.mark.parametrize("name", ["0004 4D515458", "0004 6D717474", "0000", "0006 4D5149736470", "0005 4D51545400"])
+@pytest.mark.parametrize("name", ["0004 4D515458", "0004 6D717474", "0000", "0006 4D5149736471", "0005 4D51545400"])
 def test_another_protocol_is_refused_before_its_version_is_read(name: str) -> None:
     assert connect_outcome(hexed(f"{name} 04 02 000A 0001 61")) == (0x84, 0, 0, False, 0)
     assert refusal(f"{name} 04 02 000A 0001 61", 4) == 0x84
