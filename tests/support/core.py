@@ -332,9 +332,9 @@ class Core:
 
     def exchange(self) -> bool:
         """Peers read, and what is closed goes; tells whether there was anything to read."""
-        sent = any([client.take() for client in self.clients if client.reads])
+        sent = [client.take() for client in self.clients if client.reads]
         self.shard.collect()
-        return sent
+        return any(sent)
 
     def run(self) -> None:
         """Work until nothing is left to do."""

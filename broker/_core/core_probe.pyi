@@ -1,0 +1,29 @@
+"""The core's inner tables as tests see them; the broker does not use this module."""
+
+from broker._core.shard import Shard
+
+class ProbedWheel:
+    """A timing wheel with timers of its own, named by numbers."""
+
+    def __new__(cls, now_ns: int) -> ProbedWheel: ...
+    def set(self, name: int, deadline_ns: int) -> None:
+        """Arm a timer, or move it."""
+
+    def cancel(self, name: int) -> None:
+        """Disarm a timer; nothing happens where it is not armed."""
+
+    def fire(self, now_ns: int) -> list[int]:
+        """Turn the wheel to a moment; returns the names of what was due, in the order of firing."""
+
+    def next_ns(self) -> int | None:
+        """When the wheel has to be turned again; None when nothing is armed."""
+
+    @property
+    def armed(self) -> int:
+        """How many timers are armed."""
+
+def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
+    """Sizes of the tables of an account's topic space; None for an account that the shard does not know."""
+
+def struct_sizes() -> dict[str, int]:
+    """Bytes of the structs that every client costs."""

@@ -1,0 +1,70 @@
+"""The core's inner tables as tests see them: a timing wheel by itself, and the sizes of what a shard keeps.
+
+Here belong thin wrappers around native structs. Not here: rules, and anything the broker itself uses.
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free
+
+from broker._core.grants cimport find_account
+from broker._core.memory cimport take_zeroed
+from broker._core.model cimport Account, Connection, Session, Subscription, Timer, Wheel
+from broker._core.shard cimport Shard
+from broker._core.timers cimport timer_cancel, timer_set, wheel_next_ns, wheel_open, wheel_pop
+
+
+cdef class ProbedWheel:
+    cdef Wheel wheel
+    cdef dict timers
+
+    def __cinit__(self, long long now_ns):
+        self.timers = {}
+        wheel_open(&self.wheel, now_ns)
+
+    def __dealloc__(self):
+        for address in self.timers.values():
+            free(<void*><size_t>address)
+
+    def set(self, int name, long long deadline_ns):
+        cdef Timer* timer
+        if name not in self.timers:
+            timer = <Timer*>take_zeroed(sizeof(Timer))
+            timer.owner = <void*><size_t>name
+            self.timers[name] = <size_t>timer
+        timer_set(&self.wheel, <Timer*><size_t>self.timers[name], deadline_ns)
+
+    def cancel(self, int name):
+        if name in self.timers:
+            timer_cancel(&self.wheel, <Timer*><size_t>self.timers[name])
+
+    def fire(self, long long now_ns):
+        cdef Timer* timer = wheel_pop(&self.wheel, now_ns)
+        fired = []
+        while timer != NULL:
+            fired.append(<int><size_t>timer.owner)
+            timer = wheel_pop(&self.wheel, now_ns)
+        return fired
+
+    def next_ns(self):
+        cdef int64_t at = wheel_next_ns(&self.wheel)
+        return None if at < 0 else at
+
+    @property
+    def armed(self):
+        return self.wheel.armed
+
+
+def topic_tables(Shard shard not None, uint32_t account_id):
+    cdef Account* account = find_account(shard.state, account_id)
+    if account == NULL:
+        return None
+    return {
+        "topics": account.space.topic_count, "nodes": account.space.node_count,
+        "subscriptions": account.space.subscription_count, "wildcards": account.space.wildcard_subscriptions,
+        "buckets": account.space.bucket_mask + 1, "node_buckets": account.space.node_mask + 1,
+        "sessions": account.sessions,
+    }
+
+
+def struct_sizes():
+    return {"connection": sizeof(Connection), "session": sizeof(Session), "subscription": sizeof(Subscription)}
