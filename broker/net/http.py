@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 STOP_TIMEOUT_S = 2
 KEEP_ALIVE_S = 30
+REQUEST_TIMEOUT_S = 30.0
 
 
 class _Server(uvicorn.Server):
@@ -28,14 +30,55 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    """Serves one ASGI application on one listening socket."""
+class _InTime(H11Protocol):
+    """A connection whose requests must arrive whole in time: uvicorn waits for ever for the first, and for a body."""
 
-    def __init__(self, application: ASGIApp, listening: socket.socket) -> None:
+    request_timeout_s = REQUEST_TIMEOUT_S
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a request that is not whole yet keeps the deadline it has."""
+        super().data_received(data)
+        if self._is_whole():
+            self._stop_waiting()
+        else:
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_whole(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    def _await_request(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.request_timeout_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class HttpServer:
+    """Serves one ASGI application on one listening socket; a request has ``request_timeout_s`` to come whole."""
+
+    def __init__(
+        self, application: ASGIApp, listening: socket.socket, request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
         self._listening = listening
+        protocol = type("_InTime", (_InTime,), {"request_timeout_s": request_timeout_s})
         self._server = _Server(
             uvicorn.Config(
                 cast(Any, application),  # uvicorn spells the same protocol in types of its own
+                http=protocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
