@@ -71,11 +71,13 @@ class Clients(RuleBasedStateMachine):
     def start(self, deliveries: int, split: bool, inflight: int, queue: int, soft: int, held: int) -> None:
         self.core = Core(
             deliveries=deliveries, split=split, outbound_inflight_maximum=inflight, queue_messages_maximum=queue,
-            outbox_soft_limit_bytes=soft, server_receive_maximum=held,
+            outbox_soft_limit_bytes=soft, keep_alive_maximum_s=0, server_receive_maximum=held,
         )  # fmt: skip
         for who, account_id in enumerate(ACCOUNTS):
             self.core.grant(f"u{who}", account_id=account_id)
             self.core.grant(f"s{who}", account_id=account_id, synced=True)
+            self.connect(who, 4 + who % 2, who == 1)
+            self.subscribe(who, ("a", "#", "a/#", "+")[who], who & 1)
 
     # ------------------------------------------------------------ what clients do
 
@@ -103,6 +105,11 @@ class Clients(RuleBasedStateMachine):
         if peer := self.free(who):
             peer.client.send(Unsubscribe(2, (topic_filter,)))
             peer.filters.discard(topic_filter)
+
+    @rule(who=IDS, topic=TOPICS, qos=st.integers(0, 1), sizes=st.lists(st.integers(0, 150), min_size=1, max_size=8))
+    def publish_several(self, who: int, topic: str, qos: int, sizes: list[int]) -> None:
+        for size in sizes:
+            self.publish(who, topic, qos, size, True)
 
     @rule(who=IDS, topic=TOPICS, qos=st.integers(0, 1), size=st.integers(0, 150), run=st.booleans())
     def publish(self, who: int, topic: str, qos: int, size: int, run: bool) -> None:
