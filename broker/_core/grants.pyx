@@ -266,47 +266,50 @@ cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t 
             start = i + 1
 
 
-cdef inline bint level_covers(
-        PolicyLevel* level, Principal* principal, const uint8_t* p, uint32_t n) noexcept nogil:
-    # One level of a pattern against one level of a topic name or filter, compared byte by byte: a device id that
-    # contains a wildcard's character is never a wildcard.
-    if level.kind == LEVEL_LITERAL:
-        return level.bytes == n and memcmp(level.literal, p, n) == 0
+cdef inline bint next_level_is(
+        PolicyLevel* level, Principal* principal, const uint8_t* p, uint32_t n, uint32_t start, uint32_t* end,
+        bint is_filter
+) noexcept nogil:
+    # Does the level that starts here equal a literal or the device id? Compared byte by byte: a wildcard's character in
+    # a device id is never a wildcard, and a filter's wildcard never a literal.
+    cdef const uint8_t* expected = level.literal
+    cdef uint32_t size = level.bytes
     if level.kind == LEVEL_DEVICE_ID:
-        return n > 0 and principal.device_id_bytes == n and \
-            memcmp(<uint8_t*>principal + sizeof(Principal) + principal.name_bytes, p, n) == 0
-    return True
+        expected = <uint8_t*>principal + sizeof(Principal) + principal.name_bytes
+        size = principal.device_id_bytes
+        if size == 0:
+            return False
+    if is_filter and size == 1 and (expected[0] == c"+" or expected[0] == c"#"):
+        return False
+    end[0] = start + size
+    return n - start >= size and memcmp(p + start, expected, size) == 0 and (end[0] == n or p[end[0]] == c"/")
 
 
 cdef bint pattern_covers(
         PolicyPattern* pattern, Principal* principal, const uint8_t* p, uint32_t n, bint is_filter) noexcept nogil:
-    # Does the pattern match everything that `p` matches? A topic name matches only itself.
-    cdef uint32_t level = 0, start = 0, end
+    # Does the pattern match everything that `p` matches? `p` is a topic name, which matches itself, or a filter.
+    cdef uint32_t level, start = 0, end = 0
     cdef PolicyLevel* expected
-    cdef bint wild_plus, wild_hash
-    while True:
-        if level == pattern.level_count:
-            return False
+    for level in range(pattern.level_count):
         expected = &pattern.levels[level]
         if expected.kind == LEVEL_HASH:
-            return not (level == 0 and n > 0 and p[0] == c"$")  # [MQTT-4.7.2-1]
-        end = start
-        while end < n and p[end] != c"/":
-            end += 1
-        wild_hash = is_filter and end - start == 1 and p[start] == c"#"
-        wild_plus = is_filter and end - start == 1 and p[start] == c"+"
-        if wild_hash or (wild_plus and expected.kind != LEVEL_PLUS):
+            return level > 0 or p[0] != c"$"  # [MQTT-4.7.2-1]
+        if expected.kind == LEVEL_PLUS:
+            if level == 0 and p[0] == c"$":
+                return False
+            end = start
+            while end < n and p[end] != c"/":
+                end += 1
+            if end - start == 1 and p[start] == c"#":
+                return False    # a filter's `#` is more than one level
+        elif not next_level_is(expected, principal, p, n, start, &end, is_filter):
             return False
-        if level == 0 and expected.kind == LEVEL_PLUS and n > 0 and p[0] == c"$":
-            return False
-        if not level_covers(expected, principal, p + start, end - start):
-            return False
-        level += 1
         if end == n:
             # `a/#` also covers `a`
-            return level == pattern.level_count or (
-                level + 1 == pattern.level_count and pattern.levels[level].kind == LEVEL_HASH)
+            return level + 1 == pattern.level_count or (
+                level + 2 == pattern.level_count and pattern.levels[level + 1].kind == LEVEL_HASH)
         start = end + 1
+    return False
 
 
 cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil:

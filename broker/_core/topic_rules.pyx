@@ -31,11 +31,22 @@ cdef extern from *:
         x ^= 0x0101010101010101ull * c;
         return ~(((x & low) + low) | x | low);
     }
+    /* how many bytes of an answer of broker_equal_bytes are 0x80 */
+    static inline uint32_t broker_count_bytes(uint64_t equal) {
+        return (uint32_t)(((equal >> 7) * 0x0101010101010101ull) >> 56);
+    }
+    /* the last n bytes (1 to 7) in front of `end`, filled up with a letter */
+    static inline uint64_t broker_load_tail(const uint8_t *end, uint32_t n) {
+        uint64_t v = 0x6161616161616161ull;
+        for (uint32_t i = 0; i < n; i++) v = v << 8 | end[-1 - (int)i];
+        return v;
+    }
     """
     uint64_t broker_mix(uint64_t, uint64_t) noexcept nogil
     uint64_t broker_load(const uint8_t*, uint32_t) noexcept nogil
     uint64_t broker_equal_bytes(uint64_t, uint8_t) noexcept nogil
-    int popcount "__builtin_popcountll"(uint64_t) noexcept nogil
+    uint32_t count_bytes "broker_count_bytes"(uint64_t) noexcept nogil
+    uint64_t load_tail "broker_load_tail"(const uint8_t*, uint32_t) noexcept nogil
 
 
 cdef uint32_t hash_bytes(const uint8_t* p, uint32_t n, uint64_t seed) noexcept nogil:
@@ -50,26 +61,23 @@ cdef uint32_t hash_bytes(const uint8_t* p, uint32_t n, uint64_t seed) noexcept n
 
 
 cdef bint valid_topic_name(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil:
-    cdef uint32_t i = 0
+    cdef uint32_t at = 0
     cdef uint32_t levels = 1
     cdef uint64_t word
     cdef uint64_t seen = 0      # high bits: not ASCII
     cdef uint64_t bad = 0
     if n == 0 or n > 65535:  # [MQTT-4.7.3-1] [MQTT-4.7.3-3]
         return False
-    while i + 8 <= n:
-        memcpy(&word, p + i, 8)
+    while at < n:
+        if n - at >= 8:
+            memcpy(&word, p + at, 8)
+        else:
+            word = load_tail(p + n, n - at)
+        at += 8
         seen |= word
-        bad |= broker_equal_bytes(word, c"+") | broker_equal_bytes(word, c"#") | broker_equal_bytes(word, 0)
-        levels += popcount(broker_equal_bytes(word, c"/"))
-        i += 8
-    while i < n:
-        seen |= p[i]
-        if p[i] == c"+" or p[i] == c"#" or p[i] == 0:  # [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-2]
-            return False
-        if p[i] == c"/":
-            levels += 1
-        i += 1
+        # `+` and `#` differ in one bit [MQTT-3.3.2-2] [MQTT-4.7.1-1]; NUL [MQTT-4.7.3-2]
+        bad |= broker_equal_bytes(word | <uint64_t>0x0808080808080808, c"+") | broker_equal_bytes(word, 0)
+        levels += count_bytes(broker_equal_bytes(word, c"/"))
     if bad or levels > levels_maximum:
         return False
     return not (seen & <uint64_t>0x8080808080808080) or valid_utf8(p, n)  # [MQTT-1.5.4-1]
