@@ -133,6 +133,39 @@ def test_a_bad_connect_is_answered_as_its_version_can_say_it(
         client.expect_refused(code)
 
 
+def test_mqtt_3_1_is_told_first_that_its_password_is_wrong_and_only_then_its_version(hasty: Served) -> None:
+    # A library that falls back to 3.1 after a refusal must not end with the wrong reason.
+    device = hasty.register()
+    for password, code in (("wrong", 5), (device.password, 1)):
+        with Client(hasty.port(), V311) as client:
+            client.send(wire.connect(V311, "old", device.username, password, name=b"MQIsdp", level=3))
+            client.expect_refused(code)
+
+
+@pytest.mark.clause("v311:MQTT-3.1.3-8")
+def test_an_empty_client_identifier_needs_a_clean_session_in_311(hasty: Served) -> None:
+    device = hasty.register()
+    with Client(hasty.port(), V311) as client:
+        client.send(wire.connect(V311, "", device.username, device.password, flags=0xC0))
+        client.expect_refused(2)
+    with Client(hasty.port(), V311) as one, Client(hasty.port(), V311) as other:
+        one.login(device.username, device.password, "")
+        other.login(device.username, device.password, "")
+        one.ping()
+
+
+@pytest.mark.clause("v5:MQTT-3.1.4-6")
+def test_what_follows_a_refused_connect_is_not_processed(hasty: Served) -> None:
+    device = hasty.register()
+    with Client(hasty.port()) as watch, Client(hasty.port()) as client:
+        watch.login("apikey", hasty.api_key, "watch")
+        assert watch.subscribe(device.topic("telemetry")) == [1]
+        message = wire.publish(V5, device.topic("telemetry"), b"smuggled", 1)
+        client.send(wire.connect(V5, "x", device.username, "wrong") + message)
+        client.expect_refused(0x87)
+        assert watch.publish_within(device.topic("telemetry"), b"honest") == [b"honest"]
+
+
 @pytest.mark.clause("v5:MQTT-3.1.2-24")
 def test_a_property_length_past_the_end_is_malformed(hasty: Served) -> None:
     body = wire.binary("MQTT") + bytes([5, 2, 0, 0]) + wire.varint(268_435_455) + wire.binary("raw")

@@ -96,6 +96,15 @@ def test_a_kill_in_the_middle_of_registrations_loses_none_that_was_answered(serv
     assert len(answered) <= total <= len(answered) + 3 * 4, "at most those that were under way are there unanswered"
 
 
+def test_the_command_line_works_beside_what_a_kill_has_left(serve: Serve) -> None:
+    broker = serve()
+    broker.kill()
+    assert (broker.data_dir / "control.sock").exists()
+    listed = broker.cli("keys", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "default" in listed.stdout
+
+
 def test_a_key_made_beside_a_broker_survives_its_kill(serve: Serve, tmp_path: Path) -> None:
     broker = serve(data_dir=tmp_path / "data")
     key = broker.new_key("backend")
