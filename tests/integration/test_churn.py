@@ -23,7 +23,7 @@ FILTERS = [TOPIC, "churn/#", "churn/+", "+/all"]
 
 
 class Swarm:
-    """Connections that subscribe, unsubscribe, take each other over, hang up and come back until they are told to end."""
+    """Connections that subscribe, take each other over, hang up and come back until they are told to end."""
 
     def __init__(self, served: Served, seed: int) -> None:
         self._served = served
