@@ -12,6 +12,7 @@ cdef class Shard:
     cdef dict policies
     cdef void check_owner(self) except *
     cdef Connection* need(self, uint64_t handle) except NULL
+    cdef Connection* need_connected(self, uint64_t handle) except NULL
     cdef Connection* find(self, uint64_t handle) except? NULL
     cdef list take_rare_packets(self, uint32_t at_most)
     cdef tuple rare_packet(self, Rare* rare)

@@ -195,6 +195,13 @@ cdef class Shard:
             raise LookupError("no such connection")
         return connection
 
+    cdef Connection* need_connected(self, uint64_t handle) except NULL:
+        # What works on a session or on rights needs one that has them.
+        cdef Connection* connection = self.need(handle)
+        if connection.state != CONNECTED:
+            raise LookupError("not connected yet")
+        return connection
+
     cdef Connection* find(self, uint64_t handle) except? NULL:
         cdef Connection* connection
         self.check_owner()
@@ -414,7 +421,8 @@ cdef class Shard:
             if packet is not None:
                 found.append(packet)
         state.rare_count -= taken
-        memmove(state.rare, state.rare + taken, state.rare_count * sizeof(Rare))
+        if state.rare_count:
+            memmove(state.rare, state.rare + taken, state.rare_count * sizeof(Rare))
         return found
 
     cdef tuple rare_packet(self, Rare* rare):
@@ -470,7 +478,7 @@ cdef class Shard:
 
     def subscribe(self, uint64_t handle, bytes topic_filter, int qos, *, bint no_local=False,
                   bint retain_as_published=False, uint32_t identifier=0):
-        cdef Connection* connection = self.need(handle)
+        cdef Connection* connection = self.need_connected(handle)
         cdef Session* session = connection.session
         cdef Subscription* subscription
         cdef const uint8_t* at = topic_filter
@@ -487,7 +495,7 @@ cdef class Shard:
         return True
 
     def unsubscribe(self, uint64_t handle, bytes topic_filter):
-        cdef Connection* connection = self.need(handle)
+        cdef Connection* connection = self.need_connected(handle)
         cdef Session* session = connection.session
         cdef Subscription* subscription = find_subscription(
             self.state, &session.account.space, session, topic_filter, <uint32_t>len(topic_filter))
@@ -497,11 +505,11 @@ cdef class Shard:
         return True
 
     def may_subscribe(self, uint64_t handle, bytes topic_filter):
-        cdef Connection* connection = self.need(handle)
+        cdef Connection* connection = self.need_connected(handle)
         return may_subscribe(connection.grant, topic_filter, <uint32_t>len(topic_filter))
 
     def may_publish(self, uint64_t handle, bytes topic_name):
-        cdef Connection* connection = self.need(handle)
+        cdef Connection* connection = self.need_connected(handle)
         return len(topic_name) > 0 and may_publish(connection.grant, topic_name, <uint32_t>len(topic_name))
 
     def valid_topic_filter(self, bytes topic_filter):
