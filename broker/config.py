@@ -54,7 +54,7 @@ class Capabilities(Section):
     keep_alive_maximum_s: int = Field(3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(10.0, gt=0, le=3600)
     connections_maximum: int = Field(100_000, ge=1)
-    unauthenticated_connections_maximum: int = Field(1000, ge=1)
+    unauthenticated_connections_maximum: int = Field(10_000, ge=1)
 
     @property
     def maximum_packet_size_bytes(self) -> int:
