@@ -7,6 +7,7 @@ known credentials itself. A user name is never locked, since device ids are publ
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,18 +34,21 @@ class _Failures:
 
 
 class FailureTable:
-    """How often each (address, user name) failed lately; the least recent is forgotten when the table is full."""
+    """How often each (address, user name) failed lately; the least recent is forgotten when the table is full.
+
+    What is remembered of a pair is a digest: a stranger chooses how long a user name is.
+    """
 
     def __init__(self, maximum: int = REMEMBERED_MAXIMUM) -> None:
         self._maximum = maximum
-        self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
+        self._failures: OrderedDict[bytes, _Failures] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._failures)
 
     def delay_s(self, address: str, user_name: str, now: float) -> float:
         """Count one failure; returns how long its answer waits: 0 for the first three, then up to a second."""
-        key = (address, user_name)
+        key = _digest(address, user_name)
         failures = self._failures.get(key)
         if failures is None or now - failures.last_at > FORGET_AFTER_S:
             failures = self._failures[key] = _Failures(0, now)
@@ -58,7 +62,11 @@ class FailureTable:
 
     def forget(self, address: str, user_name: str) -> None:
         """Forget the failures of one that has proven itself."""
-        self._failures.pop((address, user_name), None)
+        self._failures.pop(_digest(address, user_name), None)
+
+
+def _digest(address: str, user_name: str) -> bytes:
+    return hashlib.blake2b(f"{address} {user_name}".encode(), digest_size=16).digest()  # no address has a blank
 
 
 class DirectoryAuthenticator:

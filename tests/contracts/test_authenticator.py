@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -138,6 +139,19 @@ def test_the_table_of_failures_is_bounded() -> None:
     for number in range(1000):
         table.delay_s("192.0.2.1", f"name {number}", 0.0)
         assert len(table) <= 10
+
+
+def test_what_is_remembered_of_a_failure_is_small_whatever_the_user_name() -> None:
+    tracemalloc.start()
+    try:
+        table = FailureTable(maximum=100)
+        for number in range(100):
+            table.delay_s("192.0.2.1", f"{number}" * 10_000, 0.0)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(table) == 100
+    assert held_bytes < 100 * 1024
 
 
 def test_a_refused_login_shows_as_error_until_the_device_connects_or_a_day_has_passed() -> None:
