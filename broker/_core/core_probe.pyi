@@ -1,11 +1,14 @@
 """The core's inner tables as tests see them; the broker does not use this module."""
 
+from typing import Self, final
+
 from broker._core.shard import Shard
 
+@final
 class ProbedWheel:
     """A timing wheel with timers of its own, named by numbers."""
 
-    def __new__(cls, now_ns: int) -> ProbedWheel: ...
+    def __new__(cls, now_ns: int) -> Self: ...
     def set(self, name: int, deadline_ns: int) -> None:
         """Arm a timer, or move it."""
 

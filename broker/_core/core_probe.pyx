@@ -3,6 +3,7 @@
 Here belong thin wrappers around native structs. Not here: rules, and anything the broker itself uses.
 """
 
+from cython cimport final
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free
 
@@ -13,6 +14,7 @@ from broker._core.shard cimport Shard
 from broker._core.timers cimport timer_cancel, timer_set, wheel_next_ns, wheel_open, wheel_pop
 
 
+@final
 cdef class ProbedWheel:
     cdef Wheel wheel
     cdef dict timers
