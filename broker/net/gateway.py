@@ -21,7 +21,7 @@ def core_limits(capabilities: Capabilities) -> dict[str, int]:
         "server_receive_maximum": capabilities.server_receive_maximum,
         "outbound_inflight_maximum": capabilities.outbound_inflight_maximum,
         "queue_messages_maximum": capabilities.queue_messages_maximum,
-        "queue_bytes_maximum": min(capabilities.queue_maximum_bytes, 2**32 - 1),
+        "queue_bytes_maximum": capabilities.queue_maximum_bytes,
         "outbox_soft_limit_bytes": capabilities.outbox_soft_limit_bytes,
         "topic_levels_maximum": capabilities.topic_levels_maximum,
         "client_id_bytes_maximum": capabilities.client_id_maximum_bytes,

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from broker._core.shard import Shard
 from broker.config import BrokerConfig, Capabilities, Flags, is_loopback, load_config
 from broker.errors import ConfigError
+from broker.net.gateway import core_limits
 
 
 def written(path: Path, text: str) -> Path:
@@ -60,6 +62,21 @@ def test_an_unknown_variable_of_our_prefix_is_refused(name: str) -> None:
 
 def test_variables_of_the_build_are_not_configuration() -> None:
     assert load_config(environ={"IOT_BROKER_BUILD": "debug", "IOT_BROKER_CONFIG": "x.toml"}) == BrokerConfig()
+
+
+def largest(name: str) -> int:
+    """The largest whole number that a capability takes."""
+    bounds = [bound.le for bound in Capabilities.model_fields[name].metadata if hasattr(bound, "le")]
+    assert len(bounds) == 1, f"{name} has no upper bound"
+    return int(bounds[0])
+
+
+def test_the_largest_value_of_every_capability_fits_the_core() -> None:
+    capabilities = Capabilities.model_validate({name: largest(name) for name in Capabilities.model_fields})
+    Shard(core_limits(capabilities), secret=bytes(32), hash_seed=1, now_ns=0)
+    for name in Capabilities.model_fields:
+        with pytest.raises(ConfigError, match=rf"capabilities\.{name}"):
+            load_config(environ={f"IOT_BROKER_CAPABILITIES__{name.upper()}": str(largest(name) + 1)})
 
 
 def test_a_list_in_the_environment_is_json() -> None:
