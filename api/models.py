@@ -200,7 +200,7 @@ class MqttCredentialsAnswer(Answer):
     """How a new device logs in, and where; the password is shown this once."""
 
     username: str
-    password: str
+    password: str = Field(repr=False)
     client_id: str
     broker: str
     port: int
@@ -211,7 +211,7 @@ class NewDeviceAnswer(DeviceAnswer):
     """A device that was registered just now."""
 
     mqtt_credentials: MqttCredentialsAnswer
-    mqtt_password: str
+    mqtt_password: str = Field(repr=False)
 
 
 class DevicesAnswer(Answer):

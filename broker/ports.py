@@ -7,7 +7,7 @@ that decides behaviour. Every protocol has one contract suite in ``tests/contrac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -67,7 +67,7 @@ class ConnectRequest:
     protocol_version: int
     client_id: str
     user_name: str | None
-    password: bytes | None
+    password: bytes | None = field(repr=False)
 
 
 class Authenticator(Protocol):

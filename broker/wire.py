@@ -50,7 +50,7 @@ class Connect:
     keep_alive_s: int = 0
     will: Will | None = None
     user_name: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
     properties: Properties = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ Here belong values only. Not here: how they come about (``service``, ``operator`
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class MqttCredentials:
     """How a new device logs in, and where; the password cannot be seen again."""
 
     username: str
-    password: str
+    password: str = field(repr=False)
     client_id: str
     broker: str
     port: int

@@ -8,8 +8,12 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.models import MqttCredentialsAnswer, NewDeviceAnswer
+from broker.admin import MqttCredentials
 from broker.policy import credentials
 from broker.policy.policies import APPLICATION, DEVICE
+from broker.ports import ConnectRequest
+from broker.wire import Connect
 
 SECRET = bytes(range(32))
 
@@ -55,3 +59,17 @@ def test_devices_and_applications_have_the_contracts_rights() -> None:
     assert [filter_.split("/")[2] for filter_ in DEVICE.subscribe] == ["commands", "config", "firmware"]
     assert all(re.fullmatch(r"devices/\{device_id\}/\w+/#", one) for one in (*DEVICE.publish, *DEVICE.subscribe))
     assert (APPLICATION.publish, APPLICATION.subscribe) == (("#",), ("#",))
+
+
+def test_no_value_that_carries_a_password_shows_it_in_logs_and_tracebacks() -> None:
+    login = {"username": "u", "password": "hunter2", "client_id": "c", "broker": "b", "port": 1883, "protocol": "mqtt"}
+    carriers = (
+        Connect(user_name="u", password=b"hunter2"),
+        ConnectRequest(0, "192.0.2.1", 5, "c", "u", b"hunter2"),
+        MqttCredentials("u", "hunter2", "c", "b", 1883, "mqtt"),
+        MqttCredentialsAnswer.model_validate(login),
+        NewDeviceAnswer.model_construct(
+            mqtt_credentials=MqttCredentialsAnswer.model_validate(login), mqtt_password="hunter2"
+        ),
+    )
+    assert not [carrier for carrier in carriers if "hunter2" in repr(carrier)]
