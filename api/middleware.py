@@ -6,6 +6,7 @@ Here belong the layers around the routes. Not here: routes, and the words of err
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable
 from math import ceil
 
@@ -25,6 +26,7 @@ KEY = "iot_broker.key"
 BUDGET = "iot_broker.budget"
 NS_PER_S = 1_000_000_000
 REQUESTS_AT_ONCE_MAXIMUM = 1000
+ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM = 100
 
 
 class ErrorTable:
@@ -92,7 +94,8 @@ class Admission:
     """Below the base path: proves the key, then takes one request from its bucket.
 
     Who proves no key is counted by address, so that guessing is no way around the limit. More than
-    ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read.
+    ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read. Those of one
+    account may be a tenth of them: its slow bodies and unread answers leave room for the others.
     """
 
     def __init__(self, inner: ASGIApp, admin: Admin, buckets: Buckets, clock: Clock) -> None:
@@ -101,6 +104,7 @@ class Admission:
         self._buckets = buckets
         self._clock = clock
         self._under_way = 0
+        self._under_way_of: Counter[int] = Counter()  # by account; none at 0 is kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request that may be served."""
@@ -110,9 +114,22 @@ class Admission:
         try:
             if needs_key(scope["path"]):
                 scope[KEY] = self._admit(scope)
-            await self._inner(scope, receive, send)
+                await self._serve_account(scope[KEY].account_id, scope, receive, send)
+            else:
+                await self._inner(scope, receive, send)
         finally:
             self._under_way -= 1
+
+    async def _serve_account(self, account_id: int, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._under_way_of[account_id] >= ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM:
+            raise RateLimited(f"more than {ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM} requests at once", retry_after_s=1)
+        self._under_way_of[account_id] += 1
+        try:
+            await self._inner(scope, receive, send)
+        finally:
+            self._under_way_of[account_id] -= 1
+            if not self._under_way_of[account_id]:
+                del self._under_way_of[account_id]
 
     def _admit(self, scope: Scope) -> KeyContext:
         try:
