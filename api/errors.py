@@ -5,6 +5,7 @@ Here belong statuses, codes and the body of an error. Not here: what causes one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,9 @@ STATUS: dict[type[BrokerError], int] = {
 
 SHOWN_CHARACTERS = 100
 
+# What a model's own words begin with; what is left reads on after "expected".
+OPENINGS = re.compile(r"^(Value error, |Input should be |String should have )")
+
 
 class MethodNotAllowed(BrokerError):
     """The path is known, the method is not one of ``allowed``."""
@@ -74,7 +78,7 @@ def as_bad_request(error: ValidationError) -> BadRequest:
         return BadRequest(f"unknown field {field!r}", field=field, provided=provided, expected="no such field")
     if first["type"] == "missing":
         return BadRequest(f"{field} is required", field=field, expected="a value")
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = OPENINGS.sub("", first["msg"])
     place = f"{field}: " if field else ""
     return BadRequest(f"{place}expected {expected}", field=field, provided=provided, expected=expected)
 
