@@ -94,8 +94,8 @@ class Admission:
     """Below the base path: proves the key, then takes one request from its bucket.
 
     Who proves no key is counted by address, so that guessing is no way around the limit. More than
-    ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read. Those of one
-    account may be a tenth of them: its slow bodies and unread answers leave room for the others.
+    ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read. Those of
+    one account may be a tenth of them: its slow bodies and unread answers leave room for the others.
     """
 
     def __init__(self, inner: ASGIApp, admin: Admin, buckets: Buckets, clock: Clock) -> None:
