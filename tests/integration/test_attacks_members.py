@@ -338,3 +338,20 @@ def test_a_client_silent_for_one_and_a_half_keep_alives_is_cut(served: Served, d
         with Client(served.port(), version) as client:
             client.login(device.username, device.password, "silent", keep_alive_s=1)
             client.expect_closed(0x8D if version == V5 else None)
+
+
+@pytest.mark.clause("v5:MQTT-3.1.2-24", "v5:MQTT-3.1.2-25")
+@pytest.mark.parametrize("options", [0, 1])
+def test_a_client_gets_packets_up_to_its_maximum_and_none_above_it(served: Served, options: int) -> None:
+    maximum = 100
+    with Client(served.port(), V5) as small, Client(served.port(), V5) as writer:
+        properties = b"\x27" + struct.pack("!I", maximum)
+        small.send(wire.connect(V5, "small", "apikey", served.api_key, raw_properties=properties))
+        small.expect(wire.CONNACK)
+        assert small.subscribe("sized", options=options) == [options]
+        writer.login("apikey", served.api_key, "sizes")
+        room = maximum - len(wire.publish(V5, "sized", b"", options))
+        for size in (room + 1, room, 10_000, 0):
+            writer.publish_qos1("sized", bytes(size))
+        assert [len(small.expect(PUBLISH).payload(V5)) for _ in range(2)] == [room, 0]
+        small.ping()

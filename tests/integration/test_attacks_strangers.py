@@ -166,7 +166,6 @@ def test_what_follows_a_refused_connect_is_not_processed(hasty: Served) -> None:
         assert watch.publish_within(device.topic("telemetry"), b"honest") == [b"honest"]
 
 
-@pytest.mark.clause("v5:MQTT-3.1.2-24")
 def test_a_property_length_past_the_end_is_malformed(hasty: Served) -> None:
     body = wire.binary("MQTT") + bytes([5, 2, 0, 0]) + wire.varint(268_435_455) + wire.binary("raw")
     with Client(hasty.port()) as client:
