@@ -83,9 +83,7 @@ async def send_command(request: ApiRequest) -> CommandAnswer:
         payload = body.payload_bytes()
     except ValueError as error:
         raise BadRequest(f"payload: expected {error}", field="payload", expected=str(error)) from error
-    receipt = await request.admin.send_command(
-        request.account_id, request.path["device_id"], payload, kind="commands", qos=body.qos
-    )
+    receipt = await request.admin.send_command(request.account_id, request.path["device_id"], payload, body.qos)
     return CommandAnswer.model_validate(
         {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
     )

@@ -5,7 +5,7 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.operator import Operator
-from broker.admin.service import COMMAND_KINDS, Admin
+from broker.admin.service import Admin
 from broker.admin.views import (
     AccountView,
     CommandReceipt,
@@ -22,7 +22,6 @@ from broker.admin.views import (
 )
 
 __all__ = [
-    "COMMAND_KINDS",
     "AccountView",
     "Admin",
     "Clock",

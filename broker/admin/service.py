@@ -39,8 +39,6 @@ BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 
-COMMAND_KINDS = ("commands", "config", "firmware")
-
 
 class Admin:
     """The face of a running broker for everything outside MQTT.
@@ -125,19 +123,16 @@ class Admin:
         )
         return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
 
-    async def send_command(
-        self, account_id: int, device_id: str, payload: bytes, kind: str = "commands", qos: int = 1
-    ) -> CommandReceipt:
-        """Publish to a device's topic (``kind`` is one of ``COMMAND_KINDS``).
+    async def send_command(self, account_id: int, device_id: str, payload: bytes, qos: int = 1) -> CommandReceipt:
+        """Publish to a device's commands, with QoS 0 or 1.
 
         Raises ``NotFound``, and ``PayloadTooLarge`` over the capabilities' maximum payload.
         """
-        assert kind in COMMAND_KINDS
         self._require_serving()
         device = self._directory.devices.get(account_id, device_id)
         if len(payload) > self._config.capabilities.maximum_payload_bytes:
             raise PayloadTooLarge(f"payload: at most {self._config.capabilities.maximum_payload_bytes} bytes")
-        topic_name = f"devices/{device.device_id}/{kind}"
+        topic_name = f"devices/{device.device_id}/commands"
         sessions = self._publisher.publish(account_id, topic_name, payload, qos)
         return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
 

@@ -98,8 +98,8 @@ def test_clients_are_told_the_public_ports_before_the_listening_ones(
 def test_a_command_names_what_became_of_it() -> None:
     async def body(upper: Upper) -> None:
         view, _ = await upper.admin.create_device(1, SENSOR)
-        receipt = await upper.admin.send_command(1, view.device_id, b"{}", kind="config", qos=0)
-        assert (receipt.topic_name, receipt.state) == (f"devices/{view.device_id}/config", "no_subscriber")
+        receipt = await upper.admin.send_command(1, view.device_id, b"{}", qos=0)
+        assert (receipt.topic_name, receipt.state) == (f"devices/{view.device_id}/commands", "no_subscriber")
         upper.core.subscribers = 2
         assert (await upper.admin.send_command(1, view.device_id, b"{}")).state == "sent"
         assert [sent[2:] for sent in upper.core.published] == [(b"{}", 0), (b"{}", 1)]
