@@ -71,18 +71,14 @@ class Keys:
         Raises ``NotFound`` for an unknown account and ``BadRequest`` for a bad name.
         """
         self._accounts.get(account_id)
-        api_key, key, changes = self.prepare(account_id, check_name(name), now_s)
-        await self._ledger.commit(changes, lambda: self._apply(key))
-        return key, api_key
-
-    def prepare(self, account_id: int, name: str, now_s: int) -> tuple[str, ApiKey, list[Change]]:
-        """Draw a key: its text, its record, and the changes that make it durable."""
+        check_name(name)
         api_key = new_api_key()
         key_id, given = self._ledger.give_number(PRINCIPAL_NUMBERS)
         digest = api_key_digest(self._secret, api_key)
         principal_id = self._principals.setdefault((account_id, name), key_id)  # the number of its first key
         key = ApiKey(key_id, account_id, name, principal_id, digest, now_s)
-        return api_key, key, [given, self._put(key)]
+        await self._ledger.commit([given, self._put(key)], lambda: self._apply(key))
+        return key, api_key
 
     async def revoke(self, key_id: int, now_s: int) -> ApiKey:
         """Make a key invalid and cut the connections that came in with it; again is no error. Raises ``NotFound``."""
