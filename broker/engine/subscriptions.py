@@ -33,10 +33,8 @@ def unsubscribe(core: CoreFace, handle: int, packet: Unsubscribe) -> Unsuback:
 
 
 def _identifier(packet: Subscribe) -> int:
-    found = packet.properties.get("subscription_identifier", ())
-    if isinstance(found, int):
-        return found
-    return found[0] if isinstance(found, tuple) and found else 0
+    found = packet.properties.get("subscription_identifier")
+    return found[0] if isinstance(found, tuple) else 0  # one at most [MQTT-3.8.2.1.2]: the decoder has seen to it
 
 
 def _subscribe_one(core: CoreFace, handle: int, version: int, one: Subscription, identifier: int) -> ReasonCode:
