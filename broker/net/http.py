@@ -54,6 +54,9 @@ class _InTime(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def _get_upgrade(self) -> None:
+        """Take a request to upgrade for the plain one that it also is: nothing here speaks anything but HTTP."""
+
     def _is_whole(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
@@ -79,6 +82,7 @@ class HttpServer:
             uvicorn.Config(
                 cast(Any, application),  # uvicorn spells the same protocol in types of its own
                 http=protocol,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
