@@ -62,7 +62,7 @@ def configure(level: str, form: Literal["text", "json"], stream: TextIO | None =
         logger.setLevel(level.upper())
         logger.propagate = False
     http = logging.getLogger("uvicorn")
-    http.setLevel(max(http.level, logging.WARNING))  # its start and stop are ours to tell
+    http.setLevel(logging.ERROR)  # its start and stop are ours to tell, and it warns of each malformed request
 
 
 class LogObserver:

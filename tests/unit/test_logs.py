@@ -62,10 +62,11 @@ def test_a_failure_carries_its_traceback(form: str) -> None:
     assert "RuntimeError: why" in out.getvalue()
 
 
-def test_the_http_servers_own_start_and_stop_are_not_told() -> None:
+def test_the_http_server_tells_neither_its_start_nor_what_strangers_send() -> None:
     out = io.StringIO()
     configure("debug", "text", out)
     logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     logging.getLogger("uvicorn.error").error("broken")
     assert [line.split(": ")[-1] for line in out.getvalue().splitlines()] == ["broken"]
 
