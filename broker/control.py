@@ -150,15 +150,15 @@ async def call(data_dir: Path, command: str, arguments: dict[str, Any]) -> Any:
     Raises ``ConnectionError`` or ``FileNotFoundError`` when none is running, ``ControlRefused`` when it refuses.
     """
     with _reachable(data_dir / SOCKET_NAME) as address:
-        reader, writer = await asyncio.open_unix_connection(address, limit=16 * 1024 * 1024)
+        reader, writer = await asyncio.open_unix_connection(address)
     try:
         writer.write(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
-        line = await reader.readline()
+        answered = await reader.read()  # to the end: a list of all keys may be long
     finally:
         writer.close()
-    if not line.endswith(b"\n"):
+    if not answered.endswith(b"\n"):
         raise Unavailable("the broker ended without an answer")
-    answer = json.loads(line)
+    answer = json.loads(answered)
     if "error" in answer:
         raise ControlRefused(answer["error"]["code"], answer["error"]["message"])
     return answer["result"]

@@ -14,7 +14,7 @@ import pytest
 from broker import control
 from broker.control import ControlRefused, ControlServer, call
 from broker.errors import BadRequest
-from tests.upper import Upper
+from tests.upper import NOW_S, Upper
 
 Body = Callable[[Upper, Path], Awaitable[None]]
 
@@ -114,6 +114,16 @@ def test_the_socket_is_for_the_owner_alone_and_replaces_a_dead_one(tmp_path: Pat
     async def body(upper: Upper, folder: Path) -> None:
         assert stat.S_IMODE((folder / "control.sock").stat().st_mode) == 0o600
         assert len(await call(folder, "accounts.list", {})) == 1
+
+    run(tmp_path, body)
+
+
+def test_a_list_of_any_length_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(upper: Upper, folder: Path) -> None:
+        account = upper.directory.accounts.named("default")
+        key, _ = await upper.directory.keys.create(account.account_id, "a", NOW_S)
+        monkeypatch.setattr(upper.directory.keys, "all", lambda _account_id: [key] * 200_000)
+        assert len(await call(folder, "keys.list", {})) == 200_000
 
     run(tmp_path, body)
 
