@@ -41,13 +41,12 @@ def named_in_python(source: str) -> set[str]:
 
 
 def named_in_tests(tests: Path = TESTS) -> dict[str, set[str]]:
-    """Every statement that a test or packet table names, and the files that do."""
+    """Every statement that a test names, and the files that do."""
     found: dict[str, set[str]] = {}
-    for path in sorted(tests.rglob("*.py")) + sorted(tests.rglob("*.toml")):
+    for path in sorted(tests.rglob("*.py")):
         if HERE in path.parents:
             continue
-        text = path.read_text(encoding="utf-8")
-        for name in named_in_python(text) if path.suffix == ".py" else set(NAME.findall(text)):
+        for name in named_in_python(path.read_text(encoding="utf-8")):
             found.setdefault(name, set()).add(str(path.relative_to(tests)))
     return found
 
