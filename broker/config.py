@@ -66,7 +66,7 @@ class ListenerConfig(Section):
     """One address on which MQTT clients are awaited; port 0 picks a free one."""
 
     name: str = Field("mqtt", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
-    host: str = Field("", description="default: every address; an open listener: 127.0.0.1")
+    host: str = Field("", description="default: every IPv4 address; an open listener: 127.0.0.1")
     port: Port = 1883
     transport: Literal["tcp"] = "tcp"
     open: bool = False
