@@ -71,7 +71,6 @@ cdef struct Wheel:
 cdef struct Message:
     # A refcounted application message. Topic name, forwardable properties and payload follow the struct.
     uint32_t refs
-    uint32_t capacity_bytes
     uint32_t topic_bytes
     uint32_t properties_bytes
     uint32_t payload_bytes

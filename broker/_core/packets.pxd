@@ -28,7 +28,6 @@ cdef struct ConnectFields:
     uint8_t level                   # the level byte, once read
     bint name_valid                 # the protocol name was MQTT or MQIsdp: the client understands a CONNACK
     bint is_31                      # MQTT 3.1: refused with 0x84, but read to its end for its login
-    uint8_t connect_flags
     bint clean_start
     uint16_t keep_alive_s           # 0 is off
     uint32_t session_expiry_interval_s  # 0xFFFFFFFF never ends; 3.1.1: clean session 1 is 0, clean session 0 is never

@@ -174,7 +174,6 @@ cdef int read_connect_flags(Cursor* c, ConnectFields* out) noexcept nogil:
         return MALFORMED_PACKET  # [MQTT-3.1.2-12] [v311 MQTT-3.1.2-14]
     if out.version < VERSION_5 and flags & FLAG_PASSWORD and not flags & FLAG_USER_NAME:
         return MALFORMED_PACKET  # [v311 MQTT-3.1.2-22]
-    out.connect_flags = flags
     out.clean_start = flags & FLAG_CLEAN_START != 0
     out.has_will = flags & FLAG_WILL != 0
     out.will_qos = (flags & FLAG_WILL_QOS) >> 3
