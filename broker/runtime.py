@@ -68,6 +68,7 @@ class Broker:
         self._first_key: str | None = None
         self._judging: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
+        self._signals = ExitStack()
         self._stopping = asyncio.Event()
 
     @property
@@ -94,17 +95,22 @@ class Broker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop: refuse newcomers, tell MQTT 5 clients 0x8B, flush, close the store."""
-        await self._stack.aclose()
+        try:
+            await self._stack.aclose()
+        finally:
+            self._signals.close()
         self._endpoints.clear()
 
     async def run_until_signal(self) -> None:
-        """Wait for SIGINT, SIGTERM or ``stop``; leaving the ``async with`` block then stops the broker."""
+        """Wait for SIGINT, SIGTERM or ``stop``; leaving the ``async with`` block then stops the broker.
+
+        The signals stay the broker's until it has stopped: a second one does not cut the first one's work short.
+        """
         loop = asyncio.get_running_loop()
-        with ExitStack() as undo:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.stop)
-                undo.callback(loop.remove_signal_handler, number)
-            await self._stopping.wait()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+            self._signals.callback(loop.remove_signal_handler, number)
+        await self._stopping.wait()
 
     def stop(self) -> None:
         """Let ``run_until_signal`` return."""
@@ -210,7 +216,10 @@ class Broker:
         except Exception:
             log.exception("the authenticator failed")
             outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
-        self._engine.judged(handle, outcome)
+        try:
+            self._engine.judged(handle, outcome)
+        except ValueError:  # the connection was refused; who wrote the Authenticator must hear why
+            log.exception("the authenticator gave a grant that cannot be kept")
         self._reactor.soon()
 
     async def _keep_house(self, admin: Admin) -> None:
