@@ -31,10 +31,14 @@ class _Server(uvicorn.Server):
 
 
 class _InTime(H11Protocol):
-    """A connection whose requests must arrive whole in time: uvicorn waits for ever for the first, and for a body."""
+    """A connection whose requests must arrive whole in time, and whose answers must be taken.
+
+    uvicorn waits for ever for the first request, for a body, and for a caller who does not read.
+    """
 
     request_timeout_s = REQUEST_TIMEOUT_S
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
@@ -52,7 +56,18 @@ class _InTime(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a caller who does not read its answer."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Go on: the caller has read."""
+        self._stop_watching()
+        super().resume_writing()
 
     def _get_upgrade(self) -> None:
         """Take a request to upgrade for the plain one that it also is: nothing here speaks anything but HTTP."""
@@ -69,9 +84,28 @@ class _InTime(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _watch(self) -> None:
+        self._stop_watching()
+        unread_bytes = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.request_timeout_s, self._look, unread_bytes)
+
+    def _look(self, before_bytes: int) -> None:
+        if self.transport.get_write_buffer_size() < before_bytes:
+            self._watch()  # slow, but it reads
+        else:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
 
 class HttpServer:
-    """Serves one ASGI application on one listening socket; a request has ``request_timeout_s`` to come whole."""
+    """Serves one ASGI application on one listening socket.
+
+    A request has ``request_timeout_s`` to come whole, and a caller as long to read on.
+    """
 
     def __init__(
         self, application: ASGIApp, listening: socket.socket, request_timeout_s: float = REQUEST_TIMEOUT_S

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from broker.net.http import HttpServer
 
@@ -15,6 +16,53 @@ UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: broker\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+
+
+class Endless:
+    """An application that answers more than any socket holds, and tells when it has ended."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(10_000):
+                await send({"type": "http.response.body", "body": bytes(64 * 1024), "more_body": True})
+        finally:
+            self.ended.set()
+
+
+def test_a_caller_who_does_not_take_its_answer_is_let_go() -> None:
+    async def body() -> None:
+        endless = Endless()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server = HttpServer(endless, listening, request_timeout_s=0.2)
+            await server.start()
+            with socket.create_connection(listening.getsockname()) as caller:
+                caller.sendall(b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n")
+                await asyncio.wait_for(endless.ended.wait(), 5)
+            await server.stop()
+
+    asyncio.run(body())
+
+
+def test_a_caller_who_reads_slowly_gets_all_of_its_answer() -> None:
+    async def body() -> None:
+        size = 8 * 1024 * 1024
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server = HttpServer(PlainTextResponse(bytes(size)), listening, request_timeout_s=0.3)
+            await server.start()
+            reader, writer = await asyncio.open_connection(*listening.getsockname(), limit=64 * 1024)
+            writer.write(b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(8):
+                await reader.readexactly(size // 8)
+                await asyncio.sleep(0.1)
+            writer.close()
+            await server.stop()
+
+    asyncio.run(body())
 
 
 async def answer_to(request: bytes) -> bytes:
