@@ -25,21 +25,21 @@ from api.models import (
     NewDeviceAnswer,
 )
 from api.routes import ApiRequest, Streamed, WithStatus
-from broker.admin import CredentialsInfo, DeviceFilter, DeviceLogin, DeviceView, NewDevice
+from broker.admin import CredentialsInfo, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
 from broker.errors import BadRequest
 
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:
     """Register a device; the answer is the only one that ever carries its password."""
     body: DeviceBody = request.body
-    new = NewDevice(
+    described = DeviceDescription(
         name=body.name,
         device_type=body.chosen_type,
         description=body.description or "",
         metadata_json=body.metadata_json,
         device_id=body.device_id or "",
     )
-    view, credentials = await request.admin.create_device(request.account_id, new)
+    view, credentials = await request.admin.create_device(request.account_id, described)
     return NewDeviceAnswer(
         **_device_fields(view),
         mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),

@@ -3,6 +3,7 @@
 Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
+from broker.accounts.devices import DeviceDescription
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
@@ -18,7 +19,6 @@ from broker.admin.views import (
     KeyContext,
     KeyView,
     MqttCredentials,
-    NewDevice,
 )
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "CommandReceipt",
     "ConnectionInfo",
     "CredentialsInfo",
+    "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",
     "DevicePage",
@@ -35,7 +36,6 @@ __all__ = [
     "KeyContext",
     "KeyView",
     "MqttCredentials",
-    "NewDevice",
     "Operator",
     "SystemClock",
 ]

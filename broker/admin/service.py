@@ -23,7 +23,6 @@ from broker.admin.views import (
     DeviceView,
     KeyContext,
     MqttCredentials,
-    NewDevice,
 )
 from broker.config import BrokerConfig, Endpoint
 from broker.errors import AuthFailed, PayloadTooLarge, PermissionDenied, Unavailable
@@ -88,12 +87,11 @@ class Admin:
         self._directory.keys.note_use(key.key_id, self._clock.wall_s())
         return KeyContext(key.account_id, key.key_id, key.name)
 
-    async def create_device(self, account_id: int, new: NewDevice) -> tuple[DeviceView, MqttCredentials]:
+    async def create_device(
+        self, account_id: int, description: DeviceDescription
+    ) -> tuple[DeviceView, MqttCredentials]:
         """Register a device; durable when it returns. Raises ``QuotaExceeded``, ``Conflict``, ``Unavailable``."""
         self._require_serving()
-        description = DeviceDescription(
-            new.name, new.device_type, new.description, new.metadata_json, device_id=new.device_id
-        )
         device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
         return self._view(device), self._credentials(device, password)
 

@@ -19,17 +19,6 @@ class KeyContext:
 
 
 @dataclass(frozen=True, slots=True)
-class NewDevice:
-    """What a caller says about a device to be registered; an empty ``device_id`` lets one be generated."""
-
-    name: str
-    device_type: str
-    description: str = ""
-    metadata_json: str = "{}"
-    device_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class DeviceView:
     """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object."""
 

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from broker.admin import DeviceFilter, NewDevice
+from broker.admin import DeviceDescription, DeviceFilter
 from broker.config import BrokerConfig, Endpoint
 from broker.errors import NotFound, PayloadTooLarge, Unavailable
 from broker.ports import Presence
 from tests.upper import NOW_S, Upper
 
-SENSOR = NewDevice("Sensor", "sensor")
+SENSOR = DeviceDescription("Sensor", "sensor")
 
 
 def run(body: Callable[[Upper], Awaitable[None]], config: BrokerConfig | None = None) -> None:
