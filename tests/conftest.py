@@ -23,6 +23,7 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", 
 # Shared machines make any deadline flicker; pytest's timeout still ends what hangs.
 settings.register_profile("default", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=5_000)
+NO_DOCUMENTS = "the platform's documents are not in ../shared/platform"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
@@ -59,9 +60,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip into a failure: in CI everything a test needs is there, so a skip hides something."""
+    """Turn a skip into a failure: in CI everything a test needs is there, so a skip hides something.
+
+    The platform's documents alone may be absent: they are not ours, and a public clone has nothing beside it.
+    """
     if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if NO_DOCUMENTS in reason:
+            return
         report.outcome = "failed"
         report.longrepr = f"in CI nothing may be skipped: {reason}"
 
@@ -95,7 +101,7 @@ def platform_documents() -> Path:
     """Folder of the platform's documents, which stand beside the checkout and are no part of it."""
     folder = ROOT.parent / "shared" / "platform"
     if not folder.is_dir():
-        pytest.skip("the platform's documents are not in ../shared/platform")
+        pytest.skip(NO_DOCUMENTS)
     return folder
 
 
