@@ -50,11 +50,11 @@ class Capabilities(Section):
     filters_per_subscribe_maximum: int = Field(1000, ge=1, le=1_000_000)
     topic_levels_maximum: int = Field(128, ge=8, le=250)
     client_id_maximum_bytes: int = Field(1024, ge=23, le=65_535)
-    connect_packet_maximum_bytes: int = Field(16 * KIB, ge=KIB, le=MIB)
+    connect_packet_maximum_bytes: int = Field(8 * KIB, ge=KIB, le=MIB)
     keep_alive_maximum_s: int = Field(3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(10.0, gt=0, le=3600)
     connections_maximum: int = Field(100_000, ge=1, le=10_000_000)
-    unauthenticated_connections_maximum: int = Field(10_000, ge=1, le=10_000_000)
+    unauthenticated_connections_maximum: int = Field(4000, ge=1, le=10_000_000)
 
     @property
     def maximum_packet_size_bytes(self) -> int:

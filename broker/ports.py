@@ -26,7 +26,8 @@ class Policy:
     """What a kind of principal may do, as topic filters; ``{device_id}`` stands for the principal's own device id.
 
     A publish is allowed when its topic name matches one of ``publish``; a subscription when all that its filter can
-    match is covered by one of ``subscribe``. Compared literally: a wildcard inside a device id opens nothing.
+    match is covered by one of ``subscribe``. A pattern of ``publish`` that begins with ``!`` refuses what it covers; it
+    stands before those that allow. Compared literally: a wildcard inside a device id opens nothing.
     """
 
     name: str

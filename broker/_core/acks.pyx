@@ -12,6 +12,7 @@ from broker._core.model cimport (
     CLOSING,
     PROMISE_BYTES,
     PROMISE_PUBACK,
+    Account,
     Connection,
     FanOut,
     Promise,
@@ -45,7 +46,7 @@ cdef void handle_ack(
         fail(shard, connection, <uint8_t>reason_code)
     elif packet_type == PUBACK:
         # A stray PUBACK frees nothing; an error code ends the delivery as well. [MQTT-4.3.2-5]
-        if release_packet_id(shard, session, fields.packet_id):
+        if release_packet_id(session, fields.packet_id):
             pump(shard, session)
     elif packet_type == PUBREC:
         if is_inflight(session, fields.packet_id):      # everything we send is QoS 1
@@ -134,15 +135,19 @@ cdef void refuse(ShardState* shard, Connection* connection, Promise* promise) no
 
 cdef void mark_failed(ShardState* shard, uint64_t ticket) noexcept nogil:
     # All that depends on the ticket, wherever it waits: behind newer tickets, or for the end of its fan-out.
-    cdef FanOut* fan_out = shard.fan_outs
+    cdef Account* account = shard.busy_head
+    cdef FanOut* fan_out
     cdef uint32_t i
     cdef Promise* promise
     for i in range(shard.journal.ring_count):
         promise = promise_at(&shard.journal, i)
         promise.failed |= promise.depends == ticket
-    while fan_out != NULL:
-        fan_out.failed |= fan_out.ticket == ticket
-        fan_out = fan_out.next
+    while account != NULL:
+        fan_out = account.fan_outs
+        while fan_out != NULL:
+            fan_out.failed |= fan_out.ticket == ticket
+            fan_out = fan_out.next
+        account = account.busy_next
 
 
 cdef void settle(ShardState* shard, uint64_t ticket, bint committed) noexcept nogil:

@@ -7,7 +7,7 @@ from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_
 from broker._core.connection cimport add_rare, arm_keep_alive, fail, outbox_reserve
 from broker._core.cursor cimport Span
 from broker._core.framing cimport read_header
-from broker._core.grants cimport find_grant
+from broker._core.grants cimport find_grant, hold_grant
 from broker._core.model cimport (
     AUTHENTICATING,
     CONNECTED,
@@ -59,7 +59,7 @@ cdef uint8_t answerable_version(ConnectFields* fields) noexcept nogil:
 cdef int check(ShardState* shard, ConnectFields* fields) noexcept nogil:
     if has(&fields.values, PROPERTY_AUTHENTICATION_METHOD):
         return BAD_AUTHENTICATION_METHOD  # [MQTT-4.12.0-1]
-    if fields.client_id.n > shard.limits.client_id_bytes_maximum:
+    if fields.client_id.n > shard.limits.client_id_maximum_bytes:
         return CLIENT_IDENTIFIER_NOT_VALID  # [MQTT-3.1.3-8]
     if fields.has_will:
         # Wills are not available yet: better refused than forgotten.
@@ -145,10 +145,7 @@ cdef void begin_session(
     session.connection = connection
     session.send_quota = quota if quota < connection.client_receive_maximum else connection.client_receive_maximum
     connection.session = session
-    connection.grant = grant
-    connection.subscriptions_maximum = shard.limits.device_subscriptions_maximum \
-        if grant.principal.device_id_bytes else shard.limits.application_subscriptions_maximum
-    grant.connections += 1
+    hold_grant(grant, connection)
     grant.principal.connections += 1
     grant.principal.last_seen_ns = shard.now_ns
 
@@ -219,7 +216,9 @@ cdef void handle_connect(
 
 cdef void admit_waiting(ShardState* shard, Connection* connection, Grant* grant) noexcept nogil:
     cdef ConnectFields fields
+    cdef Grant* table
     cdef uint32_t header = 0, remaining = 0
     read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
     parse_connect(connection.inbox + header, remaining, &fields)    # it was valid when it came
-    admit(shard, connection, &fields, grant)
+    table = known(shard, &fields)       # became known meanwhile: whoever ends that grant ends this connection with it
+    admit(shard, connection, &fields, grant if table == NULL else table)

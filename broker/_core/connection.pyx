@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
-from broker._core.grants cimport release_grant
+from broker._core.grants cimport let_go_of_grant
 from broker._core.memory cimport (
     OUTBOX_BUFFER_BYTES,
     give_memory,
@@ -344,8 +344,8 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
     timer_cancel(&shard.wheel, &connection.timer)
     if connection.fan_out != NULL:      # what was accepted is still routed, but nobody waits for the acknowledgement
         connection.fan_out.publisher = NULL
+        connection.fan_out.account.orphans += 1
         connection.fan_out = NULL
-        shard.orphans += 1
     if connection.session != NULL:
         connection.session.connection = NULL
         end_session(shard, connection.session)
@@ -353,8 +353,7 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
     if connection.grant != NULL:
         connection.grant.principal.connections -= 1
         connection.grant.principal.last_seen_ns = shard.now_ns
-        release_grant(shard, connection.grant)
-        connection.grant = NULL
+        let_go_of_grant(shard, connection)
     give_memory(connection.inbox)
     connection.inbox = NULL
     connection.inbox_bytes = 0

@@ -15,5 +15,8 @@ cdef uint32_t route(
 # Goes on with one fan-out while there is budget; True when nothing is left of it.
 cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
 cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
+# The account whose unfinished fan-outs are due, taken off the list; make_busy puts it at the list's end again.
+cdef Account* next_busy(ShardState* shard) noexcept nogil
+cdef void make_busy(ShardState* shard, Account* account) noexcept nogil
 # Sends from the queue while quota and room allow.
 cdef void pump(ShardState* shard, Session* session) noexcept nogil

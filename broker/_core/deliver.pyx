@@ -7,9 +7,8 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport outbox_reserve, outbox_unsent
-from broker._core.memory cimport give_memory, likely_, take_memory, take_zeroed, unlikely_
+from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
 from broker._core.message cimport (
-    IDENTIFIERS_MAXIMUM,
     NEVER_EXPIRES,
     Outgoing,
     encode_identified,
@@ -39,6 +38,10 @@ from broker._core.session cimport count_drop, enqueue, queue_drop_front, queue_f
 from broker._core.topics cimport match_topic, release_subscription
 
 
+cdef enum:
+    FIRST_IDENTIFIERS = 16
+
+
 cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
     cdef uint32_t unsent = outbox_unsent(connection)
     return unsent == 0 or unsent + n <= shard.limits.outbox_soft_limit_bytes
@@ -59,7 +62,7 @@ cdef bint send_identified(
         count_drop(shard, session, DROP_PACKET_TOO_LARGE)
         return False
     if qos:
-        packet_id = take_packet_id(session, NULL, qos)
+        packet_id = take_packet_id(session)
     elif not has_room(shard, connection, total):
         count_drop(shard, session, DROP_OUTBOX_FULL)
         return False
@@ -94,7 +97,7 @@ cdef bint send(
     memcpy(at, out.layout_at[layout], total)
     at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
     if qos:
-        packet_id = take_packet_id(session, NULL, qos)
+        packet_id = take_packet_id(session)
         at += out.packet_id_offset[layout]
         at[0] = <uint8_t>(packet_id >> 8)
         at[1] = <uint8_t>(packet_id & 255)
@@ -120,13 +123,18 @@ cdef bint offer(
     return False
 
 
-cdef uint32_t gather_identifiers(Receiver* receivers, uint32_t first, uint32_t* found) noexcept nogil:
-    # Subscription identifiers of everything that was merged into this delivery. [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_t first) noexcept nogil:
+    # Subscription identifiers of everything that was merged into this delivery, into the scratch; returns how many.
+    # [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     cdef uint32_t count = 0
     cdef int32_t at = <int32_t>first
-    while at >= 0 and count < IDENTIFIERS_MAXIMUM:
+    while at >= 0:
         if receivers[at].subscription.identifier and not receivers[at].subscription.dead:
-            found[count] = receivers[at].subscription.identifier
+            if count == shard.identifier_capacity:
+                shard.identifier_capacity = count * 2 if count else FIRST_IDENTIFIERS
+                shard.identifiers = <uint32_t*>resize_memory(
+                    shard.identifiers, shard.identifier_capacity * sizeof(uint32_t))
+            shard.identifiers[count] = receivers[at].subscription.identifier
             count += 1
         at = receivers[at].also
     return count
@@ -135,17 +143,16 @@ cdef uint32_t gather_identifiers(Receiver* receivers, uint32_t first, uint32_t* 
 cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uint32_t at) noexcept nogil:
     cdef Receiver* receiver = &receivers[at]
     cdef Session* session = receiver.subscription.session
-    cdef uint32_t[IDENTIFIERS_MAXIMUM] identifiers
     cdef uint32_t count = 0
     if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
-        count = gather_identifiers(receivers, at, identifiers)
+        count = gather_identifiers(shard, receivers, at)
     return offer(
-        shard, out, session, receiver.qos, out.retain & receiver.retain_as_published, identifiers, count)
+        shard, out, session, receiver.qos, out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
 # ---------------------------------------------------------------- routing
 
-cdef FanOut* keep_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
+cdef FanOut* keep_rest(ShardState* shard, Account* account, Outgoing* out, uint32_t at) noexcept nogil:
     # What is left becomes a fan-out of its own, which names every subscription it still has to look at.
     cdef FanOut* rest = <FanOut*>take_zeroed(sizeof(FanOut))
     cdef uint32_t i
@@ -158,14 +165,37 @@ cdef FanOut* keep_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept n
         rest.receivers[i].subscription.refs += 1
         if rest.receivers[i].also >= 0:
             rest.receivers[i].also -= <int32_t>at
-    rest.next = NULL
-    rest.previous = shard.fan_out_tail
-    if shard.fan_out_tail != NULL:
-        shard.fan_out_tail.next = rest
+    rest.account = account
+    rest.previous = account.fan_out_tail
+    if account.fan_out_tail != NULL:
+        account.fan_out_tail.next = rest
     else:
-        shard.fan_outs = rest
-    shard.fan_out_tail = rest
+        account.fan_outs = rest
+    account.fan_out_tail = rest
+    make_busy(shard, account)
     return rest
+
+
+cdef void make_busy(ShardState* shard, Account* account) noexcept nogil:
+    if account.busy:
+        return
+    account.busy = 1
+    account.busy_next = NULL
+    if shard.busy_tail != NULL:
+        shard.busy_tail.busy_next = account
+    else:
+        shard.busy_head = account
+    shard.busy_tail = account
+
+
+cdef Account* next_busy(ShardState* shard) noexcept nogil:
+    cdef Account* account = shard.busy_head
+    if account != NULL:
+        shard.busy_head = account.busy_next
+        if shard.busy_head == NULL:
+            shard.busy_tail = NULL
+        account.busy = 0
+    return account
 
 
 cdef uint32_t route(
@@ -173,12 +203,12 @@ cdef uint32_t route(
     cdef uint32_t taken = 0, at = 0
     rest[0] = NULL
     match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
-    if unlikely_(shard.orphans and shard.receiver_count):   # behind what came before it [MQTT-4.6.0-6]
-        rest[0] = keep_rest(shard, out, 0)
+    if unlikely_(account.orphans and shard.receiver_count):     # behind what came before it [MQTT-4.6.0-6]
+        rest[0] = keep_rest(shard, account, out, 0)
         return 0
     while at < shard.receiver_count:
         if unlikely_(shard.slice_budget <= 0):
-            rest[0] = keep_rest(shard, out, at)
+            rest[0] = keep_rest(shard, account, out, at)
             return taken
         if not shard.receivers[at].merged:
             shard.slice_budget -= 1
@@ -213,20 +243,19 @@ cdef bint still_wanted(FanOut* fan_out, uint32_t at) noexcept nogil:
     return False
 
 
-cdef bint deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32_t at) noexcept nogil:
+cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32_t at) noexcept nogil:
     cdef Receiver* receiver = &fan_out.receivers[at]
     cdef int32_t living = <int32_t>at
-    cdef uint32_t[IDENTIFIERS_MAXIMUM] identifiers
     cdef uint32_t count
     while fan_out.receivers[living].subscription.dead:
         living = fan_out.receivers[living].also
     if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
         count_drop(shard, fan_out.receivers[living].subscription.session, DROP_MESSAGE_EXPIRED)
-        return False
-    count = gather_identifiers(fan_out.receivers, at, identifiers)
-    return offer(
+        return
+    count = gather_identifiers(shard, fan_out.receivers, at)
+    offer(
         shard, out, fan_out.receivers[living].subscription.session, receiver.qos,
-        out.retain & receiver.retain_as_published, identifiers, count)
+        out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
 cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
@@ -242,19 +271,20 @@ cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
 
 
 cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    cdef Account* account = fan_out.account
     cdef uint32_t i
     for i in range(fan_out.count):
         release_subscription(shard, fan_out.receivers[i].subscription)
     if fan_out.publisher == NULL:
-        shard.orphans -= 1
+        account.orphans -= 1
     if fan_out.previous != NULL:
         fan_out.previous.next = fan_out.next
     else:
-        shard.fan_outs = fan_out.next
+        account.fan_outs = fan_out.next
     if fan_out.next != NULL:
         fan_out.next.previous = fan_out.previous
     else:
-        shard.fan_out_tail = fan_out.previous
+        account.fan_out_tail = fan_out.previous
     release_message(shard, fan_out.message)
     give_memory(fan_out.receivers)
     give_memory(fan_out)

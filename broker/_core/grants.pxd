@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from broker._core.model cimport Account, CompiledPolicy, Grant, PolicyPattern, Principal, ShardState
+from broker._core.model cimport Account, CompiledPolicy, Connection, Grant, PolicyPattern, Principal, ShardState
 
 cdef void identities_open(ShardState* shard) noexcept nogil
 cdef void identities_close(ShardState* shard) noexcept nogil
@@ -28,9 +28,13 @@ cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) 
 # Takes it out of the table; the memory goes with its last connection.
 cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil
 cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil
+# A connection comes in with a grant and is listed with it, so that the grant's end finds it; and goes.
+cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil
+cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil
 
 # Compiles topic filters; levels are `{device_id}`, `+`, `#` or literal. Lives as long as the shard.
 cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint32_t subscribe_count) noexcept nogil
+# A leading `!` makes it refuse what it covers.
 cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil
 
 cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil

@@ -12,6 +12,7 @@ from broker._core.model cimport (
     LEVEL_PLUS,
     Account,
     CompiledPolicy,
+    Connection,
     Grant,
     PolicyLevel,
     PolicyPattern,
@@ -223,6 +224,27 @@ cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil:
         free_grant(shard, grant)
 
 
+cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
+    connection.grant = grant
+    connection.grant_previous = NULL
+    connection.grant_next = grant.first
+    if grant.first != NULL:
+        grant.first.grant_previous = connection
+    grant.first = connection
+    grant.connections += 1
+
+
+cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.grant_previous != NULL:
+        connection.grant_previous.grant_next = connection.grant_next
+    else:
+        connection.grant.first = connection.grant_next
+    if connection.grant_next != NULL:
+        connection.grant_next.grant_previous = connection.grant_previous
+    release_grant(shard, connection.grant)
+    connection.grant = NULL
+
+
 # ---------------------------------------------------------------- rights
 
 cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint32_t subscribe_count) noexcept nogil:
@@ -249,6 +271,10 @@ cdef uint8_t level_kind(const uint8_t* text, uint32_t n) noexcept nogil:
 cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil:
     cdef uint32_t i, start = 0, level = 0
     cdef uint8_t* copy
+    if n and text[0] == c"!":
+        pattern.refuses = 1
+        text += 1
+        n -= 1
     pattern.level_count = 1
     for i in range(n):
         if text[i] == c"/":
@@ -318,7 +344,7 @@ cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept n
         return False
     for i in range(grant.policy.publish_count):
         if pattern_covers(&grant.policy.publish[i], grant.principal, topic, n, False):
-            return True
+            return not grant.policy.publish[i].refuses
     return False
 
 

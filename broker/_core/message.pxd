@@ -9,7 +9,6 @@ from broker._core.model cimport Message, ShardState
 
 cdef enum:
     NEVER_EXPIRES = 0xFFFFFFFF
-    IDENTIFIERS_MAXIMUM = 64    # subscription identifiers named in one delivery; more are left out
 
 # One message on its way to its receivers. `layouts` are filled when first needed and live until the next message.
 cdef struct Outgoing:

@@ -107,7 +107,6 @@ cdef struct TrieNode:           # one level of a filter with wildcards
     uint32_t hash
     uint32_t level_bytes
     uint32_t children           # in the hash, '+' not counted
-    uint32_t reserved
     SubscriberSet here          # filters that end at this level
     SubscriberSet below         # filters that end with '#' under this level
     # the level's bytes follow
@@ -149,6 +148,7 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
     FanOut* next
     FanOut* previous
     Message* message
+    Account* account
     Connection* publisher       # NULL when it went away or there was none
     Receiver* receivers
     uint32_t at
@@ -162,8 +162,13 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
 
 cdef struct Account:
     Account* next
+    Account* busy_next
+    FanOut* fan_outs            # unfinished, oldest first
+    FanOut* fan_out_tail
     uint32_t account_id
     uint32_t sessions
+    uint32_t orphans            # of them: publisher gone or never was, so that nothing else keeps their order
+    uint8_t busy
     TopicSpace space
     uint64_t drops[6]
 
@@ -192,6 +197,7 @@ cdef struct PolicyLevel:
 
 cdef struct PolicyPattern:
     uint32_t level_count
+    uint8_t refuses             # written with a leading `!`: what it covers is refused, whatever stands behind it
     PolicyLevel* levels
 
 cdef struct CompiledPolicy:
@@ -206,6 +212,7 @@ cdef struct Grant:
     uint8_t credential[32]
     Principal* principal
     CompiledPolicy* policy
+    Connection* first           # that came in with it
     uint32_t connections
     uint8_t synced              # promises wait for the store
     uint8_t revoked             # not in the table: freed with its last connection
@@ -215,14 +222,9 @@ cdef struct Grant:
 cdef struct Queued:             # a delivery that waits for quota or room; it has no packet identifier yet (law 7)
     Message* message
     uint32_t* identifiers       # subscription identifiers, NULL: none; the memory is the entry's own
-    uint16_t identifier_count
+    uint32_t identifier_count
     uint8_t qos
     uint8_t retain
-
-cdef struct Inflight:           # sent, not acknowledged
-    Message* message            # NULL: the session is not kept, nothing will be sent again
-    uint16_t packet_id          # 0: the entry is free
-    uint8_t qos
 
 cdef struct Session:
     Session* hash_next
@@ -231,7 +233,7 @@ cdef struct Session:
     Principal* principal
     Subscription* subscriptions
     Queued* queue               # ring
-    Inflight* inflight          # ring by packet identifier & mask
+    uint16_t* inflight          # ring of packet identifiers sent and not acknowledged, by id & mask; 0: free
     uint8_t* client_id
     uint64_t match_serial       # which match saw this session last
     uint64_t queued_bytes
@@ -252,6 +254,8 @@ cdef struct Connection:
     Connection* ready_next
     Connection* closing_next
     Connection* waking_next
+    Connection* grant_next      # others that came in with the same grant
+    Connection* grant_previous
     Session* session
     Grant* grant
     FanOut* fan_out             # its own PUBLISH that is still being routed
@@ -269,7 +273,6 @@ cdef struct Connection:
     uint32_t outbox_capacity
     uint32_t client_maximum_packet_size_bytes
     uint32_t promises_held
-    uint32_t subscriptions_maximum
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
     uint16_t publishes_held     # of promises_held: PUBACKs, what Receive Maximum counts
@@ -326,13 +329,13 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t server_receive_maximum
     uint32_t outbound_inflight_maximum
     uint32_t queue_messages_maximum
-    uint32_t queue_bytes_maximum
+    uint32_t queue_maximum_bytes
     uint32_t outbox_soft_limit_bytes
     uint32_t topic_levels_maximum
-    uint32_t client_id_bytes_maximum
+    uint32_t client_id_maximum_bytes
     uint32_t filters_per_subscribe_maximum
-    uint32_t device_subscriptions_maximum
-    uint32_t application_subscriptions_maximum
+    uint32_t subscriptions_per_device_session_maximum
+    uint32_t subscriptions_per_application_session_maximum
     uint32_t connections_maximum
     uint32_t unauthenticated_connections_maximum
     uint16_t keep_alive_maximum_s
@@ -400,9 +403,8 @@ cdef struct ShardState:
     Connection* ready_tail
     Connection* closing_head    # to be looked at when the round ends
     Connection* waking_head     # deaf ones that may be read again
-    FanOut* fan_outs            # oldest first
-    FanOut* fan_out_tail
-    uint32_t orphans            # fan-outs whose publisher is gone or never was: nothing else keeps their order
+    Account* busy_head          # accounts with unfinished fan-outs, served in turn (law 11)
+    Account* busy_tail
     Rare* rare
     uint32_t rare_count
     uint32_t rare_capacity
@@ -410,6 +412,8 @@ cdef struct ShardState:
     Receiver* receivers
     uint32_t receiver_count
     uint32_t receiver_capacity
+    uint32_t* identifiers       # scratch: subscription identifiers of one delivery
+    uint32_t identifier_capacity
     uint64_t match_steps        # trie nodes visited, for tests of its bounds
     Scratch layouts[4]
     # memory

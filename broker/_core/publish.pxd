@@ -14,5 +14,5 @@ cdef void handle_publish(
 cdef uint32_t publish_from_server(
     ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
     uint32_t payload_bytes, uint8_t qos) noexcept nogil
-# Goes on with what did not fit into earlier slices, oldest first, while there is budget.
+# Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.
 cdef void continue_publishing(ShardState* shard) noexcept nogil

@@ -1,11 +1,11 @@
 """The inbound PUBLISH. See publish.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.acks cimport not_kept, stage_puback
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8
-from broker._core.deliver cimport continue_fan_out, free_fan_out, route
+from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
 from broker._core.grants cimport may_publish
 from broker._core.journal cimport record_message
 from broker._core.memory cimport unlikely_
@@ -35,6 +35,10 @@ from broker._core.reasons cimport (
 from broker._core.session cimport count_drop
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.utf8 cimport valid_utf8
+
+
+cdef enum:
+    DELIVERIES_PER_TURN = 128       # of one account, before the next one's fan-outs go on (law 11)
 
 
 cdef int why_invalid(const Span* topic_name) noexcept nogil:
@@ -171,26 +175,40 @@ cdef uint32_t publish_from_server(
     taken = route(shard, account, &out, NULL, &rest)
     if rest != NULL:
         taken += rest.count     # offered in later slices
-        shard.orphans += 1
+        account.orphans += 1
     outgoing_close(shard, &out)
     return taken
 
 
+cdef void end_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    cdef Connection* publisher = fan_out.publisher
+    if publisher != NULL:
+        publisher.fan_out = NULL
+        publisher.resumes = 1
+        if fan_out.acknowledge and fan_out.failed:
+            not_kept(shard, publisher, fan_out.packet_id)
+        elif fan_out.acknowledge:
+            finish(shard, publisher, fan_out.ticket, fan_out.packet_id, True)
+        mark_ready(shard, publisher)
+    free_fan_out(shard, fan_out)
+
+
+cdef void continue_account(ShardState* shard, Account* account, int64_t deliveries) noexcept nogil:
+    cdef int64_t others = shard.slice_budget - deliveries
+    if others < 0:
+        others = 0
+    shard.slice_budget -= others
+    while account.fan_outs != NULL and continue_fan_out(shard, account.fan_outs):
+        end_fan_out(shard, account.fan_outs)
+    shard.slice_budget += others
+
+
 cdef void continue_publishing(ShardState* shard) noexcept nogil:
-    cdef FanOut* fan_out
-    cdef Connection* publisher
-    while shard.fan_outs != NULL and shard.slice_budget > 0:
-        fan_out = shard.fan_outs
-        if not continue_fan_out(shard, fan_out):
+    cdef Account* account
+    while shard.slice_budget > 0:
+        account = next_busy(shard)
+        if account == NULL:
             return
-        publisher = fan_out.publisher
-        if publisher != NULL:
-            publisher.fan_out = NULL
-            publisher.resumes = 1
-            if fan_out.acknowledge:
-                if fan_out.failed:
-                    not_kept(shard, publisher, fan_out.packet_id)
-                else:
-                    finish(shard, publisher, fan_out.ticket, fan_out.packet_id, True)
-            mark_ready(shard, publisher)
-        free_fan_out(shard, fan_out)
+        continue_account(shard, account, DELIVERIES_PER_TURN)
+        if account.fan_outs != NULL:
+            make_busy(shard, account)

@@ -2,7 +2,7 @@
 #
 # Here belong sockets, rounds and fairness. Not here: what bytes mean. asyncio touches no MQTT socket.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from broker._core.model cimport ShardState
 from broker._core.shard cimport Shard
@@ -19,6 +19,7 @@ cdef struct Net:
     int listener_fds[64]
     int listener_count
     int accepting               # 0 while stopping or out of descriptors
+    uint8_t* read_buffer        # for all connections: only a partial packet is kept with its own
     uint32_t sockets            # open sockets of connections
     int64_t armed_ns            # what the timerfd is set to, -1: nothing
     int64_t accept_again_ns     # out of descriptors until then

@@ -73,6 +73,7 @@ from broker._core.linux cimport (
     timerfd_settime,
     timespec,
 )
+from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport CLOSING, TIMER_LINGER, Connection, ShardState
 from broker._core.shard cimport Shard, free_closed, run_slice
 from broker._core.timers cimport timer_set, wheel_next_ns
@@ -96,9 +97,6 @@ cdef enum:
     TAG_EVENT = 1           # epoll data below TAG_LISTENER + 64 are tags, above are connections
     TAG_TIMER = 2
     TAG_LISTENER = 16
-
-
-cdef uint8_t[READ_BYTES] read_buffer        # shared by all: only a partial packet is kept with its connection
 
 
 cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data) noexcept nogil:
@@ -170,7 +168,7 @@ cdef void resume_accepting(Net* net) noexcept nogil:
 # ---------------------------------------------------------------- reading
 
 cdef void throw_away(Net* net, Connection* connection) noexcept nogil:
-    cdef ssize_t got = recv(connection.fd, read_buffer, READ_BYTES, 0)
+    cdef ssize_t got = recv(connection.fd, net.read_buffer, READ_BYTES, 0)
     if got == 0 or (got < 0 and errno != EAGAIN and errno != EINTR):
         stop_lingering(net, connection)
 
@@ -192,9 +190,9 @@ cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
             watch_connection(net, connection)
         return
     net.receives += 1
-    got = recv(connection.fd, read_buffer, READ_BYTES, 0)
+    got = recv(connection.fd, net.read_buffer, READ_BYTES, 0)
     if got > 0:
-        feed(net.shard, connection, read_buffer, <uint32_t>got)
+        feed(net.shard, connection, net.read_buffer, <uint32_t>got)
     elif got == 0 or (errno != EAGAIN and errno != EINTR):
         close_connection(net.shard, connection)
 
@@ -377,6 +375,7 @@ cdef class Reactor:
 
     def __cinit__(self, Shard shard, *, on_rare, on_batch, again):
         memset(&self.net, 0, sizeof(Net))
+        self.net.read_buffer = <uint8_t*>take_memory(READ_BYTES)
         self.shard = shard
         self.net.shard = shard.state
         self.on_rare = on_rare
@@ -395,6 +394,7 @@ cdef class Reactor:
     def __dealloc__(self):
         if not self.closed:
             self.close_descriptors()
+        give_memory(self.net.read_buffer)
 
     cdef void close_descriptors(self):
         self.closed = True

@@ -28,7 +28,7 @@ cdef Queued* queue_front(Session* session) noexcept nogil
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil
 
 # A packet identifier is taken together with one unit of quota, and both are given back together (law 7).
-cdef uint16_t take_packet_id(Session* session, Message* message, uint8_t qos) noexcept nogil
+cdef uint16_t take_packet_id(Session* session) noexcept nogil
 # False for an identifier that is not inflight.
-cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
+cdef bint release_packet_id(Session* session, uint16_t packet_id) noexcept nogil
 cdef bint is_inflight(Session* session, uint16_t packet_id) noexcept nogil

@@ -9,7 +9,6 @@ from broker._core.memory cimport give_memory, slab_close, slab_give, slab_open, 
 from broker._core.message cimport hold_message, message_bytes, release_message
 from broker._core.model cimport (
     DROP_SESSION_ENDED,
-    Inflight,
     Message,
     Principal,
     Queued,
@@ -104,18 +103,14 @@ cdef Session* new_session(
 
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     cdef Session** link = &shard.sessions[session.hash & shard.session_mask]
-    cdef uint32_t i
+    cdef uint32_t _
     while session.subscriptions != NULL:
         remove_subscription(shard, &session.account.space, session.subscriptions)
     while session.queue_count:
         count_drop(shard, session, DROP_SESSION_ENDED)
         queue_drop_front(shard, session)
-    if session.inflight != NULL:
-        for i in range(session.inflight_mask + 1):
-            if session.inflight[i].packet_id:       # sent, but nobody knows whether it was taken
-                count_drop(shard, session, DROP_SESSION_ENDED)
-                if session.inflight[i].message != NULL:
-                    release_message(shard, session.inflight[i].message)
+    for _ in range(session.inflight_count):     # sent, but nobody knows whether it was taken
+        count_drop(shard, session, DROP_SESSION_ENDED)
     while link[0] != session:
         link = &link[0].hash_next
     link[0] = session.hash_next
@@ -156,7 +151,7 @@ cdef bint enqueue(
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef Queued* entry
     if session.queue_count >= shard.limits.queue_messages_maximum or \
-            session.queued_bytes + message_bytes(message) > shard.limits.queue_bytes_maximum:
+            session.queued_bytes + message_bytes(message) > shard.limits.queue_maximum_bytes:
         return False
     if session.queue_count == session.queue_capacity:
         grow_queue(session)
@@ -165,7 +160,7 @@ cdef bint enqueue(
     hold_message(message)
     entry.qos = qos
     entry.retain = retain
-    entry.identifier_count = <uint16_t>count
+    entry.identifier_count = count
     entry.identifiers = NULL
     if count:
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
@@ -197,22 +192,20 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void grow_inflight(Session* session) noexcept nogil:
     cdef uint32_t mask = session.inflight_mask * 2 + 1 if session.inflight != NULL else FIRST_INFLIGHT - 1
-    cdef Inflight* grown = <Inflight*>take_zeroed(<size_t>(mask + 1) * sizeof(Inflight))
+    cdef uint16_t* grown = <uint16_t*>take_zeroed(<size_t>(mask + 1) * sizeof(uint16_t))
     cdef uint32_t i
     if session.inflight != NULL:
         for i in range(session.inflight_mask + 1):
-            if session.inflight[i].packet_id:
-                grown[session.inflight[i].packet_id & mask] = session.inflight[i]
+            if session.inflight[i]:
+                grown[session.inflight[i] & mask] = session.inflight[i]
         give_memory(session.inflight)
     session.inflight = grown
     session.inflight_mask = mask
 
 
-cdef uint16_t take_packet_id(Session* session, Message* message, uint8_t qos) noexcept nogil:
+cdef uint16_t take_packet_id(Session* session) noexcept nogil:
     # Identifiers are mostly consecutive, so the ring rarely has a collision; an old identifier that is never
     # acknowledged is stepped over, and the ring grows only when it is half full. [MQTT-2.2.1-4]
-    cdef uint16_t packet_id
-    cdef Inflight* entry
     if session.inflight == NULL or (
             session.inflight_count * 2 > session.inflight_mask and session.inflight_mask < 65535):
         grow_inflight(session)
@@ -220,34 +213,23 @@ cdef uint16_t take_packet_id(Session* session, Message* message, uint8_t qos) no
         session.next_packet_id += 1
         if session.next_packet_id == 0:
             session.next_packet_id = 1
-        packet_id = session.next_packet_id
-        entry = &session.inflight[packet_id & session.inflight_mask]
-        if entry.packet_id == 0:
+        if session.inflight[session.next_packet_id & session.inflight_mask] == 0:
             break
-    entry.packet_id = packet_id
-    entry.qos = qos
-    entry.message = message
-    if message != NULL:
-        hold_message(message)
+    session.inflight[session.next_packet_id & session.inflight_mask] = session.next_packet_id
     session.inflight_count += 1
     session.send_quota -= 1  # [MQTT-4.9.0-1]
-    return packet_id
+    return session.next_packet_id
 
 
 cdef bint is_inflight(Session* session, uint16_t packet_id) noexcept nogil:
     return session.inflight != NULL and packet_id != 0 and \
-        session.inflight[packet_id & session.inflight_mask].packet_id == packet_id
+        session.inflight[packet_id & session.inflight_mask] == packet_id
 
 
-cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
-    cdef Inflight* entry
+cdef bint release_packet_id(Session* session, uint16_t packet_id) noexcept nogil:
     if not is_inflight(session, packet_id):
         return False
-    entry = &session.inflight[packet_id & session.inflight_mask]
-    entry.packet_id = 0
-    if entry.message != NULL:
-        release_message(shard, entry.message)
-        entry.message = NULL
+    session.inflight[packet_id & session.inflight_mask] = 0
     session.inflight_count -= 1
     session.send_quota += 1  # [MQTT-4.9.0-2]
     return True

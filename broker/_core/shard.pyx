@@ -77,13 +77,8 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
 
 
-LIMITS = (
-    "maximum_payload_bytes", "maximum_packet_size_bytes", "connect_packet_maximum_bytes", "server_receive_maximum",
-    "outbound_inflight_maximum", "queue_messages_maximum", "queue_bytes_maximum", "outbox_soft_limit_bytes",
-    "topic_levels_maximum", "client_id_bytes_maximum", "filters_per_subscribe_maximum", "device_subscriptions_maximum",
-    "application_subscriptions_maximum", "connections_maximum", "unauthenticated_connections_maximum",
-    "keep_alive_maximum_s", "connect_timeout_ns",
-)
+cdef Limits NO_LIMITS
+LIMITS = tuple(NO_LIMITS)       # the names of the struct's fields, which are the configuration's
 
 
 cdef void fire_timers(ShardState* state) noexcept nogil:
@@ -105,7 +100,7 @@ cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexc
     fire_timers(state)
     continue_publishing(state)
     run_ready(state)
-    return state.fan_outs != NULL or state.ready_head != NULL
+    return state.busy_head != NULL or state.ready_head != NULL
 
 
 cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
@@ -122,28 +117,17 @@ cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
         connection = following
 
 
-cdef void read_limits(Limits* limits, object values) except *:
+cdef inline uint32_t subscriptions_maximum(ShardState* state, Session* session) noexcept nogil:
+    return state.limits.subscriptions_per_device_session_maximum if session.principal.device_id_bytes \
+        else state.limits.subscriptions_per_application_session_maximum
+
+
+cdef void read_limits(Limits* limits, dict values) except *:
     unknown = set(values) ^ set(LIMITS)
     if unknown:
         raise ValueError(f"limits differ from what the core needs: {sorted(unknown)}")
-    limits.maximum_payload_bytes = values["maximum_payload_bytes"]
-    limits.maximum_packet_size_bytes = values["maximum_packet_size_bytes"]
-    limits.connect_packet_maximum_bytes = min(
-        values["connect_packet_maximum_bytes"], values["maximum_packet_size_bytes"])
-    limits.server_receive_maximum = values["server_receive_maximum"]
-    limits.outbound_inflight_maximum = values["outbound_inflight_maximum"]
-    limits.queue_messages_maximum = values["queue_messages_maximum"]
-    limits.queue_bytes_maximum = values["queue_bytes_maximum"]
-    limits.outbox_soft_limit_bytes = values["outbox_soft_limit_bytes"]
-    limits.topic_levels_maximum = values["topic_levels_maximum"]
-    limits.client_id_bytes_maximum = values["client_id_bytes_maximum"]
-    limits.filters_per_subscribe_maximum = values["filters_per_subscribe_maximum"]
-    limits.device_subscriptions_maximum = values["device_subscriptions_maximum"]
-    limits.application_subscriptions_maximum = values["application_subscriptions_maximum"]
-    limits.connections_maximum = values["connections_maximum"]
-    limits.unauthenticated_connections_maximum = values["unauthenticated_connections_maximum"]
-    limits.keep_alive_maximum_s = values["keep_alive_maximum_s"]
-    limits.connect_timeout_ns = values["connect_timeout_ns"]
+    limits[0] = values
+    limits.connect_packet_maximum_bytes = min(limits.connect_packet_maximum_bytes, limits.maximum_packet_size_bytes)
     if limits.topic_levels_maximum > TOPIC_LEVELS_HARD_MAXIMUM:
         raise ValueError(f"topic_levels_maximum is at most {TOPIC_LEVELS_HARD_MAXIMUM}")
     if limits.outbound_inflight_maximum > 65535 or limits.server_receive_maximum > 65535:
@@ -167,12 +151,12 @@ cdef class Shard:
         sessions_open(self.state)
         connections_open(self.state)
         journal_open(&self.state.journal)
-        read_limits(&self.state.limits, limits)
+        read_limits(&self.state.limits, dict(limits))
 
     def __dealloc__(self):
         if self.state == NULL:
             return
-        while self.state.fan_outs != NULL:
+        while self.state.busy_head != NULL:
             self.state.slice_budget = 1 << 30
             continue_publishing(self.state)
         connections_close(self.state)
@@ -181,6 +165,7 @@ cdef class Shard:
         journal_close(&self.state.journal)
         messages_close(self.state)
         give_memory(self.state.receivers)
+        give_memory(self.state.identifiers)
         give_memory(self.state)
 
     cdef void check_owner(self) except *:
@@ -216,7 +201,11 @@ cdef class Shard:
         self.check_owner()
         if len(credential) != 32:
             raise ValueError("a credential has 32 bytes")
-        if find_grant(self.state, credential) != NULL:
+        grant = find_grant(self.state, credential)
+        if grant != NULL:
+            if grant.principal.principal_id == principal_id and bool(grant.synced) == bool(synced) \
+                    and grant.policy == self.policy_of(tuple(publish), tuple(subscribe)):
+                return
             self.remove_grant(credential)
         grant = self.make_grant(account_id, principal_id, principal, device_id, publish, subscribe, synced)
         add_grant(self.state, grant, credential)
@@ -262,19 +251,14 @@ cdef class Shard:
 
     def remove_grant(self, bytes credential):
         cdef Grant* grant
-        cdef Connection* connection
-        cdef uint32_t slot
         cut = 0
         self.check_owner()
         grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
         if grant == NULL:
             return 0
-        if grant.connections:
-            for slot in range(self.state.connection_capacity):
-                connection = self.state.connections[slot]
-                if connection != NULL and connection.grant == grant and connection.state == CONNECTED:
-                    fail(self.state, connection, ADMINISTRATIVE_ACTION)
-                    cut += 1
+        while grant.first != NULL:      # failing one takes it off the list
+            fail(self.state, grant.first, ADMINISTRATIVE_ACTION)
+            cut += 1
         retire_grant(self.state, grant)
         return cut
 
@@ -485,7 +469,7 @@ cdef class Shard:
         cdef uint32_t n = <uint32_t>len(topic_filter)
         subscription = find_subscription(self.state, &session.account.space, session, at, n)
         if subscription == NULL:
-            if session.subscription_count >= connection.subscriptions_maximum:
+            if session.subscription_count >= subscriptions_maximum(self.state, session):
                 return False
             subscription = add_subscription(self.state, &session.account.space, session, at, n)
         subscription.qos = <uint8_t>qos

@@ -58,7 +58,11 @@ class Directory:
         return (await self.keys.create(accounts[0].account_id, DEFAULT_NAME, now_s))[1]
 
     def grant_for(self, user_name: str, password: bytes) -> Grant | None:
-        """Give what a credential grants; None when it is wrong or revoked, or its device or account is inactive."""
+        """Give what a credential grants; None when it is wrong or revoked, or its device or account is inactive.
+
+        Only one on its way into the grant table is asked for with success (its account is being resumed): it is put
+        there first, so that whoever comes in with it is cut when it ends.
+        """
         digest = credential(self._secret, user_name, password)
         if user_name == APPLICATION_USER_NAME:
             grant = self.keys.grant_for(digest)
@@ -66,6 +70,7 @@ class Directory:
             grant = self.devices.grant_for(user_name, digest)
         if grant is None or self.accounts.get(grant.account_id).suspended:
             return None
+        self._grants.put_grant(digest, grant)
         return grant
 
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:

@@ -6,6 +6,7 @@ Here belongs the step from frozen values to the shard's calls, with the reactor'
 from __future__ import annotations
 
 from broker._core.reactor import Reactor
+from broker._core.shard import LIMITS
 from broker.config import Capabilities
 from broker.ports import Durability, Grant, Presence
 
@@ -13,26 +14,9 @@ NS_PER_S = 1_000_000_000
 
 
 def core_limits(capabilities: Capabilities) -> dict[str, int]:
-    """Give the core its limits under its own names: the object that CONNACK announces from."""
-    return {
-        "maximum_payload_bytes": capabilities.maximum_payload_bytes,
-        "maximum_packet_size_bytes": capabilities.maximum_packet_size_bytes,
-        "connect_packet_maximum_bytes": capabilities.connect_packet_maximum_bytes,
-        "server_receive_maximum": capabilities.server_receive_maximum,
-        "outbound_inflight_maximum": capabilities.outbound_inflight_maximum,
-        "queue_messages_maximum": capabilities.queue_messages_maximum,
-        "queue_bytes_maximum": capabilities.queue_maximum_bytes,
-        "outbox_soft_limit_bytes": capabilities.outbox_soft_limit_bytes,
-        "topic_levels_maximum": capabilities.topic_levels_maximum,
-        "client_id_bytes_maximum": capabilities.client_id_maximum_bytes,
-        "filters_per_subscribe_maximum": capabilities.filters_per_subscribe_maximum,
-        "device_subscriptions_maximum": capabilities.subscriptions_per_device_session_maximum,
-        "application_subscriptions_maximum": capabilities.subscriptions_per_application_session_maximum,
-        "connections_maximum": capabilities.connections_maximum,
-        "unauthenticated_connections_maximum": capabilities.unauthenticated_connections_maximum,
-        "keep_alive_maximum_s": capabilities.keep_alive_maximum_s,
-        "connect_timeout_ns": int(capabilities.connect_timeout_s * NS_PER_S),
-    }
+    """Give the core its limits: under the configuration's names, times in nanoseconds."""
+    limits = {name: getattr(capabilities, name) for name in LIMITS if name != "connect_timeout_ns"}
+    return {**limits, "connect_timeout_ns": int(capabilities.connect_timeout_s * NS_PER_S)}
 
 
 class Gateway:

@@ -23,4 +23,5 @@ DEVICE = Policy(
     ),
 )
 
-APPLICATION = Policy(name="application", publish=("#",), subscribe=("#",))
+# Only the broker itself says who is present.
+APPLICATION = Policy(name="application", publish=("!devices/+/presence", "#"), subscribe=("#",))

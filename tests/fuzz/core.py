@@ -53,7 +53,8 @@ class Machine:
             outbox_soft_limit_bytes=64 if second & 8 else 4096, server_receive_maximum=1 + (second >> 4 & 3),
             connections_maximum=6, unauthenticated_connections_maximum=5, maximum_payload_bytes=2000,
             maximum_packet_size_bytes=4000, connect_packet_maximum_bytes=500, topic_levels_maximum=8,
-            client_id_bytes_maximum=100, filters_per_subscribe_maximum=4, application_subscriptions_maximum=6,
+            client_id_maximum_bytes=100, filters_per_subscribe_maximum=4,
+            subscriptions_per_application_session_maximum=6,
         )  # fmt: skip
         for number, account_id in enumerate((1, 1, 2)):
             self.core.grant(f"u{number}", account_id=account_id, synced=number == 1, publish=("a/#", "b"))

@@ -106,7 +106,7 @@ def test_assigned_ids_differ_between_installations_and_cannot_be_guessed() -> No
 @pytest.mark.clause("v5:MQTT-3.1.3-8", "v5:MQTT-3.2.2-7", "v311:MQTT-3.1.3-9", "v311:MQTT-3.2.2-5")
 @VERSIONS
 def test_a_client_id_over_the_limit_is_refused(version: int) -> None:
-    core = Core(client_id_bytes_maximum=30)
+    core = Core(client_id_maximum_bytes=30)
     core.grant()
     core.connect("x" * 30, version)
     client = core.connecting("x" * 31, version)

@@ -262,7 +262,7 @@ def test_what_was_begun_is_finished_after_unsubscribe(core: Core, version: int) 
 
 @VERSIONS
 def test_a_session_has_its_maximum_of_subscriptions(version: int) -> None:
-    core = Core(application_subscriptions_maximum=3, device_subscriptions_maximum=2)
+    core = Core(subscriptions_per_application_session_maximum=3, subscriptions_per_device_session_maximum=2)
     core.grant()
     core.grant("device", device_id="d")
     refused = 0x97 if version == 5 else 0x80
@@ -500,7 +500,7 @@ def test_the_queue_has_its_maximum_and_the_rest_is_counted(version: int) -> None
 
 
 def test_the_queue_has_its_maximum_in_bytes() -> None:
-    core = Core(queue_bytes_maximum=10_000, outbound_inflight_maximum=1)
+    core = Core(queue_maximum_bytes=10_000, outbound_inflight_maximum=1)
     core.grant()
     client = core.connect("c")
     client.subscribe("t", qos=1)

@@ -229,3 +229,27 @@ def test_an_impure_engine_module_is_refused(source: str) -> None:
 
 def test_a_pure_engine_module_is_accepted() -> None:
     assert impurities("from broker.reasons import ReasonCode\n\ndef keep(now: float) -> float:\n    return now\n") == []
+
+
+# A cdef at the left margin that is neither a function nor the head of a block declares a global. What is written once,
+# at import, is a constant and has a constant's name.
+GLOBAL = re.compile(
+    r"^cdef\s+(?!class\b|enum\b|struct\b|union\b|extern\b|inline\b|packed\b|public\b)[^(:=\n]*?(\w+)\s*(?:=.*)?$",
+    re.MULTILINE,
+)
+
+
+def variables(text: str) -> list[str]:
+    """Names of a source's globals that are not constants."""
+    return [name for name in GLOBAL.findall(text) if not name.isupper()]
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "broker" / "_core").glob("*.pyx")), ids=lambda path: path.stem)
+def test_the_core_has_no_globals_so_that_shards_share_nothing(source: Path) -> None:
+    assert variables(unfolded(source.read_text())) == []
+
+
+def test_a_global_would_be_found() -> None:
+    text = "cdef uint8_t[65536] buffer\n\ncdef int f(\n    int a) nogil:\n    cdef int b\n\ncdef int N = 1\n"
+    text += "cdef int m = 1\n"
+    assert variables(text) == ["buffer", "m"]

@@ -28,8 +28,8 @@ def test_the_limits_are_exactly_those_the_core_names() -> None:
     with pytest.raises(ValueError, match="surprise"):
         make(surprise=1)
     limits = core_limits(Capabilities.model_validate({}))
-    del limits["queue_bytes_maximum"]
-    with pytest.raises(ValueError, match="queue_bytes_maximum"):
+    del limits["queue_maximum_bytes"]
+    with pytest.raises(ValueError, match="queue_maximum_bytes"):
         Shard(limits, secret=SECRET, hash_seed=1, now_ns=0)
 
 
@@ -156,7 +156,7 @@ def test_a_client_costs_what_it_was_planned_to() -> None:
 
 
 def test_topic_tables_shrink_with_what_they_hold() -> None:
-    core = Core(application_subscriptions_maximum=10_000)
+    core = Core(subscriptions_per_application_session_maximum=10_000)
     core.grant()
     core.connect("k").subscribe("keep")
     client = core.connect("c")
