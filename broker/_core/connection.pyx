@@ -64,6 +64,7 @@ cdef enum:
     FIRST_SLOTS = 64
     RARE_MAXIMUM = 65536        # every connection has at most one barrier; log entries above this are dropped
     SECOND_NS = 1000000000
+    UNREAD_GRACE_NS = 100000000
 
 
 # ---------------------------------------------------------------- slots
@@ -388,7 +389,7 @@ cdef void arm_keep_alive(ShardState* shard, Connection* connection) noexcept nog
 
 
 cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t kind) noexcept nogil:
-    cdef int64_t allowed_ns
+    cdef int64_t allowed_ns, idle_ns
     if connection.state == CLOSING:
         return
     if kind == TIMER_CONNECT_DEADLINE:
@@ -398,7 +399,11 @@ cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t ki
     allowed_ns = <int64_t>connection.keep_alive_s * (SECOND_NS + SECOND_NS // 2)
     if connection.barrier or connection.fan_out != NULL or connection.held_back or connection.resumes:
         connection.last_packet_at_ns = shard.now_ns     # while we do not read a client, its clock stands
-    if shard.now_ns - connection.last_packet_at_ns >= allowed_ns:
-        fail(shard, connection, KEEP_ALIVE_TIMEOUT)
-    else:
+    idle_ns = shard.now_ns - connection.last_packet_at_ns
+    if idle_ns < allowed_ns:
         arm_keep_alive(shard, connection)
+    elif shard.reads_cut and idle_ns < 2 * allowed_ns:
+        # Its packet may lie in a socket that this round had no time for, as after a stall of the whole process.
+        timer_set(&shard.wheel, &connection.timer, shard.now_ns + UNREAD_GRACE_NS)
+    else:
+        fail(shard, connection, KEEP_ALIVE_TIMEOUT)

@@ -30,3 +30,6 @@ def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
 
 def struct_sizes() -> dict[str, int]:
     """Bytes of the structs that every client costs."""
+
+def cut_reads(shard: Shard, cut: bool) -> None:
+    """Let the shard believe that a round had no time to read everything that had arrived, or that it had."""

@@ -70,3 +70,7 @@ def topic_tables(Shard shard not None, uint32_t account_id):
 
 def struct_sizes():
     return {"connection": sizeof(Connection), "session": sizeof(Session), "subscription": sizeof(Subscription)}
+
+
+def cut_reads(Shard shard, bint cut):
+    shard.state.reads_cut = cut

@@ -366,6 +366,7 @@ cdef struct ShardState:
     Counters counters
     int64_t now_ns
     int64_t slice_budget        # deliveries that may still be made in this slice
+    uint8_t reads_cut           # the round's time was up before everything that had arrived was read
     uint64_t match_serial
     uint64_t hash_seed
     uint64_t assigned_ids

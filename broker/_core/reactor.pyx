@@ -306,7 +306,9 @@ cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
             net.shard.slice_budget = DELIVERIES_PER_SLICE
             handle_event(net, &events[i])
         if clock_ns() > until_ns:
+            net.shard.reads_cut = i + 1 < count or count == EVENTS_PER_ROUND
             return      # level-triggered: the rest is still there, and behind what has not been seen
+    net.shard.reads_cut = count == EVENTS_PER_ROUND
 
 
 cdef bint work(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:

@@ -236,7 +236,7 @@ def test_a_promise_of_256_mib_costs_no_memory(hasty: Served, promised: bytes) ->
     assert hasty.rss_bytes() - before < 8 * MIB
 
 
-def test_a_connect_of_16_kib_is_read_and_one_byte_more_is_not(hasty: Served) -> None:
+def test_a_connect_of_8_kib_is_read_and_one_byte_more_is_not(hasty: Served) -> None:
     def of(size: int) -> bytes:
         """A user property fills the packet."""
         made, value = b"", b"x" * (size - 60)
@@ -248,10 +248,10 @@ def test_a_connect_of_16_kib_is_read_and_one_byte_more_is_not(hasty: Served) -> 
         return made
 
     with Client(hasty.port()) as client:
-        client.send(of(16 * 1024))
+        client.send(of(8 * 1024))
         client.expect_refused(0x87)
     with Client(hasty.port()) as client:
-        client.send(of(16 * 1024 + 1))
+        client.send(of(8 * 1024 + 1))
         client.expect_closed()
 
 

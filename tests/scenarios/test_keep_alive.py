@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from broker._core.core_probe import cut_reads
+from broker.reasons import ReasonCode
 from broker.wire import Connack, Connect, Pingreq, Pingresp, Publish, Subscribe, Subscription
 from tests.support.core import SECOND_NS, Core
 
@@ -217,3 +219,25 @@ def test_a_second_connect_deadline_is_the_new_connections_own(core: Core, after:
     assert second.is_open
     second.send(Connect("c", user_name="user", password=b"pw"))
     assert second.pick(Connack).reason_code == 0
+
+
+def test_silence_is_not_believed_while_something_may_be_unread_but_not_for_ever(core: Core) -> None:
+    client = core.connect("c", keep_alive_s=10)
+    cut_reads(core.shard, True)
+    core.wait(16)
+    assert client.is_open
+    client.send(Pingreq())
+    client.expect(Pingresp())
+    core.wait(16)
+    assert client.is_open
+    core.wait(15)
+    client.closed_with(ReasonCode.KEEP_ALIVE_TIMEOUT)
+
+
+def test_silence_is_believed_once_everything_is_read(core: Core) -> None:
+    client = core.connect("c", keep_alive_s=10)
+    cut_reads(core.shard, True)
+    core.wait(16)
+    cut_reads(core.shard, False)
+    core.wait(0.2)
+    client.closed_with(ReasonCode.KEEP_ALIVE_TIMEOUT)
