@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -123,6 +124,7 @@ class Broker:
         descriptors = raise_descriptor_limit()
         data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
         secret = data_dir.secret()
+        doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
         store: Store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
         stack.push_async_callback(store.close)
         self._journal = MemoryStore()  # nothing of MQTT's outlives a connection yet: see docs/architecture.md
@@ -145,17 +147,23 @@ class Broker:
         loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
         stack.callback(loop.remove_reader, self._reactor.fileno())
         admin = Admin(directory, gateway, gateway, self._config, SystemClock(), lambda: self._endpoints)
-        await self._open_doors(stack, admin)
+        await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
-        stack.push_async_callback(self._drain, admin)
+        stack.push_async_callback(self._drain, admin, doors[:-1])
         admin.start_serving()
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
 
-    async def _open_doors(self, stack: AsyncExitStack, admin: Admin) -> None:
+    def _bind(self, stack: AsyncExitStack) -> list[socket.socket]:
+        """Take all addresses, the listeners' in their order and HTTP's last; nothing is accepted yet."""
+        addresses = [*((one.host, one.port) for one in self._config.listeners)]
+        addresses.append((self._config.http.host, self._config.http.port))
+        return [stack.enter_context(open_socket(host, port)) for host, port in addresses]
+
+    async def _open_doors(self, stack: AsyncExitStack, admin: Admin, doors: list[socket.socket]) -> None:
         for number, listener in enumerate(self._config.listeners):
-            listening = stack.enter_context(open_socket(listener.host, listener.port))
+            listening = doors[number]
             if listener.open:
                 self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
             if listener.applications_from_anywhere:
@@ -164,7 +172,7 @@ class Broker:
             self._endpoints.append(
                 Endpoint(listener.name, listener.protocol, listener.host, listening.getsockname()[1])
             )
-        http = stack.enter_context(open_socket(self._config.http.host, self._config.http.port))
+        http = doors[-1]
         self._endpoints.append(Endpoint("http", "http", self._config.http.host, http.getsockname()[1]))
         server = HttpServer(application(admin), http)
         await server.start()
@@ -237,9 +245,11 @@ class Broker:
         await asyncio.gather(task, return_exceptions=True)
         await admin.persist_seen()
 
-    async def _drain(self, admin: Admin) -> None:
+    async def _drain(self, admin: Admin, doors: list[socket.socket]) -> None:
         admin.stop_serving()
         self._reactor.stop_accepting()
+        for door in doors:
+            door.close()
         self._reactor.shard.fail_all(ReasonCode.SERVER_SHUTTING_DOWN)
         self._reactor.soon()
         for _ in range(int(DRAIN_S / FLUSH_STEP_S)):

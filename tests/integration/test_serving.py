@@ -72,6 +72,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path, flag: str) -> None:
     assert "in use" in done.stderr
     again = run_cli("keys", "list", "--data-dir", tmp_path / "data")
     assert again.returncode == 0, "the data directory was given back"
+    assert "default" not in again.stdout, "a key was made that nobody has seen"
 
 
 def test_open_mode_lets_anyone_in_on_loopback(serve: Serve) -> None:
