@@ -147,6 +147,8 @@ cdef void free_connection(ShardState* shard, Connection* connection) noexcept no
     timer_cancel(&shard.wheel, &connection.timer)
     shard.connections[slot] = NULL
     shard.generations[slot] += 1    # late answers to the old handle find nothing
+    if shard.generations[slot] == 0:
+        shard.generations[slot] = 1
     shard.free_slots[shard.free_slot_count] = slot
     shard.free_slot_count += 1
     shard.connection_count -= 1

@@ -33,3 +33,9 @@ def struct_sizes() -> dict[str, int]:
 
 def cut_reads(shard: Shard, cut: bool) -> None:
     """Let the shard believe that a round had no time to read everything that had arrived, or that it had."""
+
+def deafen(shard: Shard, handle: int) -> None:
+    """Do what the reactor does with a connection that must not be read: it does not listen to it any more."""
+
+def waking(shard: Shard) -> int:
+    """How many connections wait to be listened to again; more than there are when their list is a circle."""

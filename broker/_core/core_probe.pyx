@@ -4,12 +4,12 @@ Here belong thin wrappers around native structs. Not here: rules, and anything t
 """
 
 from cython cimport final
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from broker._core.grants cimport find_account
 from broker._core.memory cimport take_zeroed
-from broker._core.model cimport Account, Connection, Session, Subscription, Timer, Wheel
+from broker._core.model cimport DEAF, HEARING, Account, Connection, Session, Subscription, Timer, Wheel
 from broker._core.shard cimport Shard
 from broker._core.timers cimport timer_cancel, timer_set, wheel_next_ns, wheel_open, wheel_pop
 
@@ -74,3 +74,18 @@ def struct_sizes():
 
 def cut_reads(Shard shard, bint cut):
     shard.state.reads_cut = cut
+
+
+def deafen(Shard shard, uint64_t handle):
+    cdef Connection* connection = shard.need(handle)
+    if connection.deaf == HEARING:
+        connection.deaf = DEAF
+
+
+def waking(Shard shard):
+    cdef Connection* connection = shard.state.waking_head
+    cdef uint32_t count = 0
+    while connection != NULL and count <= shard.state.connection_count:
+        count += 1
+        connection = connection.waking_next
+    return count

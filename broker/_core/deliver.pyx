@@ -3,7 +3,7 @@
 Nothing here closes a connection or ends a session: the list of receivers stays valid while it is walked.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport outbox_reserve, outbox_unsent
@@ -26,6 +26,9 @@ from broker._core.model cimport (
     DROP_OUTBOX_FULL,
     DROP_PACKET_TOO_LARGE,
     DROP_QUEUE_FULL,
+    WORK_BYTES,
+    WORK_RECEIVERS,
+    WORK_STEPS,
     Account,
     Connection,
     FanOut,
@@ -66,6 +69,7 @@ cdef bint send_identified(
     elif not has_room(shard, connection, total):
         count_drop(shard, session, DROP_OUTBOX_FULL)
         return False
+    shard.slice_budget -= total // WORK_BYTES
     encode_identified(
         outbox_reserve(shard, connection, total), out, first_byte_of(qos, retain), packet_id, identifiers, count,
         expiry_left_s(out, shard.now_ns))
@@ -95,6 +99,7 @@ cdef bint send(
         return False
     at = outbox_reserve(shard, connection, total)
     memcpy(at, out.layout_at[layout], total)
+    shard.slice_budget -= total // WORK_BYTES
     at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
     if qos:
         packet_id = take_packet_id(session)
@@ -202,6 +207,7 @@ cdef uint32_t route(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     cdef uint32_t taken = 0, at = 0
     rest[0] = NULL
+    cdef uint64_t steps = shard.match_steps
     match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
     if unlikely_(account.orphans and shard.receiver_count):     # behind what came before it [MQTT-4.6.0-6]
         rest[0] = keep_rest(shard, account, out, 0)
@@ -214,6 +220,9 @@ cdef uint32_t route(
             shard.slice_budget -= 1
             taken += deliver_one(shard, out, shard.receivers, at)
         at += 1
+    # What reaches nobody has cost something too.
+    shard.slice_budget -= 1 + <int64_t>(shard.match_steps - steps) // WORK_STEPS
+    shard.slice_budget -= shard.receiver_count // WORK_RECEIVERS
     return taken
 
 

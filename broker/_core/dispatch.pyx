@@ -31,7 +31,18 @@ from broker._core.framing cimport (
     read_header,
 )
 from broker._core.memory cimport likely_, unlikely_
-from broker._core.model cimport AWAIT_CONNECT, CLOSING, CONNECTED, RARE_PACKET, Connection, ShardState
+from broker._core.model cimport (
+    AWAIT_CONNECT,
+    CLOSING,
+    CONNECTED,
+    DEAF,
+    HELD_BACK,
+    RARE_PACKET,
+    WAKING,
+    YIELDED,
+    Connection,
+    ShardState,
+)
 from broker._core.packets cimport DisconnectFields, parse_disconnect
 from broker._core.publish cimport handle_publish
 from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED
@@ -157,6 +168,10 @@ cdef uint32_t parse(ShardState* shard, Connection* connection, const uint8_t* by
         at += total
         if unlikely_(connection.fan_out != NULL or must_wait(shard, connection)):
             return at
+        if unlikely_(shard.slice_budget <= 0 and at < n):
+            connection.held_back |= YIELDED     # others first: even what reaches nobody takes its time
+            mark_ready(shard, connection)
+            return at
     return at
 
 
@@ -167,10 +182,10 @@ cdef inline uint32_t answers_held(Connection* connection) noexcept nogil:
 
 cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
     # A client that does not take its acknowledgements, or whose promises are not durable yet, is not read on.
-    connection.held_back = \
+    connection.held_back = HELD_BACK if \
         outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
-        answers_held(connection) >= shard.limits.server_receive_maximum
-    return connection.held_back
+        answers_held(connection) >= shard.limits.server_receive_maximum else 0
+    return connection.held_back != 0
 
 
 cdef void feed(ShardState* shard, Connection* connection, const uint8_t* bytes, uint32_t n) noexcept nogil:
@@ -216,6 +231,7 @@ cdef void run_ready(ShardState* shard) noexcept nogil:
         if connection.state == CONNECTED or connection.state == AWAIT_CONNECT:
             if connection.session != NULL:
                 pump(shard, connection.session)
+            connection.held_back &= HELD_BACK
             if connection.held_back:
                 connection.resumes = not must_wait(shard, connection)
             if connection.resumes and not is_stopped(connection):
@@ -223,8 +239,8 @@ cdef void run_ready(ShardState* shard) noexcept nogil:
                 connection.last_packet_at_ns = shard.now_ns
             if connection.inbox_bytes and not is_stopped(connection):
                 parse_inbox(shard, connection)
-            if connection.deaf and not is_stopped(connection) and connection.state != CLOSING:
-                connection.deaf = 0     # the reactor listens again
+            if connection.deaf == DEAF and not is_stopped(connection) and connection.state != CLOSING:
+                connection.deaf = WAKING
                 connection.waking_next = shard.waking_head
                 shard.waking_head = connection
         if connection == last:

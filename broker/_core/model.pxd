@@ -16,6 +16,11 @@ cdef enum ConnectionState:
     CONNECTED = 2
     CLOSING = 3             # the last bytes may still leave; nothing is read; freed at the end of the round
 
+cdef enum Hearing:          # of a connection's socket
+    HEARING = 0
+    DEAF = 1                # EPOLLIN is not armed
+    WAKING = 2              # nor is it now, but the connection stands on the list of those that may be read again
+
 cdef enum DropReason:       # the same numbers as broker.reasons.DropReason
     DROP_OUTBOX_FULL = 0            # QoS 0 above the outbox's soft limit
     DROP_QUEUE_FULL = 1             # the session's queue is at its limit
@@ -39,6 +44,15 @@ cdef enum TimerKind:
     TIMER_CONNECT_DEADLINE = 1
     TIMER_KEEP_ALIVE = 2
     TIMER_LINGER = 3            # a refused peer may still read why
+
+cdef enum Work:             # one unit is about what a small delivery takes, some 50 ns
+    WORK_BYTES = 1024       # of a packet that is copied, for one unit
+    WORK_STEPS = 4          # nodes of the trie that are visited
+    WORK_RECEIVERS = 8      # subscriptions that are looked at
+
+cdef enum HoldBack:         # why a connection is not parsed; both may hold
+    HELD_BACK = 1           # until promises or outbox go down
+    YIELDED = 2             # its slice was used up; the rest of its inbox is parsed in the next
 
 cdef enum Layouts:
     LAYOUTS = 4             # (version 5) * 2 + (QoS above 0)
@@ -284,10 +298,10 @@ cdef struct Connection:
     uint8_t ready
     uint8_t closing_listed
     uint8_t blocked             # the socket took less than all: EPOLLOUT is armed
-    uint8_t deaf                # EPOLLIN is not armed
+    uint8_t deaf                # a Hearing
     uint8_t request_problem_information
     uint8_t close_reason        # reason code that closed it, 0: the peer did
-    uint8_t held_back           # not parsed until promises or outbox go down
+    uint8_t held_back           # HoldBack
     uint8_t resumes             # was not parsed until now: its keep alive starts anew with the next slice
     uint8_t from_loopback       # the peer is on this machine
     uint8_t lingering           # everything is sent and shut down; what still arrives is thrown away
@@ -365,7 +379,7 @@ cdef struct ShardState:
     Limits limits
     Counters counters
     int64_t now_ns
-    int64_t slice_budget        # deliveries that may still be made in this slice
+    int64_t slice_budget        # work that may still be done in this slice: see WORK_*
     uint8_t reads_cut           # the round's time was up before everything that had arrived was read
     uint64_t match_serial
     uint64_t hash_seed

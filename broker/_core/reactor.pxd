@@ -4,11 +4,13 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from broker._core.linux cimport epoll_event
 from broker._core.model cimport ShardState
 from broker._core.shard cimport Shard
 
 cdef enum:
     EVENTS_PER_ROUND = 512
+    EVENTS_PER_WAIT = 32
     LISTENERS_MAXIMUM = 64
 
 cdef struct Net:
@@ -21,6 +23,9 @@ cdef struct Net:
     int accepting               # 0 while stopping or out of descriptors
     uint8_t* read_buffer        # for all connections: only a partial packet is kept with its own
     uint32_t sockets            # open sockets of connections
+    epoll_event events[32]      # the batch that is being handled
+    int event_at
+    int event_count
     int64_t armed_ns            # what the timerfd is set to, -1: nothing
     int64_t accept_again_ns     # out of descriptors until then
     uint64_t rounds
@@ -39,4 +44,5 @@ cdef class Reactor:
     cdef bint scheduled
     cdef bint closed
     cdef void round(self) except *
+    cdef void answer_rare(self, int64_t until) except *
     cdef void close_descriptors(self)

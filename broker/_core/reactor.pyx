@@ -74,27 +74,26 @@ from broker._core.linux cimport (
     timespec,
 )
 from broker._core.memory cimport give_memory, take_memory
-from broker._core.model cimport CLOSING, TIMER_LINGER, Connection, ShardState
-from broker._core.shard cimport Shard, free_closed, run_slice
+from broker._core.model cimport CLOSING, DEAF, HEARING, TIMER_LINGER, Connection, ShardState
+from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
 from broker._core.timers cimport timer_set, wheel_next_ns
 
-import os
 import socket
 
 cdef enum:
     READ_BYTES = 65536
     ACCEPTS_PER_ROUND = 64
-    DELIVERIES_PER_SLICE = 512
+    WORK_PER_SLICE = 2048       # units, a tenth of a millisecond
     GATHER_DIRTY = 64       # outboxes that make a flush worth waiting for more
     GATHER_FAN_OUT = 8      # and deliveries for each message
     GATHER_NS = 500         # a tenth of what one send costs
     GATHER_MAXIMUM_NS = 1000000
-    RARE_PER_ROUND = 64     # Python takes some 20 microseconds for each
+    RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
     FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
     LINGER_NS = 1000000000
     ACCEPT_PAUSE_NS = 100000000
-    TAG_EVENT = 1           # epoll data below TAG_LISTENER + 64 are tags, above are connections
+    TAG_EVENT = 1           # epoll data below 2**32 are tags, above are handles: a generation is never 0
     TAG_TIMER = 2
     TAG_LISTENER = 16
 
@@ -109,7 +108,7 @@ cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data)
 cdef void watch_connection(Net* net, Connection* connection) noexcept nogil:
     watch(net, EPOLL_CTL_MOD, connection.fd,
           (0 if connection.deaf else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
-          <uint64_t><size_t>connection)
+          handle_of(connection))
 
 
 # ---------------------------------------------------------------- sockets
@@ -143,7 +142,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
         connection.from_loopback = is_loopback(&peer)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
-        watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t><size_t>connection)
+        watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, handle_of(connection))
 
 
 cdef void pause_accepting(Net* net, int64_t now_ns) noexcept nogil:
@@ -185,8 +184,8 @@ cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
             throw_away(net, connection)
         return
     if is_stopped(connection):
-        if not connection.deaf:     # level-triggered readiness would come again at once
-            connection.deaf = 1
+        if connection.deaf == HEARING:      # level-triggered readiness would come again at once
+            connection.deaf = DEAF
             watch_connection(net, connection)
         return
     net.receives += 1
@@ -197,17 +196,14 @@ cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
         close_connection(net.shard, connection)
 
 
-cdef void handle_event(Net* net, epoll_event* event) noexcept nogil:
-    cdef Connection* connection = <Connection*>event.data.ptr
-    if connection.fd < 0:
-        return
-    if event.events & EPOLLOUT and connection.blocked:
+cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexcept nogil:
+    if events & EPOLLOUT and connection.blocked:
         send_outbox(net, connection)
-    if event.events & (EPOLLERR | EPOLLHUP) and (connection.state == CLOSING or is_stopped(connection)):
+    if events & (EPOLLERR | EPOLLHUP) and (connection.state == CLOSING or is_stopped(connection)):
         # Neither can be masked: a paused connection that was reset would spin the loop.
         close_connection(net.shard, connection)
         stop_lingering(net, connection)
-    elif event.events & (EPOLLIN | EPOLLERR | EPOLLHUP):
+    elif events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         read_connection(net, connection)
 
 
@@ -283,39 +279,59 @@ cdef void start_lingering(Net* net, Connection* connection, int64_t now_ns) noex
     if outbox_unsent(connection) == 0:
         shutdown(connection.fd, SHUT_WR)
     if connection.deaf:
-        connection.deaf = 0
+        connection.deaf = HEARING
         watch_connection(net, connection)
 
 
 # ---------------------------------------------------------------- the round
 
-cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
-    cdef epoll_event[EVENTS_PER_ROUND] events
+cdef void handle_one(Net* net, epoll_event* event, int64_t now_ns) noexcept nogil:
     cdef uint64_t drained
-    cdef int count = epoll_wait(net.epoll_fd, events, EVENTS_PER_ROUND, 0)
-    cdef int i
-    for i in range(count):
-        if events[i].data.u64 == TAG_EVENT:
-            c_read(net.event_fd, &drained, 8)
-        elif events[i].data.u64 == TAG_TIMER:
-            c_read(net.timer_fd, &drained, 8)
-            net.armed_ns = -1
-        elif events[i].data.u64 < TAG_LISTENER + LISTENERS_MAXIMUM:
-            accept_some(net, <int>events[i].data.u64 - TAG_LISTENER, now_ns)
-        else:
-            net.shard.slice_budget = DELIVERIES_PER_SLICE
-            handle_event(net, &events[i])
-        if clock_ns() > until_ns:
-            net.shard.reads_cut = i + 1 < count or count == EVENTS_PER_ROUND
-            return      # level-triggered: the rest is still there, and behind what has not been seen
-    net.shard.reads_cut = count == EVENTS_PER_ROUND
+    cdef uint64_t tag = event.data.u64
+    cdef Connection* connection
+    if tag == TAG_EVENT:
+        c_read(net.event_fd, &drained, 8)
+    elif tag == TAG_TIMER:
+        c_read(net.timer_fd, &drained, 8)
+        net.armed_ns = -1
+    elif tag < TAG_LISTENER + LISTENERS_MAXIMUM:
+        accept_some(net, <int>tag - TAG_LISTENER, now_ns)
+    else:
+        connection = find_connection(net.shard, <uint32_t>tag, <uint32_t>(tag >> 32))
+        if connection != NULL and connection.fd >= 0:
+            net.shard.slice_budget = WORK_PER_SLICE
+            handle_event(net, connection, event.events)
+
+
+cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
+    # In small batches, each handled to its end before the kernel is asked again: it puts what it gave behind what it
+    # has not given, so that everybody's turn comes however many are always readable.
+    cdef int handled = 0
+    net.shard.reads_cut = 1
+    while handled < EVENTS_PER_ROUND:
+        if net.event_at == net.event_count:
+            net.event_at = 0
+            net.event_count = epoll_wait(net.epoll_fd, net.events, EVENTS_PER_WAIT, 0)
+            if net.event_count <= 0:
+                net.event_count = 0
+                net.shard.reads_cut = 0
+                return
+        while net.event_at < net.event_count:
+            net.event_at += 1
+            handled += 1
+            handle_one(net, &net.events[net.event_at - 1], now_ns)
+            if clock_ns() > until_ns:
+                return
+        if net.event_count < EVENTS_PER_WAIT:
+            net.shard.reads_cut = 0     # everything that was ready has been read once
+            return
 
 
 cdef bint work(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
     # Slices of fan-outs and ready connections until none is left or time is up; True when more is due.
-    cdef bint more = run_slice(net.shard, now_ns, DELIVERIES_PER_SLICE)
+    cdef bint more = run_slice(net.shard, now_ns, WORK_PER_SLICE)
     while more and clock_ns() < until_ns:
-        more = run_slice(net.shard, now_ns, DELIVERIES_PER_SLICE)
+        more = run_slice(net.shard, now_ns, WORK_PER_SLICE)
     return more
 
 
@@ -368,7 +384,8 @@ cdef void wake_deaf(Net* net) noexcept nogil:
     cdef Connection* connection = net.shard.waking_head
     net.shard.waking_head = NULL
     while connection != NULL:
-        if connection.fd >= 0:
+        connection.deaf = DEAF if is_stopped(connection) else HEARING   # it may have been stopped again meanwhile
+        if connection.fd >= 0 and connection.deaf == HEARING:
             watch_connection(net, connection)
         connection = connection.waking_next
 
@@ -465,7 +482,7 @@ cdef class Reactor:
                 if not more and state.dirty_count >= GATHER_DIRTY:
                     more = gather(net, started, received)
         if state.rare_count:
-            self.on_rare(self.shard.take_rare_packets(RARE_PER_ROUND))
+            self.answer_rare(until)
             more = work(net, started, until) or more or state.rare_count > 0
         if state.journal.batch_records:
             self.on_batch()
@@ -475,12 +492,19 @@ cdef class Reactor:
             if state.closing_head != NULL:
                 end_closing(net, started, until)
             arm_timer(net)
-            more = more or state.ready_head != NULL or state.dirty_head != NULL or state.closing_head != NULL
+            more = more or state.reads_cut or state.ready_head != NULL or state.dirty_head != NULL \
+                or state.closing_head != NULL
             started = clock_ns() - started
             if started > net.longest_hold_ns:
                 net.longest_hold_ns = started
         if more:
             self.soon()
+
+    cdef void answer_rare(self, int64_t until) except *:
+        # At least one batch a round, more while there is time.
+        self.on_rare(self.shard.take_rare_packets(RARE_PER_CLOCK))
+        while self.net.shard.rare_count and clock_ns() < until:
+            self.on_rare(self.shard.take_rare_packets(RARE_PER_CLOCK))
 
     def close(self):
         cdef uint32_t slot
@@ -500,13 +524,16 @@ cdef class Reactor:
         cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
         if connection == NULL or connection.fd < 0:
             return ""
-        duplicate = socket.socket(fileno=os.dup(connection.fd))
         try:
-            name = duplicate.getpeername()
+            borrowed = socket.socket(fileno=connection.fd)
+        except OSError:
+            return ""
+        try:
+            name = borrowed.getpeername()
         except OSError:
             return ""
         finally:
-            duplicate.close()
+            borrowed.detach()
         return name[0] if isinstance(name, tuple) else str(name)
 
     def figures(self):

@@ -146,12 +146,16 @@ cdef void grow_queue(Session* session) noexcept nogil:
     session.queue_capacity = capacity
 
 
+cdef inline uint64_t queued_size(Message* message, uint32_t identifiers) noexcept nogil:
+    return <uint64_t>message_bytes(message) + <uint64_t>identifiers * sizeof(uint32_t)
+
+
 cdef bint enqueue(
         ShardState* shard, Session* session, Message* message, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef Queued* entry
     if session.queue_count >= shard.limits.queue_messages_maximum or \
-            session.queued_bytes + message_bytes(message) > shard.limits.queue_maximum_bytes:
+            session.queued_bytes + queued_size(message, count) > shard.limits.queue_maximum_bytes:
         return False
     if session.queue_count == session.queue_capacity:
         grow_queue(session)
@@ -166,7 +170,7 @@ cdef bint enqueue(
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
         memcpy(entry.identifiers, identifiers, count * sizeof(uint32_t))
     session.queue_count += 1
-    session.queued_bytes += message_bytes(message)
+    session.queued_bytes += queued_size(message, count)
     return True
 
 
@@ -176,7 +180,7 @@ cdef Queued* queue_front(Session* session) noexcept nogil:
 
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Queued* entry = &session.queue[session.queue_head]
-    session.queued_bytes -= message_bytes(entry.message)
+    session.queued_bytes -= queued_size(entry.message, entry.identifier_count)
     release_message(shard, entry.message)
     give_memory(entry.identifiers)
     session.queue_head = (session.queue_head + 1) & (session.queue_capacity - 1)

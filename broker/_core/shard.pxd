@@ -25,7 +25,7 @@ cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:
     return (<uint64_t>connection.generation << 32) | connection.slot
 
 # One slice of work that the kernel does not show: timers, fan-outs, ready connections. True when more is due.
-cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexcept nogil
+cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept nogil
 # Frees closed connections whose socket is gone, up to `unseen` in their list; those that are still on another list wait
 # for the next round.
 cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil

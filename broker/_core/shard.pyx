@@ -94,11 +94,13 @@ cdef void fire_timers(ShardState* state) noexcept nogil:
         timer = wheel_pop(&state.wheel, state.now_ns)
 
 
-cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t deliveries) noexcept nogil:
+cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept nogil:
     state.now_ns = now_ns
-    state.slice_budget = deliveries
+    state.slice_budget = work
     fire_timers(state)
     continue_publishing(state)
+    if state.slice_budget < work // 2 + 1:      # fan-outs leave as much to those who wait to be parsed
+        state.slice_budget = work // 2 + 1
     run_ready(state)
     return state.busy_head != NULL or state.ready_head != NULL
 
