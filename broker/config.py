@@ -39,22 +39,22 @@ class Section(BaseModel):
 class Capabilities(Section):
     """What one broker takes and keeps: announced in CONNACK where MQTT 5 can say it, enforced from this same object."""
 
-    maximum_payload_bytes: int = Field(MIB, ge=1, le=255 * MIB)
-    server_receive_maximum: int = Field(256, ge=1, le=65_535)
-    outbound_inflight_maximum: int = Field(1024, ge=1, le=65_535)
-    queue_messages_maximum: int = Field(10_000, ge=1, le=10_000_000)
-    queue_maximum_bytes: int = Field(16 * MIB, ge=KIB, le=4096 * MIB - 1)
-    outbox_soft_limit_bytes: int = Field(MIB, ge=KIB, le=256 * MIB)
-    subscriptions_per_device_session_maximum: int = Field(100, ge=1, le=10_000_000)
-    subscriptions_per_application_session_maximum: int = Field(10_000, ge=1, le=10_000_000)
-    filters_per_subscribe_maximum: int = Field(1000, ge=1, le=1_000_000)
-    topic_levels_maximum: int = Field(128, ge=8, le=250)
-    client_id_maximum_bytes: int = Field(1024, ge=23, le=65_535)
-    connect_packet_maximum_bytes: int = Field(8 * KIB, ge=KIB, le=MIB)
-    keep_alive_maximum_s: int = Field(3600, ge=5, le=65_535)
-    connect_timeout_s: float = Field(10.0, gt=0, le=3600)
-    connections_maximum: int = Field(100_000, ge=1, le=10_000_000)
-    unauthenticated_connections_maximum: int = Field(4000, ge=1, le=10_000_000)
+    maximum_payload_bytes: int = Field(default=MIB, ge=1, le=255 * MIB)
+    server_receive_maximum: int = Field(default=256, ge=1, le=65_535)
+    outbound_inflight_maximum: int = Field(default=1024, ge=1, le=65_535)
+    queue_messages_maximum: int = Field(default=10_000, ge=1, le=10_000_000)
+    queue_maximum_bytes: int = Field(default=16 * MIB, ge=KIB, le=4096 * MIB - 1)
+    outbox_soft_limit_bytes: int = Field(default=MIB, ge=KIB, le=256 * MIB)
+    subscriptions_per_device_session_maximum: int = Field(default=100, ge=1, le=10_000_000)
+    subscriptions_per_application_session_maximum: int = Field(default=10_000, ge=1, le=10_000_000)
+    filters_per_subscribe_maximum: int = Field(default=1000, ge=1, le=1_000_000)
+    topic_levels_maximum: int = Field(default=128, ge=8, le=250)
+    client_id_maximum_bytes: int = Field(default=1024, ge=23, le=65_535)
+    connect_packet_maximum_bytes: int = Field(default=8 * KIB, ge=KIB, le=MIB)
+    keep_alive_maximum_s: int = Field(default=3600, ge=5, le=65_535)
+    connect_timeout_s: float = Field(default=10.0, gt=0, le=3600)
+    connections_maximum: int = Field(default=100_000, ge=1, le=10_000_000)
+    unauthenticated_connections_maximum: int = Field(default=4000, ge=1, le=10_000_000)
 
     @property
     def maximum_packet_size_bytes(self) -> int:
@@ -65,8 +65,8 @@ class Capabilities(Section):
 class ListenerConfig(Section):
     """One address on which MQTT clients are awaited; port 0 picks a free one."""
 
-    name: str = Field("mqtt", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
-    host: str = Field("", description="default: every IPv4 address; an open listener: 127.0.0.1")
+    name: str = Field(default="mqtt", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
+    host: str = Field(default="", description="default: every IPv4 address; an open listener: 127.0.0.1")
     port: Port = 1883
     transport: Literal["tcp"] = "tcp"
     open: bool = False
@@ -90,7 +90,7 @@ class ListenerConfig(Section):
 class HttpConfig(Section):
     """Where the REST API listens, without TLS; loopback unless configured."""
 
-    host: str = Field("127.0.0.1", min_length=1)
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: Port = 8080
 
 
@@ -98,12 +98,12 @@ class BrokerConfig(Section):
     """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
 
     data_dir: Path = Path("data")
-    listeners: tuple[ListenerConfig, ...] = Field((ListenerConfig.model_validate({}),), max_length=64)
+    listeners: tuple[ListenerConfig, ...] = Field(default=(ListenerConfig.model_validate({}),), max_length=64)
     http: HttpConfig = HttpConfig.model_validate({})
-    public_host: str = Field("localhost", min_length=1, max_length=253)
+    public_host: str = Field(default="localhost", min_length=1, max_length=253)
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = {}
     capabilities: Capabilities = Capabilities.model_validate({})
-    store_map_size_bytes: int = Field(64 * 1024 * MIB, ge=16 * MIB)
+    store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

@@ -72,3 +72,10 @@ def test_a_directory_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
         DataDir.claim(tmp_path / "file")
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError):
+        DataDir.claim(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
