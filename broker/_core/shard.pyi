@@ -73,7 +73,7 @@ class Shard:
         ...
 
     def feed(self, handle: int, data: bytes | bytearray | memoryview, now_ns: int, deliveries: int = ...) -> None:
-        """Take bytes as if they had been received; ``deliveries`` bounds what is sent in this slice."""
+        """Take bytes as if they had been received; the slice ends after ``deliveries``, or work that takes as long."""
         ...
 
     def take_output(self, handle: int, at_most: int = -1) -> bytes:
