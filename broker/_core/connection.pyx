@@ -23,6 +23,7 @@ from broker._core.model cimport (
     AWAIT_CONNECT,
     CLOSING,
     CONNECTED,
+    LOCAL_FD,
     RARE_CLOSED,
     RARE_REFUSED,
     TIMER_CONNECT_DEADLINE,
@@ -107,8 +108,9 @@ cdef void grow_slots(ShardState* shard) noexcept nogil:
 cdef Connection* open_connection(ShardState* shard, int fd, uint32_t listener) noexcept nogil:
     cdef Connection* connection
     cdef uint32_t slot
-    if shard.connection_count >= shard.limits.connections_maximum or \
-            shard.unauthenticated_count >= shard.limits.unauthenticated_connections_maximum:
+    if fd != LOCAL_FD and (     # a broker that is full can still be spoken to from inside
+            shard.connection_count >= shard.limits.connections_maximum or
+            shard.unauthenticated_count >= shard.limits.unauthenticated_connections_maximum):
         shard.counters.connections_refused += 1
         return NULL
     if shard.free_slot_count == 0:
@@ -381,7 +383,7 @@ cdef void arm_connect_deadline(ShardState* shard, Connection* connection) noexce
 
 
 cdef void arm_keep_alive(ShardState* shard, Connection* connection) noexcept nogil:
-    if connection.keep_alive_s == 0:
+    if connection.keep_alive_s == 0 or connection.fd == LOCAL_FD:      # nobody is lost inside a process
         timer_cancel(&shard.wheel, &connection.timer)
         return
     connection.timer.kind = TIMER_KEEP_ALIVE

@@ -16,6 +16,10 @@ cdef enum ConnectionState:
     CONNECTED = 2
     CLOSING = 3             # the last bytes may still leave; nothing is read; freed at the end of the round
 
+cdef enum Local:
+    LOCAL_FD = -2           # in place of a descriptor: a connection from inside this process, which Python feeds
+    LOCAL_LISTENER = 65535  # in place of a listener's number
+
 cdef enum Hearing:          # of a connection's socket
     HEARING = 0
     DEAF = 1                # EPOLLIN is not armed
@@ -279,7 +283,7 @@ cdef struct Connection:
     int64_t last_packet_at_ns
     uint32_t slot
     uint32_t generation
-    int32_t fd                  # -1: no socket (tests, or closed)
+    int32_t fd                  # -1: no socket (tests, or closed); LOCAL_FD: the peer is in this process
     uint32_t inbox_bytes
     uint32_t inbox_capacity
     uint32_t outbox_start

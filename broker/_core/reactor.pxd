@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from broker._core.linux cimport epoll_event
-from broker._core.model cimport ShardState
+from broker._core.model cimport Connection, ShardState
 from broker._core.shard cimport Shard
 
 cdef enum:
@@ -23,6 +23,10 @@ cdef struct Net:
     int accepting               # 0 while stopping or out of descriptors
     uint8_t* read_buffer        # for all connections: only a partial packet is kept with its own
     uint32_t sockets            # open sockets of connections
+    uint64_t* locals            # handles of local connections that Python has to look at when the round ends
+    uint32_t local_count
+    uint32_t local_capacity
+    int64_t offset_ns           # how far this core's clock is ahead of the kernel's: tests move it
     epoll_event events[32]      # the batch that is being handled
     int event_at
     int event_count
@@ -40,9 +44,13 @@ cdef class Reactor:
     cdef readonly Shard shard
     cdef object on_rare
     cdef object on_batch
+    cdef object on_local
     cdef object again
     cdef bint scheduled
+    cdef bint running           # within a round
     cdef bint closed
     cdef void round(self) except *
     cdef void answer_rare(self, int64_t until) except *
+    cdef void tell_local(self) except *
+    cdef Connection* need_local(self, uint64_t handle) except NULL
     cdef void close_descriptors(self)

@@ -10,8 +10,9 @@ class Reactor:
     """Moves bytes between sockets and a shard, in rounds of about two milliseconds.
 
     ``on_rare(packets)`` answers rare packets within the round; ``on_batch()`` is told that the journal has a batch to
-    seal; ``again(callback)`` calls back in the loop's next turn (``loop.call_soon``). Raises ``OSError`` when its
-    descriptors cannot be opened.
+    seal; ``again(callback)`` calls back in the loop's next turn (``loop.call_soon``); ``on_local(handles)`` is told at
+    the end of a round which local connections have got output, may be fed again, or were closed. Raises ``OSError``
+    when its descriptors cannot be opened.
     """
 
     def __new__(
@@ -21,6 +22,7 @@ class Reactor:
         on_rare: Callable[[list[tuple[int, int, int, int, int, bytes]]], None],
         on_batch: Callable[[], None],
         again: Callable[[Callable[[], None]], object],
+        on_local: Callable[[set[int]], None] | None = None,
     ) -> Reactor: ...
     @property
     def shard(self) -> Shard:
@@ -32,7 +34,14 @@ class Reactor:
         ...
 
     def now_ns(self) -> int:
-        """Read the clock that the shard's times are on (CLOCK_MONOTONIC)."""
+        """Read the clock that the shard's times are on: CLOCK_MONOTONIC, and as much as ``advance`` has added."""
+        ...
+
+    def advance(self, ns: int) -> None:
+        """Move the shard's clock forward, from deadline to deadline, each with a round of its own: for tests.
+
+        Raises ``ValueError`` for a negative time.
+        """
         ...
 
     def add_listener(self, fd: int) -> int:
@@ -53,6 +62,28 @@ class Reactor:
 
     def on_ready(self) -> None:
         """Run one round: to be called when the descriptor is readable."""
+        ...
+
+    def open_local(self) -> int:
+        """Open a connection from inside this process and return its handle; no limit of connections refuses it.
+
+        It waits for a CONNECT as any other does. It stays until ``close_local``, also when the core has closed it.
+        """
+        ...
+
+    def feed_local(self, handle: int, data: bytes | bytearray | memoryview) -> bool:
+        """Take bytes of a local connection; False: feed no more until ``on_local`` names it.
+
+        Raises ``LookupError`` when it is closed or closing.
+        """
+        ...
+
+    def take_local(self, handle: int, at_most: int) -> bytes:
+        """Take up to ``at_most`` bytes that wait for a local connection (-1: all); also when it is closing."""
+        ...
+
+    def close_local(self, handle: int) -> None:
+        """End a local connection as if its peer had gone away; again is no error."""
         ...
 
     def close(self) -> None:

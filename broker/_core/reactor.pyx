@@ -2,7 +2,8 @@
 
 A round: finish what earlier rounds left; one epoll_wait; one bounded read per readable connection; slices of fan-outs
 and other work that the kernel does not show; rare packets (Python); the batch of the journal; one send per dirty
-connection. A round ends after about two milliseconds, wherever it stands, and what is left comes next.
+connection; what local connections have got is told to Python. A round ends after about two milliseconds, wherever it
+stands, and what is left comes next.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -73,8 +74,17 @@ from broker._core.linux cimport (
     timerfd_settime,
     timespec,
 )
-from broker._core.memory cimport give_memory, take_memory
-from broker._core.model cimport CLOSING, DEAF, HEARING, TIMER_LINGER, Connection, ShardState
+from broker._core.memory cimport give_memory, resize_memory, take_memory
+from broker._core.model cimport (
+    CLOSING,
+    DEAF,
+    HEARING,
+    LOCAL_FD,
+    LOCAL_LISTENER,
+    TIMER_LINGER,
+    Connection,
+    ShardState,
+)
 from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
 from broker._core.timers cimport timer_set, wheel_next_ns
 
@@ -88,10 +98,13 @@ cdef enum:
     GATHER_FAN_OUT = 8      # and deliveries for each message
     GATHER_NS = 500         # a tenth of what one send costs
     GATHER_MAXIMUM_NS = 1000000
+    ADVANCE_STEP_NS = 16777216      # a tick of the wheel
+    ADVANCE_ROUNDS = 100        # at each deadline, while there is more to do
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
     FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
     LINGER_NS = 1000000000
+    FIRST_LOCALS = 16
     ACCEPT_PAUSE_NS = 100000000
     TAG_EVENT = 1           # epoll data below 2**32 are tags, above are handles: a generation is never 0
     TAG_TIMER = 2
@@ -164,6 +177,17 @@ cdef void resume_accepting(Net* net) noexcept nogil:
         watch(net, EPOLL_CTL_MOD, net.listener_fds[i], EPOLLIN, TAG_LISTENER + i)
 
 
+# ---------------------------------------------------------------- connections from inside the process
+
+cdef void list_local(Net* net, Connection* connection) noexcept nogil:
+    # It has got output, may be fed again, or has been closed: Python looks when the round ends.
+    if net.local_count == net.local_capacity:
+        net.local_capacity = net.local_capacity * 2 if net.local_capacity else FIRST_LOCALS
+        net.locals = <uint64_t*>resize_memory(net.locals, net.local_capacity * sizeof(uint64_t))
+    net.locals[net.local_count] = handle_of(connection)
+    net.local_count += 1
+
+
 # ---------------------------------------------------------------- reading
 
 cdef void throw_away(Net* net, Connection* connection) noexcept nogil:
@@ -212,6 +236,9 @@ cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexce
 cdef void send_outbox(Net* net, Connection* connection) noexcept nogil:
     cdef ssize_t sent
     cdef uint32_t unsent = outbox_unsent(connection)
+    if connection.fd == LOCAL_FD:
+        list_local(net, connection)
+        return
     if connection.fd < 0 or unsent == 0:
         return
     net.sends += 1
@@ -265,6 +292,8 @@ cdef void end_closing(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
                 start_lingering(net, connection, now_ns)
             if not connection.lingering:
                 close_socket(net, connection)
+        elif connection.fd == LOCAL_FD:
+            list_local(net, connection)     # it stays until Python has read the last bytes
         count += 1
         connection = connection.closing_next
         if count % FLUSHES_PER_CLOCK == 0 and clock_ns() > until_ns:
@@ -371,7 +400,12 @@ cdef void arm_timer(Net* net) noexcept nogil:
     cdef int64_t deadline = wheel_next_ns(&net.shard.wheel)
     if net.accept_again_ns and (deadline < 0 or net.accept_again_ns < deadline):
         deadline = net.accept_again_ns
-    if deadline < 0 or (net.armed_ns >= 0 and net.armed_ns <= deadline):
+    if deadline < 0:
+        return
+    deadline -= net.offset_ns       # on the kernel's clock
+    if deadline < 1:
+        deadline = 1                # 0 would disarm
+    if net.armed_ns >= 0 and net.armed_ns <= deadline:
         return      # an earlier one than needed costs one empty round
     memset(&when, 0, sizeof(when))
     when.it_value.tv_sec = deadline // 1000000000
@@ -385,20 +419,23 @@ cdef void wake_deaf(Net* net) noexcept nogil:
     net.shard.waking_head = NULL
     while connection != NULL:
         connection.deaf = DEAF if is_stopped(connection) else HEARING   # it may have been stopped again meanwhile
-        if connection.fd >= 0 and connection.deaf == HEARING:
+        if connection.deaf == HEARING and connection.fd == LOCAL_FD:
+            list_local(net, connection)
+        elif connection.deaf == HEARING and connection.fd >= 0:
             watch_connection(net, connection)
         connection = connection.waking_next
 
 
 cdef class Reactor:
 
-    def __cinit__(self, Shard shard, *, on_rare, on_batch, again):
+    def __cinit__(self, Shard shard, *, on_rare, on_batch, again, on_local=None):
         memset(&self.net, 0, sizeof(Net))
         self.net.read_buffer = <uint8_t*>take_memory(READ_BYTES)
         self.shard = shard
         self.net.shard = shard.state
         self.on_rare = on_rare
         self.on_batch = on_batch
+        self.on_local = on_local
         self.again = again
         self.net.accepting = 1
         self.net.armed_ns = -1
@@ -414,6 +451,7 @@ cdef class Reactor:
         if not self.closed:
             self.close_descriptors()
         give_memory(self.net.read_buffer)
+        give_memory(self.net.locals)
 
     cdef void close_descriptors(self):
         self.closed = True
@@ -428,7 +466,23 @@ cdef class Reactor:
         return self.net.epoll_fd
 
     def now_ns(self):
-        return clock_ns()
+        return clock_ns() + self.net.offset_ns
+
+    def advance(self, long long ns):
+        cdef int64_t target, next_ns
+        self.shard.check_owner()
+        if ns < 0:
+            raise ValueError("time does not go back")
+        target = self.net.offset_ns + ns
+        while self.net.offset_ns < target:      # from deadline to deadline, so that each fires in its own time
+            next_ns = wheel_next_ns(&self.net.shard.wheel)
+            next_ns = target if next_ns < 0 else next_ns - clock_ns()
+            self.net.offset_ns = min(target, max(next_ns, self.net.offset_ns + ADVANCE_STEP_NS))
+            self.on_ready()
+            for _ in range(ADVANCE_ROUNDS):
+                if not self.scheduled:
+                    break
+                self.on_ready()
 
     def add_listener(self, int fd):
         if self.net.listener_count == LISTENERS_MAXIMUM:
@@ -458,53 +512,112 @@ cdef class Reactor:
 
     def on_ready(self):
         self.scheduled = False
-        if not self.closed:
+        if self.closed or self.running:     # an observer's call from within a round comes too early
+            return
+        self.running = True
+        try:
             self.round()
+        finally:
+            self.running = False
 
     cdef void round(self) except *:
         cdef Net* net = &self.net
         cdef ShardState* state = net.shard
-        cdef int64_t started, until
+        cdef int64_t started, until, now
         cdef uint64_t received = state.counters.messages_received
         cdef bint more
         self.shard.check_owner()
         with nogil:
             started = clock_ns()
             until = started + ROUND_NS
-            state.now_ns = started
+            now = started + net.offset_ns
+            state.now_ns = now
             net.rounds += 1
-            if net.accept_again_ns and started >= net.accept_again_ns:
+            if net.accept_again_ns and now >= net.accept_again_ns:
                 resume_accepting(net)
             more = flush(net, until) if state.dirty_head != NULL else False
             if not more:
-                read_events(net, started, until)
-                more = work(net, started, until)
+                read_events(net, now, until)
+                more = work(net, now, until)
                 if not more and state.dirty_count >= GATHER_DIRTY:
-                    more = gather(net, started, received)
+                    more = gather(net, now, received)
         if state.rare_count:
             self.answer_rare(until)
-            more = work(net, started, until) or more or state.rare_count > 0
+            more = work(net, now, until) or more or state.rare_count > 0
         if state.journal.batch_records:
             self.on_batch()
         with nogil:
             wake_deaf(net)
             more = flush(net, until) or more
             if state.closing_head != NULL:
-                end_closing(net, started, until)
+                end_closing(net, now, until)
             arm_timer(net)
             more = more or state.reads_cut or state.ready_head != NULL or state.dirty_head != NULL \
                 or state.closing_head != NULL
             started = clock_ns() - started
             if started > net.longest_hold_ns:
                 net.longest_hold_ns = started
+        if net.local_count:
+            self.tell_local()
         if more:
             self.soon()
+
+    cdef void tell_local(self) except *:
+        cdef uint32_t i
+        handles = {self.net.locals[i] for i in range(self.net.local_count)}
+        self.net.local_count = 0
+        if self.on_local is not None:
+            self.on_local(handles)
 
     cdef void answer_rare(self, int64_t until) except *:
         # At least one batch a round, more while there is time.
         self.on_rare(self.shard.take_rare_packets(RARE_PER_CLOCK))
         while self.net.shard.rare_count and clock_ns() < until:
             self.on_rare(self.shard.take_rare_packets(RARE_PER_CLOCK))
+
+    def open_local(self):
+        cdef Connection* connection
+        self.shard.check_owner()
+        self.net.shard.now_ns = self.now_ns()
+        connection = open_connection(self.net.shard, LOCAL_FD, LOCAL_LISTENER)
+        connection.from_loopback = 1
+        return handle_of(connection)
+
+    cdef Connection* need_local(self, uint64_t handle) except NULL:
+        cdef Connection* connection
+        self.shard.check_owner()
+        connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
+        if connection == NULL or connection.fd != LOCAL_FD:
+            raise LookupError("no such local connection")
+        return connection
+
+    def feed_local(self, uint64_t handle, data):
+        cdef Connection* connection = self.need_local(handle)
+        if connection.state == CLOSING:
+            raise LookupError("this local connection is closing")
+        self.shard.feed(handle, data, self.now_ns(), WORK_PER_SLICE)
+        self.soon()
+        if connection.state == CLOSING or not is_stopped(connection):
+            return True
+        connection.deaf = DEAF      # on_local is told when it may be fed again
+        return False
+
+    def take_local(self, uint64_t handle, long long at_most):
+        taken = self.shard.take_output(handle, at_most)
+        if taken:
+            self.soon()     # what waited for room may go on
+        return taken
+
+    def close_local(self, uint64_t handle):
+        cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
+        if self.closed or connection == NULL or connection.fd != LOCAL_FD:
+            return
+        self.shard.check_owner()
+        self.net.shard.now_ns = self.now_ns()
+        connection.fd = -1
+        close_connection(self.net.shard, connection)
+        list_closing(self.net.shard, connection)
+        self.soon()
 
     def close(self):
         cdef uint32_t slot

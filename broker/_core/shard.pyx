@@ -114,7 +114,7 @@ cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
         connection.closing_listed = 0
         if connection.dirty or connection.ready:
             list_closing(state, connection)     # still on another list: next round
-        elif connection.fd < 0:
+        elif connection.fd == -1:
             free_connection(state, connection)
         connection = following
 
