@@ -1,4 +1,4 @@
-# Acknowledgements both ways: what a PUBACK from a client frees, and promises that leave when they are durable.
+# Acknowledgements both ways: what one from a client frees, and promises that leave when they are durable.
 #
 # Here belongs every packet that acknowledges. Not here: what was accepted (publish), the ring as data (journal).
 
@@ -10,10 +10,13 @@ from broker._core.model cimport Connection, ShardState
 cdef void handle_ack(
     ShardState* shard, Connection* connection, uint8_t packet_type, const uint8_t* body, uint32_t n) noexcept nogil
 # An acknowledgement of ours: it leaves now when nothing holds it, otherwise after its ticket (0: nothing to keep).
-cdef void stage_puback(
-    ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, uint8_t reason_code) noexcept nogil
+# `packet_type` is PUBACK, PUBREC or PUBCOMP.
+cdef void stage_ack(
+    ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
+    uint8_t reason_code) noexcept nogil
 # What a PUBLISH asked for could not be made durable: 5.0 is told, 3.1.1 is closed and sends it again.
-cdef void not_kept(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil
+cdef void not_kept(
+    ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id) noexcept nogil
 # An encoded acknowledgement (SUBACK, UNSUBACK); the bytes are copied.
 cdef void stage_bytes(
     ShardState* shard, Connection* connection, uint64_t ticket, const uint8_t* bytes, uint32_t n) noexcept nogil

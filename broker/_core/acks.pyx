@@ -10,8 +10,14 @@ from broker._core.journal cimport add_promise, drop_first_promise, first_promise
 from broker._core.memory cimport give_memory, likely_, take_memory
 from broker._core.model cimport (
     CLOSING,
+    DROP_NEGATIVE_ACK,
+    INFLIGHT_PUBLISH_1,
+    INFLIGHT_PUBLISH_2,
+    INFLIGHT_PUBREL,
     PROMISE_BYTES,
     PROMISE_PUBACK,
+    PROMISE_PUBCOMP,
+    PROMISE_PUBREC,
     Account,
     Connection,
     FanOut,
@@ -25,8 +31,18 @@ from broker._core.reasons cimport (
     PACKET_IDENTIFIER_NOT_FOUND,
     PACKET_TOO_LARGE,
     PROTOCOL_ERROR,
+    SUCCESS,
+    UNSPECIFIED_ERROR,
 )
-from broker._core.session cimport is_inflight, release_packet_id
+from broker._core.session cimport (
+    count_drop,
+    enter_pubrel,
+    inflight_state,
+    mark_sent,
+    qos2_remove,
+    release_packet_id,
+    trim_extra,
+)
 
 
 cdef void put_ack(
@@ -37,24 +53,60 @@ cdef void put_ack(
     outbox_put(shard, connection, bytes, <uint32_t>(end - bytes))
 
 
+cdef void end_delivery(ShardState* shard, Session* session, uint16_t packet_id, uint8_t reason_code) noexcept nogil:
+    # An error code ends the delivery as well; to nobody else is it sent instead. [MQTT-4.3.2-5] [MQTT-4.8.2-6]
+    if reason_code >= UNSPECIFIED_ERROR:
+        count_drop(shard, session, DROP_NEGATIVE_ACK)
+    release_packet_id(shard, session, packet_id)
+    pump(shard, session)
+
+
+cdef void handle_pubrec(
+        ShardState* shard, Connection* connection, uint32_t state, uint16_t packet_id, uint8_t reason_code
+) noexcept nogil:
+    if state == INFLIGHT_PUBLISH_1:
+        fail(shard, connection, PROTOCOL_ERROR)
+    elif state == 0:    # it must come to an end for the client as well [MQTT-4.3.3-4]
+        if reason_code < UNSPECIFIED_ERROR:
+            put_ack(shard, connection, PUBREL, packet_id, PACKET_IDENTIFIER_NOT_FOUND)
+    elif reason_code >= UNSPECIFIED_ERROR:
+        end_delivery(shard, connection.session, packet_id, reason_code)
+    else:
+        if state == INFLIGHT_PUBLISH_2:
+            enter_pubrel(shard, connection.session, packet_id)
+        else:
+            mark_sent(connection.session, packet_id)
+        put_ack(shard, connection, PUBREL, packet_id, SUCCESS)  # [MQTT-4.3.3-4]
+
+
+cdef void handle_pubrel(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
+    cdef bint known = qos2_remove(connection.session, packet_id)
+    if known and connection.session.extra.qos2_count == 0:
+        trim_extra(connection.session)
+    stage_ack(
+        shard, connection, 0, PUBCOMP, packet_id,
+        SUCCESS if known else PACKET_IDENTIFIER_NOT_FOUND)  # [MQTT-4.3.3-11]
+
+
 cdef void handle_ack(
         ShardState* shard, Connection* connection, uint8_t packet_type, const uint8_t* body, uint32_t n) noexcept nogil:
+    # What acknowledges nothing that is inflight frees nothing.
     cdef AckFields fields
-    cdef Session* session = connection.session
+    cdef uint32_t state
     cdef int reason_code = parse_ack(packet_type, body, n, connection.version, &fields)
     if reason_code:
         fail(shard, connection, <uint8_t>reason_code)
-    elif packet_type == PUBACK:
-        # A stray PUBACK frees nothing; an error code ends the delivery as well. [MQTT-4.3.2-5]
-        if release_packet_id(session, fields.packet_id):
-            pump(shard, session)
-    elif packet_type == PUBREC:
-        if is_inflight(session, fields.packet_id):      # everything we send is QoS 1
-            fail(shard, connection, PROTOCOL_ERROR)
-        else:
-            put_ack(shard, connection, PUBREL, fields.packet_id, PACKET_IDENTIFIER_NOT_FOUND)
-    elif packet_type == PUBREL:
-        put_ack(shard, connection, PUBCOMP, fields.packet_id, PACKET_IDENTIFIER_NOT_FOUND)
+        return
+    if packet_type == PUBREL:
+        handle_pubrel(shard, connection, fields.packet_id)
+        return
+    state = inflight_state(connection.session, fields.packet_id)
+    if packet_type == PUBREC:
+        handle_pubrec(shard, connection, state, fields.packet_id, fields.reason_code)
+    elif state == (INFLIGHT_PUBLISH_1 if packet_type == PUBACK else INFLIGHT_PUBREL):
+        end_delivery(shard, connection.session, fields.packet_id, fields.reason_code if packet_type == PUBACK else 0)
+    elif state:
+        fail(shard, connection, PROTOCOL_ERROR)     # not the packet that this delivery waits for
 
 
 # ---------------------------------------------------------------- promises
@@ -67,6 +119,11 @@ cdef inline uint64_t due_ticket(ShardState* shard, uint64_t ticket) noexcept nog
     return shard.journal.newest_ticket
 
 
+cdef inline bint counts_as_publish(uint8_t kind) noexcept nogil:
+    # While a QoS 2 exchange lasts it is counted by its identifier: only the PUBCOMP that ends it is not.
+    return kind == PROMISE_PUBACK or kind == PROMISE_PUBCOMP
+
+
 cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil:
     # Promises of one connection leave in the order in which they were made: none passes another. [v311 MQTT-4.6.0-2]
     cdef Promise* promise = add_promise(&shard.journal)
@@ -76,7 +133,7 @@ cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, u
     promise.slot = connection.slot
     promise.generation = connection.generation
     connection.promises_held += 1
-    connection.publishes_held += kind == PROMISE_PUBACK
+    connection.publishes_held += counts_as_publish(kind)
     return promise
 
 
@@ -84,14 +141,14 @@ cdef inline bint leaves_now(ShardState* shard, Connection* connection, uint64_t 
     return connection.promises_held == 0 and ticket <= shard.journal.settled_ticket
 
 
-cdef void stage_puback(
-        ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, uint8_t reason_code
-) noexcept nogil:
+cdef void stage_ack(
+        ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
+        uint8_t reason_code) noexcept nogil:
     cdef Promise* promise
     if likely_(leaves_now(shard, connection, ticket)):
-        put_ack(shard, connection, PUBACK, packet_id, reason_code)
+        put_ack(shard, connection, packet_type, packet_id, reason_code)
         return
-    promise = hold(shard, connection, ticket, PROMISE_PUBACK)
+    promise = hold(shard, connection, ticket, packet_type)
     promise.packet_id = packet_id
     promise.reason_code = reason_code
 
@@ -112,23 +169,28 @@ cdef void stage_bytes(
 
 
 cdef void keep(ShardState* shard, Connection* connection, Promise* promise) noexcept nogil:
-    if promise.kind == PROMISE_PUBACK:
-        put_ack(shard, connection, PUBACK, promise.packet_id, promise.reason_code)
-    else:
+    if promise.kind == PROMISE_BYTES:
         outbox_put(shard, connection, promise.bytes, promise.byte_count)
+    else:
+        put_ack(shard, connection, promise.kind, promise.packet_id, promise.reason_code)
 
 
-cdef void not_kept(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
+cdef void not_kept(
+        ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id) noexcept nogil:
+    # Nothing is acknowledged that was not kept: 5.0 can say so, 3.1.1 can only be closed, and sends it again.
+    if packet_type == PUBREC:
+        qos2_remove(connection.session, packet_id)      # so that what is sent again is not taken for a repetition
     if connection.version == 5:
-        stage_puback(shard, connection, 0, packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
+        stage_ack(shard, connection, 0, packet_type, packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
     else:
         fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
 
 
 cdef void refuse(ShardState* shard, Connection* connection, Promise* promise) noexcept nogil:
-    # Nothing is acknowledged that was not kept: 5.0 can say so, 3.1.1 can only be closed, and sends it again.
-    if promise.kind == PROMISE_PUBACK and connection.version == 5:
-        put_ack(shard, connection, PUBACK, promise.packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
+    if promise.kind == PROMISE_PUBREC:
+        qos2_remove(connection.session, promise.packet_id)
+    if connection.version == 5 and (promise.kind == PROMISE_PUBACK or promise.kind == PROMISE_PUBREC):
+        put_ack(shard, connection, promise.kind, promise.packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
     else:
         fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
 
@@ -159,7 +221,7 @@ cdef void settle(ShardState* shard, uint64_t ticket, bint committed) noexcept no
         connection = find_connection(shard, promise.slot, promise.generation)
         if connection != NULL and connection.state != CLOSING:
             connection.promises_held -= 1
-            connection.publishes_held -= promise.kind == PROMISE_PUBACK
+            connection.publishes_held -= counts_as_publish(promise.kind)
             if promise.failed:
                 refuse(shard, connection, promise)
             else:

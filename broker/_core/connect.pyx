@@ -4,10 +4,13 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
-from broker._core.connection cimport add_rare, arm_keep_alive, fail, outbox_reserve
+from broker._core.connection cimport add_rare, arm_keep_alive, fail, mark_ready, outbox_reserve
 from broker._core.cursor cimport Span
 from broker._core.framing cimport read_header
-from broker._core.grants cimport find_grant, hold_grant
+from broker._core.grants cimport find_grant, hold_grant, may_publish
+from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
+from broker._core.memory cimport give_memory, take_memory
+from broker._core.message cimport Outgoing, keep_message, outgoing_open
 from broker._core.model cimport (
     AUTHENTICATING,
     CONNECTED,
@@ -15,6 +18,7 @@ from broker._core.model cimport (
     Connection,
     Grant,
     Session,
+    SessionExtra,
     ShardState,
 )
 from broker._core.packets cimport ConnackFields, ConnectFields, connack_size, encode_connack, parse_connect
@@ -22,27 +26,31 @@ from broker._core.properties cimport (
     PROPERTY_ASSIGNED_CLIENT_IDENTIFIER,
     PROPERTY_AUTHENTICATION_METHOD,
     PROPERTY_MAXIMUM_PACKET_SIZE,
-    PROPERTY_MAXIMUM_QOS,
+    PROPERTY_MESSAGE_EXPIRY_INTERVAL,
     PROPERTY_RECEIVE_MAXIMUM,
     PROPERTY_REQUEST_PROBLEM_INFORMATION,
     PROPERTY_RETAIN_AVAILABLE,
     PROPERTY_SERVER_KEEP_ALIVE,
     PROPERTY_SESSION_EXPIRY_INTERVAL,
     PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE,
+    PROPERTY_WILL_DELAY_INTERVAL,
     has,
     mark,
+    without_property,
 )
+from broker._core.publish cimport expiry_offset
 from broker._core.reasons cimport (
     BAD_AUTHENTICATION_METHOD,
     CLIENT_IDENTIFIER_NOT_VALID,
-    IMPLEMENTATION_SPECIFIC_ERROR,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
-    SERVER_UNAVAILABLE,
+    RETAIN_NOT_SUPPORTED,
     SESSION_TAKEN_OVER,
+    TOPIC_NAME_INVALID,
     UNSUPPORTED_PROTOCOL_VERSION,
 )
-from broker._core.session cimport find_session, new_session
+from broker._core.session cimport drop_will, find_session, need_extra, new_session
+from broker._core.topic_rules cimport valid_topic_name
 
 
 cdef enum:
@@ -56,15 +64,22 @@ cdef uint8_t answerable_version(ConnectFields* fields) noexcept nogil:
     return 5 if fields.level > 5 else 4
 
 
+cdef int check_will(ShardState* shard, ConnectFields* fields) noexcept nogil:
+    if not valid_topic_name(fields.will_topic.at, fields.will_topic.n, shard.limits.topic_levels_maximum):
+        return TOPIC_NAME_INVALID
+    if fields.will_payload.n > shard.limits.maximum_payload_bytes:
+        return PACKET_TOO_LARGE
+    if fields.will_retain:
+        return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-13]
+    return 0
+
+
 cdef int check(ShardState* shard, ConnectFields* fields) noexcept nogil:
     if has(&fields.values, PROPERTY_AUTHENTICATION_METHOD):
         return BAD_AUTHENTICATION_METHOD  # [MQTT-4.12.0-1]
     if fields.client_id.n > shard.limits.client_id_maximum_bytes:
         return CLIENT_IDENTIFIER_NOT_VALID  # [MQTT-3.1.3-8]
-    if fields.has_will:
-        # Wills are not available yet: better refused than forgotten.
-        return IMPLEMENTATION_SPECIFIC_ERROR if fields.version == 5 else SERVER_UNAVAILABLE
-    return 0
+    return check_will(shard, fields) if fields.has_will else 0
 
 
 cdef void assign_client_id(ShardState* shard, uint8_t* at) noexcept nogil:
@@ -96,8 +111,6 @@ cdef void announce(
     # What this broker enforces, from the object it enforces it with.
     connack.values.receive_maximum = shard.limits.server_receive_maximum
     mark(&connack.values, PROPERTY_RECEIVE_MAXIMUM)
-    connack.values.maximum_qos = 1
-    mark(&connack.values, PROPERTY_MAXIMUM_QOS)
     connack.values.retain_available = 0
     mark(&connack.values, PROPERTY_RETAIN_AVAILABLE)
     connack.values.maximum_packet_size = shard.limits.maximum_packet_size_bytes
@@ -107,9 +120,9 @@ cdef void announce(
     if keep_alive_s != fields.keep_alive_s:
         connack.values.server_keep_alive = keep_alive_s
         mark(&connack.values, PROPERTY_SERVER_KEEP_ALIVE)
-    if fields.session_expiry_interval_s:
-        connack.values.session_expiry_interval_s = 0        # sessions end with their connection
-        mark(&connack.values, PROPERTY_SESSION_EXPIRY_INTERVAL)
+    if fields.session_expiry_interval_s > shard.limits.session_expiry_maximum_s:
+        connack.values.session_expiry_interval_s = shard.limits.session_expiry_maximum_s
+        mark(&connack.values, PROPERTY_SESSION_EXPIRY_INTERVAL)  # [MQTT-3.2.2-17]: what it gets instead
 
 
 cdef void take_limits(Connection* connection, ConnectFields* fields) noexcept nogil:
@@ -131,23 +144,64 @@ cdef bint may_enter(ShardState* shard, Connection* connection, Grant* grant) noe
     return (shard.application_listeners >> connection.listener) & 1
 
 
-cdef void take_over(ShardState* shard, Grant* grant, const Span* client_id) noexcept nogil:
-    # The older session ends with its connection: there is nothing to resume. [MQTT-3.1.4-3]
-    cdef Session* older = find_session(shard, grant.principal, client_id.at, client_id.n)
-    if older != NULL:
-        fail(shard, older.connection, SESSION_TAKEN_OVER)
+cdef Session* take_over(ShardState* shard, Grant* grant, const Span* client_id) noexcept nogil:
+    # The session of this client, after its older connection has gone; NULL: there is none any more. [MQTT-3.1.4-3]
+    cdef Session* session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    if session == NULL:
+        return NULL
+    if session.connection != NULL:
+        fail(shard, session.connection, SESSION_TAKEN_OVER)
+    if session.parted:
+        depart(shard, session)
+        session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    return session
 
 
-cdef void begin_session(
-        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id) noexcept nogil:
-    cdef Session* session = new_session(shard, grant.principal, client_id.at, client_id.n)
-    cdef uint32_t quota = shard.limits.outbound_inflight_maximum
-    session.connection = connection
-    session.send_quota = quota if quota < connection.client_receive_maximum else connection.client_receive_maximum
-    connection.session = session
+cdef bint enter_session(
+        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
+) noexcept nogil:
+    # True: an earlier session goes on.
+    cdef Session* session = take_over(shard, grant, client_id)
+    cdef bint present = session != NULL and not fields.clean_start
+    if present:
+        resume_session(shard, session, connection)  # [MQTT-3.1.2-5]
+        drop_will(shard, session)       # one that was waiting: its client is back in time [MQTT-3.1.3-9]
+    else:
+        if session != NULL:
+            end_session(shard, session)  # [MQTT-3.1.2-4]
+        session = new_session(shard, grant.principal, client_id.at, client_id.n)
+        session.connection = connection
+        connection.session = session
+        open_quota(shard, session, connection)
+    session.session_expiry_interval_s = min(fields.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
+    session.policy = grant.policy
     hold_grant(grant, connection)
     grant.principal.connections += 1
     grant.principal.last_seen_ns = shard.now_ns
+    return present
+
+
+cdef void leave_will(ShardState* shard, Session* session, ConnectFields* fields) noexcept nogil:
+    cdef Outgoing out
+    cdef SessionExtra* extra = need_extra(session)
+    cdef uint8_t* properties = <uint8_t*>take_memory(fields.will_properties.n + 1)
+    outgoing_open(&out)
+    out.topic = fields.will_topic
+    out.payload = fields.will_payload
+    out.properties.at = properties
+    out.properties.n = without_property(&fields.will_properties, PROPERTY_WILL_DELAY_INTERVAL, properties)
+    out.qos = fields.will_qos
+    out.retain = fields.will_retain
+    out.version = fields.version
+    out.received_at_ns = shard.now_ns
+    if has(&fields.will_values, PROPERTY_MESSAGE_EXPIRY_INTERVAL):
+        out.message_expiry_s = fields.will_values.message_expiry_s
+        out.expiry_offset = expiry_offset(&out.properties)
+    extra.will.message = keep_message(shard, &out)
+    extra.will.delay_s = 0
+    if has(&fields.will_values, PROPERTY_WILL_DELAY_INTERVAL):
+        extra.will.delay_s = min(fields.will_values.will_delay_s, shard.limits.will_delay_maximum_s)
+    give_memory(properties)
 
 
 cdef void admit(
@@ -156,7 +210,8 @@ cdef void admit(
     cdef ConnackFields connack
     cdef Span client_id = fields.client_id
     cdef uint32_t size
-    if not may_enter(shard, connection, grant):
+    if not may_enter(shard, connection, grant) or (fields.has_will and not may_publish(
+            grant, fields.will_topic.at, fields.will_topic.n)):
         fail(shard, connection, NOT_AUTHORIZED)
         return
     memset(&connack, 0, sizeof(connack))
@@ -173,12 +228,15 @@ cdef void admit(
     if size > connection.client_maximum_packet_size_bytes:
         fail(shard, connection, PACKET_TOO_LARGE)
         return
-    take_over(shard, grant, &client_id)
-    begin_session(shard, connection, grant, &client_id)
+    connack.session_present = enter_session(shard, connection, grant, &client_id, fields)  # [MQTT-3.2.2-2]
+    if fields.has_will:
+        leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]
     connection.state = CONNECTED
     shard.unauthenticated_count -= 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
     arm_keep_alive(shard, connection)
+    if connection.session.waiting:
+        mark_ready(shard, connection)       # what waited for this client follows its CONNACK
 
 
 cdef Grant* known(ShardState* shard, ConnectFields* fields) noexcept nogil:

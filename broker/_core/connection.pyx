@@ -57,7 +57,7 @@ from broker._core.reasons cimport (
     UNSPECIFIED_ERROR,
     USE_ANOTHER_SERVER,
 )
-from broker._core.session cimport end_session
+from broker._core.session cimport part_session
 from broker._core.timers cimport timer_cancel, timer_set
 
 
@@ -270,7 +270,7 @@ cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noe
         connection.outbox_start = 0
         connection.outbox_end = 0
         connection.outbox_capacity = 0
-        if connection.held_back or (connection.session != NULL and connection.session.queue_count):
+        if connection.held_back or (connection.session != NULL and connection.session.waiting):
             mark_ready(shard, connection)       # what waited for room may go on, even if the socket never blocked
 
 
@@ -352,8 +352,7 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
         connection.fan_out.account.orphans += 1
         connection.fan_out = NULL
     if connection.session != NULL:
-        connection.session.connection = NULL
-        end_session(shard, connection.session)
+        part_session(shard, connection.session)
         connection.session = NULL
     if connection.grant != NULL:
         connection.grant.principal.connections -= 1

@@ -6,7 +6,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.message cimport Outgoing
-from broker._core.model cimport Account, Connection, FanOut, Session, ShardState
+from broker._core.model cimport Account, Connection, FanOut, Session, SharedGroup, ShardState
 
 # Routes to everybody who matches; returns how many sessions took it. When the slice's budget ends first, the rest goes
 # on as a fan-out: `rest` is set, and the caller says what follows when it is done.
@@ -18,5 +18,9 @@ cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
 # The account whose unfinished fan-outs are due, taken off the list; make_busy puts it at the list's end again.
 cdef Account* next_busy(ShardState* shard) noexcept nogil
 cdef void make_busy(ShardState* shard, Account* account) noexcept nogil
-# Sends from the queue while quota and room allow.
+# One message for one session: sent, queued, or dropped for a counted reason. True when the session took it.
+cdef bint offer(
+    ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+    const uint32_t* identifiers, uint32_t count) noexcept nogil
+# Sends what waits, first of all what an earlier connection left, while quota and room allow.
 cdef void pump(ShardState* shard, Session* session) noexcept nogil

@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport outbox_reserve, outbox_unsent
+from broker._core.framing cimport PUBREL
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
 from broker._core.message cimport (
     NEVER_EXPIRES,
@@ -22,22 +23,43 @@ from broker._core.message cimport (
 )
 from broker._core.model cimport (
     CONNECTED,
+    DROP_CLIENT_AWAY,
     DROP_MESSAGE_EXPIRED,
     DROP_OUTBOX_FULL,
     DROP_PACKET_TOO_LARGE,
-    DROP_QUEUE_FULL,
+    DROP_SESSION_ENDED,
+    INFLIGHT_PUBLISH_1,
+    INFLIGHT_PUBLISH_2,
+    INFLIGHT_PUBREL,
+    WAITING_AGAIN,
     WORK_BYTES,
     WORK_RECEIVERS,
     WORK_STEPS,
     Account,
     Connection,
     FanOut,
+    InflightBody,
     Queued,
     Receiver,
     Session,
+    SessionExtra,
+    SharedGroup,
     ShardState,
 )
-from broker._core.session cimport count_drop, enqueue, queue_drop_front, queue_front, take_packet_id
+from broker._core.packets cimport encode_ack
+from broker._core.session cimport (
+    body_of,
+    count_drop,
+    enqueue,
+    inflight_state,
+    keep_body,
+    mark_sent,
+    queue_drop_front,
+    queue_front,
+    release_packet_id,
+    take_packet_id,
+    trim_extra,
+)
 from broker._core.topics cimport match_topic, release_subscription
 
 
@@ -54,8 +76,18 @@ cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
     return <uint8_t>(0x30 | qos << 1 | retain)
 
 
+cdef inline uint16_t next_packet_id(
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    # What may have to be sent again is kept with its identifier: a session that ends with its connection keeps nothing.
+    cdef uint16_t packet_id = take_packet_id(session, INFLIGHT_PUBLISH_1 if qos == 1 else INFLIGHT_PUBLISH_2)
+    if unlikely_(session.session_expiry_interval_s or group != NULL):
+        keep_body(session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
+    return packet_id
+
+
 cdef bint send_identified(
-        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     # The bytes differ from other receivers': subscription identifiers, or an expiry that has gone on.
     cdef Connection* connection = session.connection
@@ -65,7 +97,7 @@ cdef bint send_identified(
         count_drop(shard, session, DROP_PACKET_TOO_LARGE)
         return False
     if qos:
-        packet_id = take_packet_id(session)
+        packet_id = next_packet_id(shard, out, session, group, qos, retain, identifiers, count)
     elif not has_room(shard, connection, total):
         count_drop(shard, session, DROP_OUTBOX_FULL)
         return False
@@ -78,7 +110,7 @@ cdef bint send_identified(
 
 
 cdef bint send(
-        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     # The caller has made sure that there is a connection, and quota for QoS above 0.
     cdef Connection* connection = session.connection
@@ -87,7 +119,7 @@ cdef bint send(
     cdef uint16_t packet_id
     cdef uint8_t* at
     if layout >= 2 and (count or (out.message_expiry_s != NEVER_EXPIRES and out.received_at_ns != shard.now_ns)):
-        return send_identified(shard, out, session, qos, retain, identifiers, count)
+        return send_identified(shard, out, session, group, qos, retain, identifiers, count)
     if unlikely_(out.layout_at[layout] == NULL):
         need_layout(shard, out, layout)
     total = out.layout_bytes[layout]
@@ -102,7 +134,7 @@ cdef bint send(
     shard.slice_budget -= total // WORK_BYTES
     at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
     if qos:
-        packet_id = take_packet_id(session)
+        packet_id = next_packet_id(shard, out, session, group, qos, retain, identifiers, count)
         at += out.packet_id_offset[layout]
         at[0] = <uint8_t>(packet_id >> 8)
         at[1] = <uint8_t>(packet_id & 255)
@@ -111,21 +143,28 @@ cdef bint send(
 
 
 cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) noexcept nogil:
-    return session.queue_count == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
+    return session.waiting == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
 
 cdef bint offer(
-        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, uint8_t retain,
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    # True when the session took the message: sent or queued.
+    cdef int reason
     if qos > out.qos:
         qos = out.qos  # [MQTT-3.8.4-8]
-    if likely_(qos == 0 or may_send_now(shard, session, out.payload.n)):
-        return send(shard, out, session, qos, retain, identifiers, count)
-    if enqueue(shard, session, keep_message(shard, out), qos, retain, identifiers, count):
-        return True
-    count_drop(shard, session, DROP_QUEUE_FULL)
-    return False
+    if likely_(session.connection != NULL):
+        if likely_(qos == 0 or may_send_now(shard, session, out.payload.n)):
+            return send(shard, out, session, group, qos, retain, identifiers, count)
+    elif session.ending or session.session_expiry_interval_s == 0:
+        count_drop(shard, session, DROP_SESSION_ENDED)
+        return False
+    elif qos == 0:
+        count_drop(shard, session, DROP_CLIENT_AWAY)
+        return False
+    reason = enqueue(shard, session, keep_message(shard, out), group, qos, retain, identifiers, count)
+    if reason >= 0:
+        count_drop(shard, session, reason)
+    return reason < 0
 
 
 cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_t first) noexcept nogil:
@@ -152,7 +191,7 @@ cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uin
     if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
         count = gather_identifiers(shard, receivers, at)
     return offer(
-        shard, out, session, receiver.qos, out.retain & receiver.retain_as_published, shard.identifiers, count)
+        shard, out, session, NULL, receiver.qos, out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
 # ---------------------------------------------------------------- routing
@@ -263,7 +302,7 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
         return
     count = gather_identifiers(shard, fan_out.receivers, at)
     offer(
-        shard, out, fan_out.receivers[living].subscription.session, receiver.qos,
+        shard, out, fan_out.receivers[living].subscription.session, NULL, receiver.qos,
         out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
@@ -299,13 +338,80 @@ cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
     give_memory(fan_out)
 
 
-# ---------------------------------------------------------------- the queue
+# ---------------------------------------------------------------- what waits
+
+cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
+    # With the original packet identifier and DUP set. [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+    cdef Outgoing out
+    cdef Connection* connection = session.connection
+    cdef uint8_t qos = 1 if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 else 2
+    cdef uint8_t first_byte = first_byte_of(qos, body.retain) | 8
+    cdef int layout = (2 if connection.version == 5 else 0) + 1
+    cdef uint32_t count = body.identifiers[0] if body.identifiers != NULL else 0
+    cdef uint32_t* identifiers = body.identifiers + 1 if body.identifiers != NULL else NULL
+    cdef uint32_t total
+    cdef uint8_t* at
+    outgoing_from_message(&out, body.message)
+    if layout == 3:
+        total = identified_bytes(&out, True, identifiers, count)
+    else:
+        need_layout(shard, &out, layout)
+        total = out.layout_bytes[layout]
+    if total <= connection.client_maximum_packet_size_bytes:
+        mark_sent(session, packet_id)
+        at = outbox_reserve(shard, connection, total)
+        if layout == 3:
+            encode_identified(
+                at, &out, first_byte, packet_id, identifiers, count, expiry_left_s(&out, shard.now_ns))
+        else:
+            memcpy(at, out.layout_at[layout], total)
+            at[0] = first_byte
+            at += out.packet_id_offset[layout]
+            at[0] = <uint8_t>(packet_id >> 8)
+            at[1] = <uint8_t>(packet_id & 255)
+        shard.slice_budget -= 1 + total // WORK_BYTES
+        shard.counters.messages_sent += 1
+    else:       # this connection takes less than the one before it [MQTT-3.1.2-25]
+        count_drop(shard, session, DROP_PACKET_TOO_LARGE)
+        release_packet_id(shard, session, packet_id)
+    outgoing_close(shard, &out)
+
+
+cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
+    # What an earlier connection left, oldest first; False when quota or room ended before it did.
+    cdef SessionExtra* extra = session.extra
+    cdef uint16_t packet_id
+    cdef uint32_t state
+    cdef InflightBody* body
+    while extra.again_at < extra.again_count:
+        packet_id = extra.again[extra.again_at]
+        state = inflight_state(session, packet_id)
+        body = body_of(session, packet_id)
+        if state == INFLIGHT_PUBREL:
+            mark_sent(session, packet_id)
+            encode_ack(outbox_reserve(shard, session.connection, 4), PUBREL, packet_id, 0, session.connection.version)
+        elif state:     # not acknowledged meanwhile
+            if session.send_quota <= 0 or not has_room(shard, session.connection, body.message.payload_bytes):
+                return False
+            publish_again(shard, session, packet_id, body)
+        extra.again_at += 1
+    give_memory(extra.again)
+    extra.again = NULL
+    extra.again_at = 0
+    extra.again_count = 0
+    session.waiting &= ~<uint8_t>WAITING_AGAIN
+    trim_extra(session)
+    return True
+
 
 cdef void pump(ShardState* shard, Session* session) noexcept nogil:
     cdef Queued* entry
     cdef Outgoing out
-    while session.queue_count and session.send_quota and session.connection != NULL \
-            and session.connection.state == CONNECTED:
+    if session.connection == NULL or session.connection.state != CONNECTED:
+        return
+    if session.waiting & WAITING_AGAIN and not send_again(shard, session):
+        return
+    while session.queue != NULL and session.send_quota > 0:
         entry = queue_front(session)
         if not has_room(shard, session.connection, entry.message.payload_bytes):
             return
@@ -313,6 +419,6 @@ cdef void pump(ShardState* shard, Session* session) noexcept nogil:
         if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
             count_drop(shard, session, DROP_MESSAGE_EXPIRED)
         else:
-            send(shard, &out, session, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
+            send(shard, &out, session, entry.group, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
         queue_drop_front(shard, session)
         outgoing_close(shard, &out)

@@ -41,11 +41,14 @@ from broker._core.model cimport (
     WAKING,
     YIELDED,
     Connection,
+    Session,
     ShardState,
 )
 from broker._core.packets cimport DisconnectFields, parse_disconnect
+from broker._core.properties cimport PROPERTY_SESSION_EXPIRY_INTERVAL, has
 from broker._core.publish cimport handle_publish
-from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED
+from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED, SUCCESS
+from broker._core.session cimport drop_will
 
 
 cdef void handle_pingreq(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
@@ -58,11 +61,20 @@ cdef void handle_pingreq(ShardState* shard, Connection* connection, uint32_t n) 
 cdef void handle_disconnect(
         ShardState* shard, Connection* connection, const uint8_t* body, uint32_t n) noexcept nogil:
     cdef DisconnectFields fields
+    cdef Session* session = connection.session
     cdef int reason_code = parse_disconnect(body, n, connection.version, &fields)
+    if not reason_code and has(&fields.values, PROPERTY_SESSION_EXPIRY_INTERVAL):
+        if session.session_expiry_interval_s == 0 and fields.values.session_expiry_interval_s:
+            reason_code = PROTOCOL_ERROR  # [MQTT-3.14.2-2]: what was not to be kept has not been kept
+        else:
+            session.session_expiry_interval_s = min(
+                fields.values.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
     if reason_code:
         fail(shard, connection, <uint8_t>reason_code)
-    else:
-        close_connection(shard, connection)  # [MQTT-3.14.4-1]
+        return
+    if fields.reason_code == SUCCESS:
+        drop_will(shard, session)  # [MQTT-3.14.4-3] [v311 MQTT-3.14.4-3]
+    close_connection(shard, connection)  # [MQTT-3.14.4-1]
 
 
 cdef void handle_packet(

@@ -5,7 +5,17 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from broker._core.model cimport Account, CompiledPolicy, Connection, Grant, PolicyPattern, Principal, ShardState
+from broker._core.model cimport (
+    Account,
+    Activity,
+    CompiledPolicy,
+    Connection,
+    Grant,
+    GrantLimits,
+    PolicyPattern,
+    Principal,
+    ShardState,
+)
 
 cdef void identities_open(ShardState* shard) noexcept nogil
 cdef void identities_close(ShardState* shard) noexcept nogil
@@ -19,10 +29,15 @@ cdef Principal* hold_principal(
     ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
     const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil
 cdef void release_principal(ShardState* shard, Principal* principal) noexcept nogil
+cdef Activity* new_activity(Principal* principal) noexcept nogil
+cdef inline Activity* need_activity(Principal* principal) noexcept nogil:
+    return principal.activity if principal.activity != NULL else new_activity(principal)
+# The limits with these figures, one set for all who share them. Lives as long as the shard.
+cdef GrantLimits* limits_with(ShardState* shard, const GrantLimits* wanted) noexcept nogil
 
 cdef Grant* find_grant(ShardState* shard, const uint8_t* credential) noexcept nogil
 # A grant outside the table: freed with its last connection. It takes over one reference to the principal.
-cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy) noexcept nogil
+cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy, GrantLimits* limits) noexcept nogil
 # From here on this credential is known.
 cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) noexcept nogil
 # Takes it out of the table; the memory goes with its last connection.
@@ -37,6 +52,12 @@ cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint3
 # A leading `!` makes it refuse what it covers.
 cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil
 
-cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil
+cdef bint policy_allows_publish(
+    CompiledPolicy* policy, Principal* principal, const uint8_t* topic, uint32_t n) noexcept nogil
+cdef inline bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil:
+    return policy_allows_publish(grant.policy, grant.principal, topic, n)
 # A filter is allowed when all that it can match is allowed.
-cdef bint may_subscribe(Grant* grant, const uint8_t* filter, uint32_t n) noexcept nogil
+cdef bint policy_allows_subscribe(
+    CompiledPolicy* policy, Principal* principal, const uint8_t* filter, uint32_t n) noexcept nogil
+cdef inline bint may_subscribe(Grant* grant, const uint8_t* filter, uint32_t n) noexcept nogil:
+    return policy_allows_subscribe(grant.policy, grant.principal, filter, n)

@@ -1,7 +1,7 @@
 """Accounts, principals, credentials and rights. See grants.pxd."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.blake2b cimport same_digest
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
@@ -11,9 +11,11 @@ from broker._core.model cimport (
     LEVEL_LITERAL,
     LEVEL_PLUS,
     Account,
+    Activity,
     CompiledPolicy,
     Connection,
     Grant,
+    GrantLimits,
     PolicyLevel,
     PolicyPattern,
     Principal,
@@ -31,12 +33,15 @@ cdef inline uint32_t spread_number(uint32_t number) noexcept nogil:
 
 
 cdef void identities_open(ShardState* shard) noexcept nogil:
+    cdef GrantLimits nothing
     shard.accounts = <Account**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
     shard.account_mask = FIRST_BUCKETS - 1
     shard.principals = <Principal**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
     shard.principal_mask = FIRST_BUCKETS - 1
     shard.grants = <Grant**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
     shard.grant_mask = FIRST_BUCKETS - 1
+    memset(&nothing, 0, sizeof(nothing))
+    limits_with(shard, &nothing)        # whoever comes first has no limits of his own
 
 
 # ---------------------------------------------------------------- accounts
@@ -122,6 +127,7 @@ cdef Principal* hold_principal(
         grow_principals(shard)
     principal = <Principal*>take_zeroed(sizeof(Principal) + name_bytes + device_id_bytes)
     principal.account = account
+    principal.limits = shard.grant_limits
     principal.principal_id = principal_id
     principal.refs = 1
     principal.name_bytes = <uint16_t>name_bytes
@@ -145,7 +151,13 @@ cdef void release_principal(ShardState* shard, Principal* principal) noexcept no
         link = &link[0].next
     link[0] = principal.next
     shard.principal_count -= 1
+    give_memory(principal.activity)
     give_memory(principal)
+
+
+cdef Activity* new_activity(Principal* principal) noexcept nogil:
+    principal.activity = <Activity*>take_zeroed(sizeof(Activity))
+    return principal.activity
 
 
 # ---------------------------------------------------------------- grants
@@ -182,10 +194,26 @@ cdef void grow_grants(ShardState* shard) noexcept nogil:
     shard.grant_mask = mask
 
 
-cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy) noexcept nogil:
+cdef GrantLimits* limits_with(ShardState* shard, const GrantLimits* wanted) noexcept nogil:
+    cdef GrantLimits* limits = shard.grant_limits
+    while limits != NULL:
+        if memcmp(&limits.messages_per_s, &wanted.messages_per_s, sizeof(GrantLimits) - sizeof(void*)) == 0:
+            return limits
+        limits = limits.next
+    limits = <GrantLimits*>take_memory(sizeof(GrantLimits))
+    limits[0] = wanted[0]
+    limits.next = shard.grant_limits
+    shard.grant_limits = limits
+    return limits
+
+
+cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy, GrantLimits* limits) noexcept nogil:
     cdef Grant* grant = <Grant*>take_zeroed(sizeof(Grant))
     grant.principal = principal
     grant.policy = policy
+    grant.limits = limits
+    principal.policy = policy       # as last granted
+    principal.limits = limits
     grant.revoked = 1       # until it stands in the table
     return grant
 
@@ -338,20 +366,22 @@ cdef bint pattern_covers(
     return False
 
 
-cdef bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil:
+cdef bint policy_allows_publish(
+        CompiledPolicy* policy, Principal* principal, const uint8_t* topic, uint32_t n) noexcept nogil:
     cdef uint32_t i
     if topic[0] == c"$":        # no client writes into the broker's own topics
         return False
-    for i in range(grant.policy.publish_count):
-        if pattern_covers(&grant.policy.publish[i], grant.principal, topic, n, False):
-            return not grant.policy.publish[i].refuses
+    for i in range(policy.publish_count):
+        if pattern_covers(&policy.publish[i], principal, topic, n, False):
+            return not policy.publish[i].refuses
     return False
 
 
-cdef bint may_subscribe(Grant* grant, const uint8_t* filter, uint32_t n) noexcept nogil:
+cdef bint policy_allows_subscribe(
+        CompiledPolicy* policy, Principal* principal, const uint8_t* filter, uint32_t n) noexcept nogil:
     cdef uint32_t i
-    for i in range(grant.policy.subscribe_count):
-        if pattern_covers(&grant.policy.subscribe[i], grant.principal, filter, n, True):
+    for i in range(policy.subscribe_count):
+        if pattern_covers(&policy.subscribe[i], principal, filter, n, True):
             return True
     return False
 
@@ -376,6 +406,7 @@ cdef void close_policies(ShardState* shard) noexcept nogil:
 cdef void identities_close(ShardState* shard) noexcept nogil:
     # Connections and sessions are gone before; grants go with the table.
     cdef uint32_t i
+    cdef GrantLimits* limits
     cdef Account* account
     for i in range(shard.grant_mask + 1):
         while shard.grants[i] != NULL:
@@ -390,6 +421,10 @@ cdef void identities_close(ShardState* shard) noexcept nogil:
             space_close(&account.space)
             give_memory(account)
     close_policies(shard)
+    while shard.grant_limits != NULL:
+        limits = shard.grant_limits
+        shard.grant_limits = limits.next
+        give_memory(limits)
     give_memory(shard.grants)
     give_memory(shard.principals)
     give_memory(shard.accounts)

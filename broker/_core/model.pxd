@@ -32,7 +32,15 @@ cdef enum DropReason:       # the same numbers as broker.reasons.DropReason
     DROP_MESSAGE_EXPIRED = 3        # waited longer than its Message Expiry Interval [MQTT-3.3.2-5]
     DROP_SESSION_ENDED = 4          # still queued or inflight when the session ended
     DROP_NOT_AUTHORIZED = 5         # a QoS 0 PUBLISH without the right to its topic
-    DROP_REASONS = 6
+    DROP_CLIENT_AWAY = 6            # QoS 0 for a kept session whose client is away
+    DROP_DEVICE_BUDGET_FULL = 7     # the principal's budget of queued bytes
+    DROP_ACCOUNT_BUDGET_FULL = 8    # the account's budget of queued or unsent bytes
+    DROP_BROKER_BUDGET_FULL = 9     # the process's
+    DROP_QUOTA_EXCEEDED = 10        # a QoS 0 PUBLISH beyond the month's messages or bandwidth
+    DROP_RETAINED_FULL = 11         # a QoS 0 PUBLISH that would be retained, beyond the number or bytes allowed
+    DROP_NO_MEMBER = 12             # a shared subscription of which no member could take it
+    DROP_NEGATIVE_ACK = 13          # the receiver refused it with a reason code of 0x80 or above
+    DROP_REASONS = 14
 
 cdef enum RareKind:
     RARE_CONNECT = 1        # a CONNECT that the core does not know
@@ -40,23 +48,41 @@ cdef enum RareKind:
     RARE_REFUSED = 3        # for the log: a client was not let in, with a reason code
     RARE_CLOSED = 4         # for the log: a connected client was closed with a reason code
 
-cdef enum PromiseKind:
-    PROMISE_PUBACK = 1
-    PROMISE_BYTES = 2       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
+cdef enum PromiseKind:      # an acknowledgement is named by its packet type
+    PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
+    PROMISE_PUBACK = 4
+    PROMISE_PUBREC = 5
+    PROMISE_PUBREL = 6
+    PROMISE_PUBCOMP = 7
+
+cdef enum InflightState:    # of an outbound delivery, beside its packet identifier in the ring
+    INFLIGHT_PUBLISH_1 = 1 << 16    # PUBLISH of QoS 1 sent, PUBACK awaited
+    INFLIGHT_PUBLISH_2 = 2 << 16    # PUBLISH of QoS 2 sent, PUBREC awaited
+    INFLIGHT_PUBREL = 3 << 16       # PUBREL sent, PUBCOMP awaited
+    INFLIGHT_STATE = 3 << 16        # the mask of these
+    INFLIGHT_UNSENT = 4 << 16       # of an earlier connection and not sent on this one yet: it holds no unit of quota
 
 cdef enum TimerKind:
     TIMER_CONNECT_DEADLINE = 1
     TIMER_KEEP_ALIVE = 2
     TIMER_LINGER = 3            # a refused peer may still read why
+    TIMER_RATE_PAUSE = 4        # of a connection that was too fast: it is read again
+    TIMER_SESSION = 5           # of a session whose client is away: its will is due, or its end
+    TIMER_RETAINED = 6          # of a retained message that expires
 
 cdef enum Work:             # one unit is about what a small delivery takes, some 50 ns
     WORK_BYTES = 1024       # of a packet that is copied, for one unit
     WORK_STEPS = 4          # nodes of the trie that are visited
     WORK_RECEIVERS = 8      # subscriptions that are looked at
 
-cdef enum HoldBack:         # why a connection is not parsed; both may hold
+cdef enum HoldBack:         # why a connection is not parsed; several may hold
     HELD_BACK = 1           # until promises or outbox go down
     YIELDED = 2             # its slice was used up; the rest of its inbox is parsed in the next
+    RATED = 4               # it was faster than it may be, until its timer fires
+
+cdef enum Waiting:          # what a session has to send before anything new
+    WAITING_QUEUE = 1
+    WAITING_AGAIN = 2       # packets of an earlier connection
 
 cdef enum Layouts:
     LAYOUTS = 4             # (version 5) * 2 + (QoS above 0)
@@ -152,8 +178,54 @@ cdef struct Subscription:
     uint8_t qos
     uint8_t no_local
     uint8_t retain_as_published
-    uint8_t owner_kind          # 0 Topic, 1 TrieNode.here, 2 TrieNode.below
+    uint8_t owner_kind          # 0 Topic, 1 TrieNode.here, 2 TrieNode.below, 3 SharedGroup
     uint8_t dead
+
+cdef struct SharedGroup:        # the members of one share name and filter
+    Subscription entry          # stands in the filter's set; its session is NULL, which tells it from an ordinary one
+    SubscriberSet members       # ordinary subscriptions whose owner is this group
+    uint32_t next_member        # whose turn it is
+    uint32_t name_bytes
+    # the share name follows
+
+cdef struct RetainedNode:       # one level of the topics that have a retained message
+    RetainedNode* next          # in its bucket
+    RetainedNode* parent
+    RetainedNode* first_child
+    RetainedNode* next_sibling
+    RetainedNode* previous_sibling
+    Retained* retained          # of the topic that ends here, or NULL
+    uint32_t hash
+    uint32_t level_bytes
+    uint32_t pins               # runs that stand here: it stays linked while there are any
+    uint32_t depth              # levels above it; the root has none
+    # the level's bytes follow
+
+cdef struct Retained:           # the retained message of one topic
+    Message* message
+    RetainedNode* node
+    Principal* author           # whose rights it stands on, and whose quota
+    Retained* author_next
+    Retained* author_previous
+    Timer* timer                # of one that expires, else NULL
+    uint64_t serial             # in the order of setting
+
+cdef struct RetainedSpace:      # of one account
+    RetainedNode** buckets
+    RetainedNode* root
+    uint32_t bucket_mask
+    uint32_t node_count
+    uint32_t count
+    uint64_t bytes
+
+cdef struct RetainedRun:        # the retained messages that one new subscription has still to get
+    RetainedRun* next           # of the same session
+    Subscription* subscription  # holds a reference; the run ends when it is dead
+    RetainedNode* at            # pinned; NULL before the first step
+    uint64_t serial             # what was set after the subscription has been delivered to it already
+    uint32_t filter_bytes
+    uint32_t filter_levels
+    # the filter follows
 
 cdef struct Receiver:
     Subscription* subscription
@@ -173,10 +245,25 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
     uint32_t count
     uint64_t ticket
     uint16_t packet_id
-    uint8_t acknowledge         # a PUBACK is owed to the publisher at the end
+    uint8_t acknowledge         # the packet type that is owed to the publisher at the end: PUBACK, PUBREC, or 0
     uint8_t failed              # its ticket was settled meanwhile, and not committed
 
 # ---------------------------------------------------------------- identity
+
+cdef struct Usage:                  # PUBLISH packets and their bytes (contract, section 4)
+    uint64_t messages_in
+    uint64_t bytes_in
+    uint64_t messages_out
+    uint64_t bytes_out
+
+cdef struct AccountLimits:          # 0: without limit
+    uint32_t connections_maximum
+    uint32_t applications_reserved  # of them, for applications alone
+    uint32_t sessions_maximum
+    uint32_t retained_maximum
+    uint64_t retained_maximum_bytes
+    uint64_t queue_maximum_bytes
+    uint64_t unsent_maximum_bytes
 
 cdef struct Account:
     Account* next
@@ -188,18 +275,54 @@ cdef struct Account:
     uint32_t orphans            # of them: publisher gone or never was, so that nothing else keeps their order
     uint8_t busy
     TopicSpace space
-    uint64_t drops[6]
+    RetainedSpace retained
+    AccountLimits limits
+    uint32_t connections
+    uint32_t device_connections     # of them: not applications'
+    uint64_t queued_bytes
+    uint64_t unsent_bytes           # in outboxes
+    int64_t messages_left           # of the month; -1: without limit
+    int64_t bytes_left
+    Usage usage
+    uint64_t drops[14]
+
+cdef struct GrantLimits:            # what one principal may use; shared by all with the same figures. 0: without limit
+    GrantLimits* next
+    uint32_t messages_per_s
+    uint32_t burst_messages
+    uint32_t connections_maximum
+    uint32_t sessions_maximum
+    uint32_t subscriptions_maximum  # of one session
+    uint32_t retained_maximum
+    uint32_t payload_maximum_bytes
+    uint64_t queue_maximum_bytes    # of all its sessions
+
+cdef struct Activity:               # of a principal that has done something; an idle one has none
+    Usage usage                     # since it was last taken
+    uint64_t queued_bytes           # of all its sessions
+    Retained* authored              # retained messages that it has set
+    uint32_t retained_count
+    Principal* usage_next           # others with usage that was not taken yet
+    uint8_t usage_listed
+    int64_t full_at_ns              # when its bucket would be full again: the rate limit's only state
+    int64_t excess_since_ns         # 0: it keeps to its rate
+    uint32_t drops[14]
 
 cdef struct Principal:
     Principal* next
     Account* account
+    Session* sessions               # all of its sessions
+    CompiledPolicy* policy          # as last granted: for what happens while no connection is there, such as a will
+    GrantLimits* limits
+    Activity* activity
     uint32_t principal_id
-    uint32_t refs               # grants and sessions that name it
+    uint32_t refs                   # grants and sessions that name it, and its retained messages
     uint32_t connections
+    uint32_t session_count
     uint16_t name_bytes
     uint16_t device_id_bytes
+    uint8_t revoked                 # it has no rights any more: nothing of it is published
     int64_t last_seen_ns
-    uint32_t drops[6]
     # name, then device_id follow
 
 cdef enum PatternLevel:
@@ -230,6 +353,7 @@ cdef struct Grant:
     uint8_t credential[32]
     Principal* principal
     CompiledPolicy* policy
+    GrantLimits* limits
     Connection* first           # that came in with it
     uint32_t connections
     uint8_t synced              # promises wait for the store
@@ -240,32 +364,83 @@ cdef struct Grant:
 cdef struct Queued:             # a delivery that waits for quota or room; it has no packet identifier yet (law 7)
     Message* message
     uint32_t* identifiers       # subscription identifiers, NULL: none; the memory is the entry's own
+    SharedGroup* group          # that chose this session, NULL: none; holds a reference on its entry
     uint32_t identifier_count
     uint8_t qos
     uint8_t retain
 
+cdef struct Queue:              # a ring; a session without queued messages has none
+    Queued* entries
+    uint64_t bytes
+    uint32_t head
+    uint32_t count
+    uint32_t capacity
+
+cdef struct InflightBody:       # what is needed to send a delivery again, or to hand it over
+    Message* message            # NULL: nothing is kept of this one
+    uint32_t* identifiers       # the first says how many follow; NULL: none
+    SharedGroup* group
+    uint32_t serial             # order of sending; of a PUBREL, of its PUBREC [MQTT-4.6.0-1] [MQTT-4.6.0-4]
+    uint8_t retain
+
+cdef struct Will:
+    Message* message            # as it is published, Will Delay Interval taken out of its properties
+    uint32_t delay_s
+
+cdef struct SessionExtra:       # what few sessions have
+    Timer timer                 # while the client is away: whichever comes first of the next two
+    int64_t will_at_ns          # 0: no will is waiting
+    int64_t ends_at_ns          # 0: never
+    Will will                   # message NULL: none
+    uint16_t* qos2_ids          # inbound QoS 2 identifiers whose PUBREL is awaited: open addressing, 0 is free
+    uint32_t qos2_mask
+    uint32_t qos2_count
+    uint16_t* again             # packet identifiers to be sent again on this connection, in order
+    uint32_t again_at
+    uint32_t again_count
+    RetainedRun* runs           # oldest first
+    RetainedRun* last_run
+
 cdef struct Session:
     Session* hash_next
+    Session* principal_next     # others of the same principal
+    Session* principal_previous
     Connection* connection      # NULL while its client is away
     Account* account
     Principal* principal
+    CompiledPolicy* policy      # that its subscriptions were judged by
     Subscription* subscriptions
-    Queued* queue               # ring
-    uint16_t* inflight          # ring of packet identifiers sent and not acknowledged, by id & mask; 0: free
+    Queue* queue                # NULL: nothing is queued
+    uint32_t* inflight          # ring of packet identifier | InflightState, by id & mask; 0: free
+    InflightBody* bodies        # beside it; NULL while nothing has to be kept
+    SessionExtra* extra
     uint8_t* client_id
     uint64_t match_serial       # which match saw this session last
-    uint64_t queued_bytes
     uint32_t hash
+    uint32_t session_expiry_interval_s      # 0: it ends with its connection
     uint32_t subscription_count
-    uint32_t queue_head
-    uint32_t queue_count
-    uint32_t queue_capacity
     uint32_t inflight_mask
     uint32_t inflight_count
-    uint32_t send_quota
+    uint32_t inflight_serial
+    int32_t send_quota          # below 0 while more PUBRELs than that were sent again
     uint32_t match_index
+    uint32_t parted             # its place + 1 among those whose connection has just gone; 0: it is not among them
     uint16_t client_id_bytes
     uint16_t next_packet_id
+    uint8_t waiting             # a Waiting
+    uint8_t ending              # out of the table; what is left of it goes in slices
+
+cdef struct Alias:
+    uint8_t* topic              # NULL: not in use
+    uint32_t topic_bytes
+    uint32_t hash
+
+cdef struct Aliases:            # of one connection; they end with it [MQTT-3.3.2-7]
+    Alias* inbound              # by number - 1
+    Alias* outbound
+    uint16_t inbound_capacity
+    uint16_t outbound_count
+    uint16_t outbound_capacity
 
 cdef struct Connection:
     Connection* dirty_next
@@ -277,6 +452,7 @@ cdef struct Connection:
     Session* session
     Grant* grant
     FanOut* fan_out             # its own PUBLISH that is still being routed
+    Aliases* aliases            # topic aliases of both directions, NULL: none in use
     uint8_t* inbox              # a partial packet, or what waits behind a barrier
     uint8_t* outbox
     Timer timer
@@ -293,7 +469,8 @@ cdef struct Connection:
     uint32_t promises_held
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
-    uint16_t publishes_held     # of promises_held: PUBACKs, what Receive Maximum counts
+    uint16_t publishes_held     # of promises_held: PUBACKs and PUBCOMPs, what Receive Maximum counts
+    uint16_t client_topic_alias_maximum
     uint16_t listener
     uint8_t state
     uint8_t version
@@ -356,6 +533,9 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t subscriptions_per_application_session_maximum
     uint32_t connections_maximum
     uint32_t unauthenticated_connections_maximum
+    uint32_t session_expiry_maximum_s
+    uint32_t will_delay_maximum_s
+    uint32_t unannounced_receive_maximum
     uint16_t keep_alive_maximum_s
     int64_t connect_timeout_ns
 
@@ -367,7 +547,7 @@ cdef struct Counters:
     uint64_t messages_sent
     uint64_t connections_accepted
     uint64_t connections_refused
-    uint64_t drops[6]
+    uint64_t drops[14]
 
 cdef struct Rare:
     uint8_t kind
@@ -386,6 +566,11 @@ cdef struct ShardState:
     int64_t slice_budget        # work that may still be done in this slice: see WORK_*
     uint8_t reads_cut           # the round's time was up before everything that had arrived was read
     uint64_t match_serial
+    uint64_t retained_serial
+    uint64_t queued_bytes       # of all accounts
+    uint64_t unsent_bytes       # in outboxes
+    uint32_t retained_count
+    uint64_t retained_bytes
     uint64_t hash_seed
     uint64_t assigned_ids
     uint8_t secret[32]
@@ -400,6 +585,7 @@ cdef struct ShardState:
     uint32_t grant_mask
     uint32_t grant_count
     CompiledPolicy* policies
+    GrantLimits* grant_limits
     Grant* open_grant           # for open listeners, NULL: none
     uint64_t open_listeners     # bit n: listener n lets everybody in
     uint64_t application_listeners      # bit n: listener n takes applications from anywhere
@@ -424,6 +610,12 @@ cdef struct ShardState:
     Connection* waking_head     # deaf ones that may be read again
     Account* busy_head          # accounts with unfinished fan-outs, served in turn (law 11)
     Account* busy_tail
+    Session** parted            # whose connections have just gone; NULL where it was decided about meanwhile
+    uint32_t parted_at          # before it, all are decided about
+    uint32_t parted_count
+    uint32_t parted_capacity
+    Session* ending_head        # linked by hash_next: they are out of the table
+    Principal* usage_head       # principals with usage that was not taken yet
     Rare* rare
     uint32_t rare_count
     uint32_t rare_capacity

@@ -117,6 +117,8 @@ cdef int read_properties(Cursor* c, PropertySite site, PropertyValues* out, Span
 # Copies the properties of a valid inbound PUBLISH in their order, without Topic Alias; returns the length. `out` has
 # room for raw.n bytes. [MQTT-3.3.2-17] [MQTT-3.3.2-18]
 cdef uint32_t forwardable_properties(const Span* raw, uint8_t* out) noexcept nogil
+# The same for any property that may stand once in a valid list.
+cdef uint32_t without_property(const Span* raw, int identifier, uint8_t* out) noexcept nogil
 
 # Writing what `seen` announces, in the order of the identifiers. User properties are not part of PropertyValues:
 # append them encoded. Sizes are without the property length.

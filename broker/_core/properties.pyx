@@ -256,20 +256,26 @@ cdef const uint8_t* behind_property(const uint8_t* p) noexcept nogil:
     return p + 2 + ((p[0] << 8) | p[1])
 
 
-cdef uint32_t forwardable_properties(const Span* raw, uint8_t* out) noexcept nogil:
+cdef uint32_t without_property(const Span* raw, int identifier, uint8_t* out) noexcept nogil:
     cdef const uint8_t* p = raw.at
     cdef const uint8_t* end = raw.at + raw.n
+    cdef const uint8_t* behind
     cdef uint32_t before
     while p != end:
-        if p[0] == PROPERTY_TOPIC_ALIAS:
+        behind = behind_property(p)
+        if p[0] == identifier:
             before = <uint32_t>(p - raw.at)
             memcpy(out, raw.at, before)
-            memcpy(out + before, p + 3, raw.n - before - 3)
-            return raw.n - 3
-        p = behind_property(p)
+            memcpy(out + before, behind, <size_t>(end - behind))
+            return <uint32_t>(raw.n - (behind - p))
+        p = behind
     if raw.n:
         memcpy(out, raw.at, raw.n)
     return raw.n
+
+
+cdef uint32_t forwardable_properties(const Span* raw, uint8_t* out) noexcept nogil:
+    return without_property(raw, PROPERTY_TOPIC_ALIAS, out)
 
 
 cdef uint32_t properties_size(const PropertyValues* values) noexcept nogil:

@@ -5,7 +5,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from broker._core.model cimport Account, Connection, ShardState
+from broker._core.cursor cimport Span
+from broker._core.model cimport Account, Connection, Session, ShardState
 
 # `packet` is the whole PUBLISH of `total` bytes, `header` the size of its fixed header.
 cdef void handle_publish(
@@ -14,5 +15,9 @@ cdef void handle_publish(
 cdef uint32_t publish_from_server(
     ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
     uint32_t payload_bytes, uint8_t qos) noexcept nogil
+# The will of a session, which is taken from it: published in its account's topics if its rights still cover the topic.
+cdef void publish_will(ShardState* shard, Session* session) noexcept nogil
 # Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.
 cdef void continue_publishing(ShardState* shard) noexcept nogil
+# Where the four bytes of a Message Expiry Interval lie in a valid list of properties that has one.
+cdef uint32_t expiry_offset(const Span* properties) noexcept nogil

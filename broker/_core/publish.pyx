@@ -2,15 +2,33 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from broker._core.acks cimport not_kept, stage_puback
+from broker._core.acks cimport not_kept, stage_ack
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
-from broker._core.grants cimport may_publish
+from broker._core.framing cimport PUBACK, PUBREC
+from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport record_message
 from broker._core.memory cimport unlikely_
-from broker._core.message cimport Outgoing, outgoing_close, outgoing_open
-from broker._core.model cimport DROP_NOT_AUTHORIZED, DROP_PACKET_TOO_LARGE, Account, Connection, FanOut, ShardState
+from broker._core.message cimport (
+    Outgoing,
+    message_topic,
+    outgoing_close,
+    outgoing_from_message,
+    outgoing_open,
+    release_message,
+)
+from broker._core.model cimport (
+    DROP_NOT_AUTHORIZED,
+    DROP_PACKET_TOO_LARGE,
+    Account,
+    Connection,
+    FanOut,
+    Message,
+    Principal,
+    Session,
+    ShardState,
+)
 from broker._core.packets cimport PublishFields, parse_publish
 from broker._core.properties cimport (
     PROPERTY_MESSAGE_EXPIRY_INTERVAL,
@@ -24,7 +42,6 @@ from broker._core.reasons cimport (
     NO_MATCHING_SUBSCRIBERS,
     NOT_AUTHORIZED,
     PROTOCOL_ERROR,
-    QOS_NOT_SUPPORTED,
     QUOTA_EXCEEDED,
     RECEIVE_MAXIMUM_EXCEEDED,
     RETAIN_NOT_SUPPORTED,
@@ -32,7 +49,7 @@ from broker._core.reasons cimport (
     TOPIC_ALIAS_INVALID,
     TOPIC_NAME_INVALID,
 )
-from broker._core.session cimport count_drop
+from broker._core.session cimport count_drop, qos2_add, qos2_count, qos2_known
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.utf8 cimport valid_utf8
 
@@ -55,23 +72,31 @@ cdef int check(ShardState* shard, Connection* connection, PublishFields* fields)
         return TOPIC_ALIAS_INVALID  # [MQTT-3.2.2-18]: CONNACK announces a Topic Alias Maximum of 0
     if unlikely_(not valid_topic_name(fields.topic_name.at, fields.topic_name.n, shard.limits.topic_levels_maximum)):
         return why_invalid(&fields.topic_name)
-    if unlikely_(fields.qos == 2):
-        return QOS_NOT_SUPPORTED  # [MQTT-3.2.2-11]: CONNACK announces Maximum QoS 1
     if unlikely_(fields.retain):
         return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-14]: CONNACK announces Retain Available 0
-    if unlikely_(fields.qos and connection.version == 5
-                 and connection.publishes_held >= shard.limits.server_receive_maximum):
-        return RECEIVE_MAXIMUM_EXCEEDED  # [MQTT-3.3.4-9]
     return 0
+
+
+cdef inline bint over_receive_maximum(ShardState* shard, Connection* connection) noexcept nogil:
+    # 3.1.1 cannot be told a Receive Maximum: what it may have open is bounded all the same.
+    cdef uint32_t open_count = connection.publishes_held + qos2_count(connection.session)
+    if connection.version == 5:
+        return open_count >= shard.limits.server_receive_maximum  # [MQTT-3.3.4-9]
+    return open_count >= shard.limits.unannounced_receive_maximum and \
+        qos2_count(connection.session) >= shard.limits.unannounced_receive_maximum
+
+
+cdef inline uint8_t ack_type(uint8_t qos) noexcept nogil:
+    return <uint8_t>(PUBACK + qos - 1)      # PUBACK, PUBREC
 
 
 cdef void refuse(
         ShardState* shard, Connection* connection, PublishFields* fields, uint8_t reason_code, int drop) noexcept nogil:
-    # Refused but not a breach of the protocol: QoS 1 is told, QoS 0 is dropped with its reason counted.
+    # Refused but not a breach of the protocol: QoS 1 and 2 are told, QoS 0 is dropped with its reason counted.
     if fields.qos == 0:
         count_drop(shard, connection.session, drop)
     elif connection.version == 5:
-        stage_puback(shard, connection, 0, fields.packet_id, reason_code)  # [MQTT-3.3.5-2]
+        stage_ack(shard, connection, 0, ack_type(fields.qos), fields.packet_id, reason_code)  # [MQTT-3.3.5-2]
     else:
         fail(shard, connection, reason_code)    # never acknowledge what was not accepted [v311 MQTT-3.3.5-2]
 
@@ -114,10 +139,39 @@ cdef void fill(
     out.packet_id_offset[layout] = header + 2 + fields.topic_name.n
 
 
+cdef uint32_t publish_message(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+    return route(shard, account, out, publisher, rest)
+
+
 cdef void finish(
-        ShardState* shard, Connection* connection, uint64_t ticket, uint16_t packet_id, bint matched) noexcept nogil:
-    stage_puback(
-        shard, connection, ticket, packet_id, SUCCESS if matched else NO_MATCHING_SUBSCRIBERS)  # [MQTT-3.4.2-1]
+        ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
+        bint matched) noexcept nogil:
+    stage_ack(  # [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        shard, connection, ticket, packet_type, packet_id, SUCCESS if matched else NO_MATCHING_SUBSCRIBERS)
+
+
+cdef bint repeated(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    # Taken before: acknowledged again, and to nobody delivered again. [MQTT-4.3.3-10] [v311 MQTT-4.3.3-2]
+    if fields.qos != 2 or not qos2_known(connection.session, fields.packet_id):
+        return False
+    stage_ack(shard, connection, 0, PUBREC, fields.packet_id, SUCCESS)
+    return True
+
+
+cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    # Laws of one PUBLISH that do not need its bytes any more; what it is refused for has been answered.
+    if unlikely_(fields.qos and over_receive_maximum(shard, connection)):
+        fail(shard, connection, RECEIVE_MAXIMUM_EXCEEDED)
+        return False
+    shard.counters.messages_received += 1
+    if unlikely_(fields.payload.n > shard.limits.maximum_payload_bytes):
+        refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
+        return False
+    if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
+        refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+        return False
+    return True
 
 
 cdef void handle_publish(
@@ -133,33 +187,39 @@ cdef void handle_publish(
     if unlikely_(reason_code):
         fail(shard, connection, <uint8_t>reason_code)
         return
-    shard.counters.messages_received += 1
-    if unlikely_(fields.payload.n > shard.limits.maximum_payload_bytes):
-        refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
-        return
-    if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
-        refuse(shard, connection, &fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+    if repeated(shard, connection, &fields) or not may_go_on(shard, connection, &fields):
         return
     fill(&out, shard, connection, &fields, packet, total, header)
     if fields.qos and connection.grant.synced:
         ticket = record_message(shard, connection.session.account.account_id, &out)
-    route(shard, connection.session.account, &out, connection.session, &rest)
+    if fields.qos == 2:
+        qos2_add(connection.session, fields.packet_id)
+    publish_message(shard, connection.session.account, &out, connection.session, &rest)
     if unlikely_(rest != NULL):
         rest.publisher = connection
         rest.packet_id = fields.packet_id
         rest.ticket = ticket
-        rest.acknowledge = fields.qos > 0
+        rest.acknowledge = ack_type(fields.qos) if fields.qos else 0
         connection.fan_out = rest       # its publisher is not parsed until this has ended
     elif fields.qos:
-        finish(shard, connection, ticket, fields.packet_id, shard.receiver_count > 0)
+        finish(shard, connection, ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0)
     outgoing_close(shard, &out)
+
+
+cdef uint32_t publish_unattended(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
+    cdef FanOut* rest
+    cdef uint32_t taken = publish_message(shard, account, out, publisher, &rest)
+    if rest != NULL:
+        taken += rest.count     # offered in later slices
+        account.orphans += 1
+    return taken
 
 
 cdef uint32_t publish_from_server(
         ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
         uint32_t payload_bytes, uint8_t qos) noexcept nogil:
     cdef Outgoing out
-    cdef FanOut* rest
     cdef uint32_t taken
     outgoing_open(&out)
     out.topic.at = topic
@@ -172,12 +232,27 @@ cdef uint32_t publish_from_server(
     out.retain = 0
     out.version = 5
     out.received_at_ns = shard.now_ns
-    taken = route(shard, account, &out, NULL, &rest)
-    if rest != NULL:
-        taken += rest.count     # offered in later slices
-        account.orphans += 1
+    taken = publish_unattended(shard, account, &out, NULL)
     outgoing_close(shard, &out)
     return taken
+
+
+cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
+    # Its rights are looked at once more: they may have gone since the CONNECT.
+    cdef Message* message = session.extra.will.message
+    cdef Principal* principal = session.principal
+    cdef Outgoing out
+    session.extra.will.message = NULL
+    session.extra.will_at_ns = 0
+    if principal.revoked or not policy_allows_publish(
+            principal.policy, principal, message_topic(message), message.topic_bytes):
+        count_drop(shard, session, DROP_NOT_AUTHORIZED)
+    else:
+        message.received_at_ns = shard.now_ns       # its expiry begins when it is published
+        outgoing_from_message(&out, message)
+        publish_unattended(shard, session.account, &out, session)
+        outgoing_close(shard, &out)
+    release_message(shard, message)
 
 
 cdef void end_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
@@ -186,9 +261,9 @@ cdef void end_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
         publisher.fan_out = NULL
         publisher.resumes = 1
         if fan_out.acknowledge and fan_out.failed:
-            not_kept(shard, publisher, fan_out.packet_id)
+            not_kept(shard, publisher, fan_out.acknowledge, fan_out.packet_id)
         elif fan_out.acknowledge:
-            finish(shard, publisher, fan_out.ticket, fan_out.packet_id, True)
+            finish(shard, publisher, fan_out.ticket, fan_out.acknowledge, fan_out.packet_id, True)
         mark_ready(shard, publisher)
     free_fan_out(shard, fan_out)
 

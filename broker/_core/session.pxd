@@ -1,11 +1,21 @@
 # A session: what survives between a client and the broker apart from any network connection.
 #
-# Here belong the table of sessions, queue, outbound inflight and quota as data. Not here: bytes (deliver) and
-# connections (connection); who may have a session (grants).
+# Here belong the table of sessions, queue, outbound inflight, inbound QoS 2 identifiers and quota as data. Not here:
+# bytes (deliver), connections (connection), when a session begins and ends (lifetime), who may have one (grants).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from broker._core.model cimport Message, Principal, Queued, Session, ShardState
+from broker._core.model cimport (
+    INFLIGHT_STATE,
+    InflightBody,
+    Message,
+    Principal,
+    Queued,
+    Session,
+    SessionExtra,
+    SharedGroup,
+    ShardState,
+)
 
 cdef void sessions_open(ShardState* shard) noexcept nogil
 cdef void sessions_close(ShardState* shard) noexcept nogil
@@ -15,20 +25,57 @@ cdef Session* find_session(
     ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
 cdef Session* new_session(
     ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
-# Removes subscriptions, drops what is queued (each drop named) and frees it.
-cdef void end_session(ShardState* shard, Session* session) noexcept nogil
+# Out of the table and out of its principal's list: nobody finds it any more.
+cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil
+# Drops up to `at_most` subscriptions and messages of an unlinked session (each drop named); True when nothing is left.
+cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) noexcept nogil
+cdef void free_session(ShardState* shard, Session* session) noexcept nogil
+# Its connection has gone: it stands on the list of those about which lifetime decides.
+cdef void part_session(ShardState* shard, Session* session) noexcept nogil
+
+cdef SessionExtra* need_extra(Session* session) noexcept nogil
+# Forgets the extra when nothing in it is in use.
+cdef void trim_extra(Session* session) noexcept nogil
+cdef void drop_will(ShardState* shard, Session* session) noexcept nogil
 
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil
 
-# The queue: False when it is full. `identifiers` are copied.
-cdef bint enqueue(
-    ShardState* shard, Session* session, Message* message, uint8_t qos, uint8_t retain,
+# The queue: -1 when it took the message, else the DropReason. `identifiers` are copied.
+cdef int enqueue(
+    ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
 cdef Queued* queue_front(Session* session) noexcept nogil
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil
+cdef inline uint32_t queued_count(Session* session) noexcept nogil:
+    return 0 if session.queue == NULL else session.queue.count
 
-# A packet identifier is taken together with one unit of quota, and both are given back together (law 7).
-cdef uint16_t take_packet_id(Session* session) noexcept nogil
+# A packet identifier is taken together with one unit of quota, and both are given back together (law 7). `state` is
+# one of InflightState.
+cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil
 # False for an identifier that is not inflight.
-cdef bint release_packet_id(Session* session, uint16_t packet_id) noexcept nogil
-cdef bint is_inflight(Session* session, uint16_t packet_id) noexcept nogil
+cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
+# The InflightState of an identifier without its flags, 0: not inflight.
+cdef inline uint32_t inflight_state(Session* session, uint16_t packet_id) noexcept nogil:
+    cdef uint32_t entry
+    if session.inflight == NULL or packet_id == 0:
+        return 0
+    entry = session.inflight[packet_id & session.inflight_mask]
+    return entry & INFLIGHT_STATE if (entry & 0xFFFF) == packet_id else 0
+# Keeps what is needed to send an inflight delivery again. `identifiers` are copied, the message is held.
+cdef void keep_body(
+    Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
+    const uint32_t* identifiers, uint32_t count) noexcept nogil
+cdef InflightBody* body_of(Session* session, uint16_t packet_id) noexcept nogil
+# PUBREC came: from now on a PUBREL is what is inflight, and the message is let go.
+cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
+# All that is inflight has to be sent again, oldest first. [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+cdef void list_again(Session* session) noexcept nogil
+# This one is about to be sent again, or was acknowledged before that: it holds a unit of quota from now on.
+cdef void mark_sent(Session* session, uint16_t packet_id) noexcept nogil
+
+# Inbound QoS 2: identifiers that were taken and whose PUBREL has not come.
+cdef bint qos2_known(Session* session, uint16_t packet_id) noexcept nogil
+cdef void qos2_add(Session* session, uint16_t packet_id) noexcept nogil
+cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil
+cdef inline uint32_t qos2_count(Session* session) noexcept nogil:
+    return 0 if session.extra == NULL else session.extra.qos2_count

@@ -1,29 +1,56 @@
-"""Sessions: their table, queue, outbound inflight and quota. See session.pxd."""
+"""Sessions: their table, queue, outbound inflight, inbound QoS 2 identifiers and quota. See session.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from broker._core.grants cimport release_principal
-from broker._core.memory cimport give_memory, slab_close, slab_give, slab_open, slab_take, take_memory, take_zeroed
+from broker._core.grants cimport need_activity, release_principal
+from broker._core.memory cimport (
+    give_memory,
+    resize_memory,
+    slab_close,
+    slab_give,
+    slab_open,
+    slab_take,
+    take_memory,
+    take_zeroed,
+    unlikely_,
+)
 from broker._core.message cimport hold_message, message_bytes, release_message
 from broker._core.model cimport (
+    DROP_ACCOUNT_BUDGET_FULL,
+    DROP_DEVICE_BUDGET_FULL,
+    DROP_QUEUE_FULL,
     DROP_SESSION_ENDED,
+    INFLIGHT_PUBREL,
+    INFLIGHT_STATE,
+    INFLIGHT_UNSENT,
+    TIMER_SESSION,
+    WAITING_AGAIN,
+    WAITING_QUEUE,
+    InflightBody,
     Message,
     Principal,
+    Queue,
     Queued,
     Session,
+    SessionExtra,
+    SharedGroup,
     ShardState,
     Subscription,
 )
+from broker._core.timers cimport timer_cancel
 from broker._core.topic_rules cimport hash_bytes
-from broker._core.topics cimport remove_subscription
+from broker._core.topics cimport release_subscription, remove_subscription
 
 
 cdef enum:
     FIRST_BUCKETS = 64
     FIRST_QUEUE = 8
     FIRST_INFLIGHT = 8
+    FIRST_QOS2_IDS = 8
+    FIRST_PARTED = 16
 
 
 cdef void sessions_open(ShardState* shard) noexcept nogil:
@@ -35,10 +62,20 @@ cdef void sessions_open(ShardState* shard) noexcept nogil:
 
 cdef void sessions_close(ShardState* shard) noexcept nogil:
     cdef uint32_t i
+    cdef Session* session
     for i in range(shard.session_mask + 1):
         while shard.sessions[i] != NULL:
-            end_session(shard, shard.sessions[i])
+            session = shard.sessions[i]
+            unlink_session(shard, session)
+            empty_session(shard, session, 0xFFFFFFFF)
+            free_session(shard, session)
+    while shard.ending_head != NULL:
+        session = shard.ending_head
+        shard.ending_head = session.hash_next
+        empty_session(shard, session, 0xFFFFFFFF)
+        free_session(shard, session)
     give_memory(shard.sessions)
+    give_memory(shard.parted)
     slab_close(&shard.session_slab)
     slab_close(&shard.subscription_slab)
 
@@ -96,72 +133,186 @@ cdef Session* new_session(
     session.hash_next = shard.sessions[session.hash & shard.session_mask]
     shard.sessions[session.hash & shard.session_mask] = session
     shard.session_count += 1
+    session.principal_next = principal.sessions
+    if principal.sessions != NULL:
+        principal.sessions.principal_previous = session
+    principal.sessions = session
+    principal.session_count += 1
     principal.refs += 1
     principal.account.sessions += 1
     return session
 
 
-cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
+cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
     cdef Session** link = &shard.sessions[session.hash & shard.session_mask]
-    cdef uint32_t _
-    while session.subscriptions != NULL:
-        remove_subscription(shard, &session.account.space, session.subscriptions)
-    while session.queue_count:
-        count_drop(shard, session, DROP_SESSION_ENDED)
-        queue_drop_front(shard, session)
-    for _ in range(session.inflight_count):     # sent, but nobody knows whether it was taken
-        count_drop(shard, session, DROP_SESSION_ENDED)
     while link[0] != session:
         link = &link[0].hash_next
     link[0] = session.hash_next
     shard.session_count -= 1
     session.account.sessions -= 1
-    give_memory(session.queue)
+    if session.principal_previous != NULL:
+        session.principal_previous.principal_next = session.principal_next
+    else:
+        session.principal.sessions = session.principal_next
+    if session.principal_next != NULL:
+        session.principal_next.principal_previous = session.principal_previous
+    session.principal.session_count -= 1
+    session.ending = 1
+
+
+cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) noexcept nogil:
+    cdef uint32_t left = at_most
+    while session.subscriptions != NULL:
+        if left == 0:
+            return False
+        remove_subscription(shard, &session.account.space, session.subscriptions)
+        left -= 1
+    while session.queue != NULL:
+        if left == 0:
+            return False
+        count_drop(shard, session, DROP_SESSION_ENDED)
+        queue_drop_front(shard, session)
+        left -= 1
+    return True
+
+
+cdef void drop_inflight(ShardState* shard, Session* session) noexcept nogil:
+    cdef uint32_t i
+    if session.inflight == NULL:
+        return
+    for i in range(session.inflight_mask + 1):
+        if session.inflight[i]:
+            if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent, but nobody knows whether it was taken
+                count_drop(shard, session, DROP_SESSION_ENDED)
+            if session.bodies != NULL:
+                close_body(shard, &session.bodies[i])
     give_memory(session.inflight)
+    give_memory(session.bodies)
+
+
+cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
+    drop_inflight(shard, session)
+    drop_will(shard, session)
+    if session.extra != NULL:
+        timer_cancel(&shard.wheel, &session.extra.timer)
+        give_memory(session.extra.qos2_ids)
+        give_memory(session.extra.again)
+        give_memory(session.extra)
     give_memory(session.client_id)
     release_principal(shard, session.principal)
     slab_give(&shard.session_slab, session)
 
 
+cdef void part_session(ShardState* shard, Session* session) noexcept nogil:
+    session.connection = NULL
+    if session.parted:
+        return
+    if shard.parted_count == shard.parted_capacity:
+        shard.parted_capacity = shard.parted_capacity * 2 if shard.parted_capacity else FIRST_PARTED
+        shard.parted = <Session**>resize_memory(shard.parted, shard.parted_capacity * sizeof(void*))
+    shard.parted[shard.parted_count] = session
+    shard.parted_count += 1
+    session.parted = shard.parted_count
+
+
+cdef SessionExtra* need_extra(Session* session) noexcept nogil:
+    if session.extra == NULL:
+        session.extra = <SessionExtra*>take_zeroed(sizeof(SessionExtra))
+        session.extra.timer.owner = session
+        session.extra.timer.kind = TIMER_SESSION
+    return session.extra
+
+
+cdef void trim_extra(Session* session) noexcept nogil:
+    cdef SessionExtra* extra = session.extra
+    if extra == NULL or extra.timer.armed or extra.will.message != NULL or extra.qos2_count or extra.again_count \
+            or extra.runs != NULL:
+        return
+    give_memory(extra.qos2_ids)
+    give_memory(extra.again)
+    give_memory(extra)
+    session.extra = NULL
+
+
+cdef void drop_will(ShardState* shard, Session* session) noexcept nogil:
+    if session.extra != NULL and session.extra.will.message != NULL:
+        release_message(shard, session.extra.will.message)
+        session.extra.will.message = NULL
+        session.extra.will_at_ns = 0
+
+
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
     shard.counters.drops[reason] += 1
     session.account.drops[reason] += 1
-    session.principal.drops[reason] += 1
+    need_activity(session.principal).drops[reason] += 1
 
 
 # ---------------------------------------------------------------- the queue
 
-cdef void grow_queue(Session* session) noexcept nogil:
-    cdef uint32_t capacity = session.queue_capacity * 2 if session.queue_capacity else FIRST_QUEUE
+cdef void grow_queue(Queue* queue) noexcept nogil:
+    cdef uint32_t capacity = queue.capacity * 2 if queue.capacity else FIRST_QUEUE
     cdef Queued* grown = <Queued*>take_memory(<size_t>capacity * sizeof(Queued))
-    cdef uint32_t first = session.queue_capacity - session.queue_head
-    if first > session.queue_count:
-        first = session.queue_count
-    if session.queue_count:
-        memcpy(grown, session.queue + session.queue_head, first * sizeof(Queued))
-        memcpy(grown + first, session.queue, (session.queue_count - first) * sizeof(Queued))
-    give_memory(session.queue)
-    session.queue = grown
-    session.queue_head = 0
-    session.queue_capacity = capacity
+    cdef uint32_t first = queue.capacity - queue.head
+    if first > queue.count:
+        first = queue.count
+    if queue.count:
+        memcpy(grown, queue.entries + queue.head, first * sizeof(Queued))
+        memcpy(grown + first, queue.entries, (queue.count - first) * sizeof(Queued))
+    give_memory(queue.entries)
+    queue.entries = grown
+    queue.head = 0
+    queue.capacity = capacity
 
 
 cdef inline uint64_t queued_size(Message* message, uint32_t identifiers) noexcept nogil:
     return <uint64_t>message_bytes(message) + <uint64_t>identifiers * sizeof(uint32_t)
 
 
-cdef bint enqueue(
-        ShardState* shard, Session* session, Message* message, uint8_t qos, uint8_t retain,
+cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
+    # The narrowest budget first, so that a drop names what its owner can change; -1: there is room.
+    cdef Principal* principal = session.principal
+    if session.queue != NULL and (session.queue.count >= shard.limits.queue_messages_maximum or
+                                  session.queue.bytes + size > shard.limits.queue_maximum_bytes):
+        return DROP_QUEUE_FULL
+    if size > shard.limits.queue_maximum_bytes:
+        return DROP_QUEUE_FULL
+    if principal.limits.queue_maximum_bytes and principal.activity != NULL and \
+            principal.activity.queued_bytes + size > principal.limits.queue_maximum_bytes:
+        return DROP_DEVICE_BUDGET_FULL
+    if session.account.limits.queue_maximum_bytes and \
+            session.account.queued_bytes + size > session.account.limits.queue_maximum_bytes:
+        return DROP_ACCOUNT_BUDGET_FULL
+    return -1
+
+
+cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
+    session.queue.bytes += sign * size
+    need_activity(session.principal).queued_bytes += sign * size
+    session.account.queued_bytes += sign * size
+    shard.queued_bytes += sign * size
+
+
+cdef int enqueue(
+        ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef Queued* entry
-    if session.queue_count >= shard.limits.queue_messages_maximum or \
-            session.queued_bytes + queued_size(message, count) > shard.limits.queue_maximum_bytes:
-        return False
-    if session.queue_count == session.queue_capacity:
-        grow_queue(session)
-    entry = &session.queue[(session.queue_head + session.queue_count) & (session.queue_capacity - 1)]
+    cdef Queue* queue
+    cdef uint64_t size = queued_size(message, count)
+    cdef int reason = why_no_room(shard, session, size)
+    if reason >= 0:
+        return reason
+    if session.queue == NULL:
+        session.queue = <Queue*>take_zeroed(sizeof(Queue))
+        session.waiting |= WAITING_QUEUE
+    queue = session.queue
+    if queue.count == queue.capacity:
+        grow_queue(queue)
+    entry = &queue.entries[(queue.head + queue.count) & (queue.capacity - 1)]
     entry.message = message
     hold_message(message)
+    entry.group = group
+    if group != NULL:
+        group.entry.refs += 1
     entry.qos = qos
     entry.retain = retain
     entry.identifier_count = count
@@ -169,45 +320,55 @@ cdef bint enqueue(
     if count:
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
         memcpy(entry.identifiers, identifiers, count * sizeof(uint32_t))
-    session.queue_count += 1
-    session.queued_bytes += queued_size(message, count)
-    return True
+    queue.count += 1
+    count_queued(shard, session, size, 1)
+    return -1
 
 
 cdef Queued* queue_front(Session* session) noexcept nogil:
-    return &session.queue[session.queue_head] if session.queue_count else NULL
+    return &session.queue.entries[session.queue.head] if session.queue != NULL else NULL
 
 
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
-    cdef Queued* entry = &session.queue[session.queue_head]
-    session.queued_bytes -= queued_size(entry.message, entry.identifier_count)
+    cdef Queue* queue = session.queue
+    cdef Queued* entry = &queue.entries[queue.head]
+    count_queued(shard, session, queued_size(entry.message, entry.identifier_count), -1)
     release_message(shard, entry.message)
+    if entry.group != NULL:
+        release_subscription(shard, &entry.group.entry)
     give_memory(entry.identifiers)
-    session.queue_head = (session.queue_head + 1) & (session.queue_capacity - 1)
-    session.queue_count -= 1
-    if session.queue_count == 0:
-        give_memory(session.queue)      # an idle session owns almost nothing
+    queue.head = (queue.head + 1) & (queue.capacity - 1)
+    queue.count -= 1
+    if queue.count == 0:        # an idle session owns almost nothing
+        give_memory(queue.entries)
+        give_memory(queue)
         session.queue = NULL
-        session.queue_head = 0
-        session.queue_capacity = 0
+        session.waiting &= ~<uint8_t>WAITING_QUEUE
 
 
 # ---------------------------------------------------------------- packet identifiers
 
 cdef void grow_inflight(Session* session) noexcept nogil:
     cdef uint32_t mask = session.inflight_mask * 2 + 1 if session.inflight != NULL else FIRST_INFLIGHT - 1
-    cdef uint16_t* grown = <uint16_t*>take_zeroed(<size_t>(mask + 1) * sizeof(uint16_t))
+    cdef uint32_t* grown = <uint32_t*>take_zeroed(<size_t>(mask + 1) * sizeof(uint32_t))
+    cdef InflightBody* bodies = NULL
     cdef uint32_t i
+    if session.bodies != NULL:
+        bodies = <InflightBody*>take_zeroed(<size_t>(mask + 1) * sizeof(InflightBody))
     if session.inflight != NULL:
         for i in range(session.inflight_mask + 1):
             if session.inflight[i]:
                 grown[session.inflight[i] & mask] = session.inflight[i]
+                if bodies != NULL:
+                    bodies[session.inflight[i] & mask] = session.bodies[i]
         give_memory(session.inflight)
+        give_memory(session.bodies)
     session.inflight = grown
+    session.bodies = bodies
     session.inflight_mask = mask
 
 
-cdef uint16_t take_packet_id(Session* session) noexcept nogil:
+cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil:
     # Identifiers are mostly consecutive, so the ring rarely has a collision; an old identifier that is never
     # acknowledged is stepped over, and the ring grows only when it is half full. [MQTT-2.2.1-4]
     if session.inflight == NULL or (
@@ -219,21 +380,158 @@ cdef uint16_t take_packet_id(Session* session) noexcept nogil:
             session.next_packet_id = 1
         if session.inflight[session.next_packet_id & session.inflight_mask] == 0:
             break
-    session.inflight[session.next_packet_id & session.inflight_mask] = session.next_packet_id
+    session.inflight[session.next_packet_id & session.inflight_mask] = session.next_packet_id | state
     session.inflight_count += 1
     session.send_quota -= 1  # [MQTT-4.9.0-1]
     return session.next_packet_id
 
 
-cdef bint is_inflight(Session* session, uint16_t packet_id) noexcept nogil:
-    return session.inflight != NULL and packet_id != 0 and \
-        session.inflight[packet_id & session.inflight_mask] == packet_id
+cdef void close_body(ShardState* shard, InflightBody* body) noexcept nogil:
+    if body.message != NULL:
+        release_message(shard, body.message)
+    if body.group != NULL:
+        release_subscription(shard, &body.group.entry)
+    give_memory(body.identifiers)
+    memset(body, 0, sizeof(InflightBody))
 
 
-cdef bint release_packet_id(Session* session, uint16_t packet_id) noexcept nogil:
-    if not is_inflight(session, packet_id):
+cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    cdef uint32_t slot = packet_id & session.inflight_mask
+    if inflight_state(session, packet_id) == 0:
         return False
-    session.inflight[packet_id & session.inflight_mask] = 0
+    if not session.inflight[slot] & INFLIGHT_UNSENT:
+        session.send_quota += 1  # [MQTT-4.9.0-2]
+    session.inflight[slot] = 0
     session.inflight_count -= 1
-    session.send_quota += 1  # [MQTT-4.9.0-2]
+    if session.bodies != NULL:
+        close_body(shard, &session.bodies[slot])
+    return True
+
+
+cdef void keep_body(
+        Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    cdef InflightBody* body
+    if session.bodies == NULL:
+        session.bodies = <InflightBody*>take_zeroed(<size_t>(session.inflight_mask + 1) * sizeof(InflightBody))
+    body = &session.bodies[packet_id & session.inflight_mask]
+    body.message = message
+    hold_message(message)
+    body.group = group
+    if group != NULL:
+        group.entry.refs += 1
+    body.retain = retain
+    session.inflight_serial += 1
+    body.serial = session.inflight_serial
+    body.identifiers = NULL
+    if count:
+        body.identifiers = <uint32_t*>take_memory((count + 1) * sizeof(uint32_t))
+        body.identifiers[0] = count
+        memcpy(body.identifiers + 1, identifiers, count * sizeof(uint32_t))
+
+
+cdef InflightBody* body_of(Session* session, uint16_t packet_id) noexcept nogil:
+    return NULL if session.bodies == NULL else &session.bodies[packet_id & session.inflight_mask]
+
+
+cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    cdef uint32_t slot = packet_id & session.inflight_mask
+    mark_sent(session, packet_id)
+    session.inflight[slot] = packet_id | INFLIGHT_PUBREL
+    if session.bodies != NULL:
+        close_body(shard, &session.bodies[slot])
+        session.inflight_serial += 1
+        session.bodies[slot].serial = session.inflight_serial
+
+
+cdef void mark_sent(Session* session, uint16_t packet_id) noexcept nogil:
+    cdef uint32_t slot = packet_id & session.inflight_mask
+    if session.inflight[slot] & INFLIGHT_UNSENT:
+        session.inflight[slot] &= ~<uint32_t>INFLIGHT_UNSENT
+        session.send_quota -= 1
+
+
+cdef int by_age(const void* one, const void* other) noexcept nogil:
+    cdef uint64_t a = (<const uint64_t*>one)[0]
+    cdef uint64_t b = (<const uint64_t*>other)[0]
+    return (a > b) - (a < b)
+
+
+cdef void list_again(Session* session) noexcept nogil:
+    # Serials run on and wrap: what counts is the distance behind the newest.
+    cdef SessionExtra* extra
+    cdef uint64_t* aged
+    cdef uint32_t i, count = 0
+    if session.inflight_count == 0:
+        return
+    extra = need_extra(session)
+    aged = <uint64_t*>take_memory(session.inflight_count * sizeof(uint64_t))
+    for i in range(session.inflight_mask + 1):
+        if session.inflight[i]:
+            session.inflight[i] |= INFLIGHT_UNSENT
+            aged[count] = <uint64_t><uint32_t>(
+                session.bodies[i].serial - session.inflight_serial - 1) << 16 | (session.inflight[i] & 0xFFFF)
+            count += 1
+    qsort(aged, count, sizeof(uint64_t), by_age)
+    give_memory(extra.again)
+    extra.again = <uint16_t*>take_memory(count * sizeof(uint16_t))
+    for i in range(count):
+        extra.again[i] = <uint16_t>(aged[i] & 0xFFFF)
+    give_memory(aged)
+    extra.again_at = 0
+    extra.again_count = count
+    session.waiting |= WAITING_AGAIN
+
+
+# ---------------------------------------------------------------- inbound QoS 2
+
+cdef inline uint32_t qos2_slot(SessionExtra* extra, uint16_t packet_id) noexcept nogil:
+    # Where the identifier is, or the free slot where it would be.
+    cdef uint32_t slot = packet_id & extra.qos2_mask
+    while extra.qos2_ids[slot] != 0 and extra.qos2_ids[slot] != packet_id:
+        slot = (slot + 1) & extra.qos2_mask
+    return slot
+
+
+cdef bint qos2_known(Session* session, uint16_t packet_id) noexcept nogil:
+    cdef SessionExtra* extra = session.extra
+    return extra != NULL and extra.qos2_count != 0 and extra.qos2_ids[qos2_slot(extra, packet_id)] == packet_id
+
+
+cdef void grow_qos2(SessionExtra* extra) noexcept nogil:
+    cdef uint16_t* before = extra.qos2_ids
+    cdef uint32_t i, slots = extra.qos2_mask + 1 if before != NULL else 0
+    extra.qos2_mask = slots * 2 - 1 if slots else FIRST_QOS2_IDS - 1
+    extra.qos2_ids = <uint16_t*>take_zeroed(<size_t>(extra.qos2_mask + 1) * sizeof(uint16_t))
+    for i in range(slots):
+        if before[i]:
+            extra.qos2_ids[qos2_slot(extra, before[i])] = before[i]
+    give_memory(before)
+
+
+cdef void qos2_add(Session* session, uint16_t packet_id) noexcept nogil:
+    cdef SessionExtra* extra = need_extra(session)
+    if extra.qos2_ids == NULL or extra.qos2_count * 2 > extra.qos2_mask:    # never more than half full
+        grow_qos2(extra)
+    extra.qos2_ids[qos2_slot(extra, packet_id)] = packet_id
+    extra.qos2_count += 1
+
+
+cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil:
+    cdef SessionExtra* extra = session.extra
+    cdef uint32_t hole, slot, home
+    if not qos2_known(session, packet_id):
+        return False
+    hole = qos2_slot(extra, packet_id)
+    slot = hole
+    while True:     # what was pushed past the hole moves back into it
+        slot = (slot + 1) & extra.qos2_mask
+        if extra.qos2_ids[slot] == 0:
+            break
+        home = extra.qos2_ids[slot] & extra.qos2_mask
+        if ((slot - home) & extra.qos2_mask) >= ((slot - hole) & extra.qos2_mask):
+            extra.qos2_ids[hole] = extra.qos2_ids[slot]
+            hole = slot
+    extra.qos2_ids[hole] = 0
+    extra.qos2_count -= 1
     return True

@@ -38,6 +38,7 @@ from broker._core.grants cimport (
     retire_grant,
 )
 from broker._core.journal cimport journal_close, journal_open
+from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.memory cimport give_memory, take_zeroed
 from broker._core.message cimport messages_close, messages_open
 from broker._core.model cimport (
@@ -48,6 +49,7 @@ from broker._core.model cimport (
     MESSAGE_SIZE_CLASSES,
     RARE_REFUSED,
     TIMER_LINGER,
+    TIMER_SESSION,
     Account,
     CompiledPolicy,
     Connection,
@@ -62,7 +64,7 @@ from broker._core.model cimport (
 )
 from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
-from broker._core.session cimport sessions_close, sessions_open
+from broker._core.session cimport qos2_count, queued_count, sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
 from broker._core.topics cimport (
@@ -86,7 +88,9 @@ cdef void fire_timers(ShardState* state) noexcept nogil:
     cdef Connection* connection
     while timer != NULL:
         connection = <Connection*>timer.owner
-        if timer.kind == TIMER_LINGER:
+        if timer.kind == TIMER_SESSION:
+            session_timer(state, <Session*>timer.owner)
+        elif timer.kind == TIMER_LINGER:
             connection.lingering = 0        # whoever has not read by now will not
             list_closing(state, connection)
         else:
@@ -98,11 +102,14 @@ cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept no
     state.now_ns = now_ns
     state.slice_budget = work
     fire_timers(state)
+    run_parted(state)
+    continue_ending(state)
     continue_publishing(state)
     if state.slice_budget < work // 2 + 1:      # fan-outs leave as much to those who wait to be parsed
         state.slice_budget = work // 2 + 1
     run_ready(state)
-    return state.busy_head != NULL or state.ready_head != NULL
+    run_parted(state)
+    return state.busy_head != NULL or state.ready_head != NULL or state.parted_count > 0 or state.ending_head != NULL
 
 
 cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
@@ -230,7 +237,7 @@ cdef class Shard:
         held = hold_principal(
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
             <uint32_t>len(device))
-        grant = new_grant(held, policy)
+        grant = new_grant(held, policy, held.limits)
         grant.synced = bool(synced)
         return grant
 
@@ -365,8 +372,10 @@ cdef class Shard:
             "client_id": "" if session == NULL else session.client_id[:session.client_id_bytes].decode(),
             "principal_id": 0 if session == NULL else session.principal.principal_id,
             "subscriptions": 0 if session == NULL else session.subscription_count,
-            "queued_messages": 0 if session == NULL else session.queue_count,
+            "queued_messages": 0 if session == NULL else queued_count(session),
             "outbound_inflight": 0 if session == NULL else session.inflight_count,
+            "inbound_qos2_ids": 0 if session == NULL else qos2_count(session),
+            "session_expiry_interval_s": 0 if session == NULL else session.session_expiry_interval_s,
             "promises_held": connection.promises_held,
         }
 
@@ -519,8 +528,8 @@ cdef class Shard:
         self.check_owner()
         if not self.valid_topic_name(topic_name):
             raise BadRequest("not a topic name", field="topic", provided=topic_name.decode(errors="replace"))
-        if qos not in (0, 1):
-            raise BadRequest("this QoS is not available", field="qos", provided=qos, expected="0 or 1")
+        if qos not in (0, 1, 2):
+            raise BadRequest("not a QoS", field="qos", provided=qos, expected="0, 1 or 2")
         if len(payload) > self.state.limits.maximum_payload_bytes:
             raise PayloadTooLarge(f"a payload has at most {self.state.limits.maximum_payload_bytes} bytes")
         if len(payload):
@@ -557,6 +566,8 @@ cdef class Shard:
         self.check_owner()
         if principal_id is not None:
             principal = find_principal(self.state, principal_id)
-            return [0] * DROP_REASONS if principal == NULL else [principal.drops[i] for i in range(DROP_REASONS)]
+            if principal == NULL or principal.activity == NULL:
+                return [0] * DROP_REASONS
+            return [principal.activity.drops[i] for i in range(DROP_REASONS)]
         account = need_account(self.state, account_id)
         return [account.drops[i] for i in range(DROP_REASONS)]

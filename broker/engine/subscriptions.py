@@ -9,7 +9,7 @@ from broker.engine.core import CoreFace
 from broker.reasons import ReasonCode
 from broker.wire import Suback, Subscribe, Subscription, Unsuback, Unsubscribe
 
-MAXIMUM_QOS = 1
+MAXIMUM_QOS = 2
 """The highest QoS that is granted; CONNACK announces it."""
 
 SHARED_PREFIX = "$share/"

@@ -35,6 +35,7 @@ ORDER = """
     connection
     deliver
     acks publish
+    lifetime
     connect
     dispatch
     shard

@@ -1,0 +1,1 @@
+"""Lives of sessions. Native functions only: see lifetime.pxd."""
