@@ -6,8 +6,8 @@
 
 #include "options.h"
 
-Connection *connections, *subscribers, *publishers;
-int connection_count, subscriber_count, publisher_count;
+Connection *connections, *subscribers, *publishers, *stalled;
+int connection_count, subscriber_count, publisher_count, stalled_count;
 int ready_connections, opening_connections, failed_connections, lost_connections;
 bool publishing, measuring, closing;
 uint64_t batch_now_ns;

@@ -13,7 +13,7 @@
 
 #define OUTBOX_LIMIT_BYTES (128u << 10) /* stop encoding for a connection beyond this much unsent output */
 
-enum role { ROLE_PUBLISHER, ROLE_SUBSCRIBER, ROLE_PLAIN };
+enum role { ROLE_PUBLISHER, ROLE_SUBSCRIBER, ROLE_PLAIN, ROLE_STALLED };
 enum state {
     STATE_IDLE, STATE_CONNECTING, STATE_TLS, STATE_WS, STATE_CONNACK, STATE_SUBACK, STATE_READY, STATE_DEAD
 };
@@ -65,9 +65,9 @@ typedef struct Connection {
 #endif
 } Connection;
 
-/* The fleet: subscribers first, then publishers or plain clients. */
-extern Connection *connections, *subscribers, *publishers;
-extern int connection_count, subscriber_count, publisher_count;
+/* The fleet: subscribers first, then publishers or plain clients, then stalled readers. */
+extern Connection *connections, *subscribers, *publishers, *stalled;
+extern int connection_count, subscriber_count, publisher_count, stalled_count;
 extern int ready_connections, opening_connections, failed_connections, lost_connections;
 extern bool publishing, measuring, closing;
 extern uint64_t batch_now_ns; /* the time of the read or poll being worked on */

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io.h"
 #include "messages.h"
 #include "options.h"
 #include "packets.h"
@@ -54,7 +55,7 @@ static void connack_received(Connection *c, const uint8_t *p, const uint8_t *end
     c->session_present = p[0] & 1;
     c->inflight_limit = (uint32_t)options.inflight;
     if (options.version == 5 && end - p > 2) read_connack_properties(c, p + 2, end);
-    if (c->role == ROLE_SUBSCRIBER && !(options.mode == MODE_OFFLINE && options.phase == PHASE_COLLECT)) {
+    if ((c->role == ROLE_SUBSCRIBER || c->role == ROLE_STALLED) && !(options.mode == MODE_OFFLINE && options.phase == PHASE_COLLECT)) {
         c->state = STATE_SUBACK;
         send_subscribe(c);
     } else {
@@ -74,7 +75,9 @@ static void suback_received(Connection *c, const uint8_t *p, const uint8_t *end)
             connection_close(c, "SUBSCRIBE refused");
             return;
         }
-    if (c->subacks_due && !--c->subacks_due && c->state == STATE_SUBACK) connection_ready(c);
+    if (!c->subacks_due || --c->subacks_due || c->state != STATE_SUBACK) return;
+    connection_ready(c);
+    if (c->role == ROLE_STALLED) stop_reading(c);
 }
 
 static inline void publish_received(Connection *c, uint8_t first_byte, const uint8_t *p, const uint8_t *end)
@@ -90,7 +93,8 @@ static inline void publish_received(Connection *c, uint8_t first_byte, const uin
         connection_close(c, "malformed PUBLISH");
         return;
     }
-    message_received(c, body, (uint32_t)(end - body));
+    if (c->role == ROLE_STALLED) return;
+    message_received(c, p + 2, get_u16(p), body, (uint32_t)(end - body));
     if (qos) send_ack(c, qos == 1 || options.raw ? 0x40 : 0x50, packet_id);
 }
 

@@ -75,6 +75,12 @@ static void take_packet_id(Connection *c)
     if (!++c->packet_id) c->packet_id = 1;
 }
 
+/* Stalled readers subscribe with QoS 0 and the wanted one in turn: a broker keeps the two apart. */
+static uint8_t subscribe_qos_of(const Connection *c)
+{
+    return c->role == ROLE_STALLED && c->index % 2 == 0 ? 0 : (uint8_t)options.subscribe_qos;
+}
+
 static void send_filters(Connection *c, int first, int count)
 {
     char **topic_filters = xcalloc((size_t)count, sizeof *topic_filters);
@@ -91,7 +97,7 @@ static void send_filters(Connection *c, int first, int count)
     if (options.version == 5) *p++ = 0;
     for (int i = 0; i < count; i++) {
         p = put_str(p, topic_filters[i]);
-        *p++ = (uint8_t)options.subscribe_qos;
+        *p++ = subscribe_qos_of(c);
         free(topic_filters[i]);
     }
     packet_end(c, p);
@@ -101,7 +107,7 @@ static void send_filters(Connection *c, int first, int count)
 
 void send_subscribe(Connection *c)
 {
-    int count = filter_count_of((int)c->index);
+    int count = filter_count_of(c);
     c->subacks_due = 0;
     for (int done = 0; done < count; done += options.filters_per_packet) {
         int rest = count - done;

@@ -49,7 +49,7 @@ static const Credential *credential_of(enum role role, uint32_t index)
         if (index >= of_subscribers.count) die("not enough lines in --subscriber-credentials");
         return &of_subscribers.rows[index];
     }
-    if (!of_publishers.rows) return NULL;
+    if (!of_publishers.rows || role == ROLE_STALLED) return NULL;
     if (role == ROLE_SUBSCRIBER) {
         long line = publisher_count + (long)index;
         return line < of_publishers.count ? &of_publishers.rows[line] : NULL;
@@ -72,9 +72,9 @@ static void name_connection(Connection *c, enum role role, uint32_t index)
         return;
     }
     char text[128];
-    snprintf(text, sizeof text, "%s%c%u", options.client_id_prefix, "psc"[role], index);
+    snprintf(text, sizeof text, "%s%c%u", options.client_id_prefix, "pscx"[role], index);
     c->client_id = xstrdup(text);
-    bool own = role == ROLE_SUBSCRIBER;
+    bool own = role == ROLE_SUBSCRIBER || role == ROLE_STALLED;
     const char *username = own && options.subscriber_username ? options.subscriber_username : options.username;
     const char *password = own && options.subscriber_password ? options.subscriber_password : options.password;
     Names names = {.identity = c->client_id, .index = index};
@@ -93,12 +93,15 @@ void build_fleet(int subscribers_wanted, int publishers_wanted, enum role publis
     load_credentials(&of_subscribers, options.subscriber_credentials_path);
     subscriber_count = subscribers_wanted;
     publisher_count = publishers_wanted;
-    connection_count = subscribers_wanted + publishers_wanted;
+    stalled_count = options.stalled_count;
+    connection_count = subscribers_wanted + publishers_wanted + stalled_count;
     connections = xcalloc((size_t)connection_count, sizeof *connections);
     subscribers = connections;
     publishers = connections + subscriber_count;
+    stalled = publishers + publisher_count;
     for (int i = 0; i < subscriber_count; i++) name_connection(&subscribers[i], ROLE_SUBSCRIBER, (uint32_t)i);
     for (int i = 0; i < publisher_count; i++) name_connection(&publishers[i], publisher_role, (uint32_t)i);
+    for (int i = 0; i < stalled_count; i++) name_connection(&stalled[i], ROLE_STALLED, (uint32_t)i);
     dirty = xcalloc((size_t)connection_count, sizeof *dirty);
     if (!options.source_addresses) options.source_addresses = 1 + connection_count / 10000;
     build_publishing();

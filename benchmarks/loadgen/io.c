@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 
 #define READ_BYTES (1u << 20)
 #define EVENTS 1024
+#define STALLED_BUFFER_BYTES 4096 /* what the kernel takes for one who does not read is not the broker's */
 
 static int epoll_fd;
 static struct sockaddr_in destination;
@@ -37,6 +39,17 @@ void watch(Connection *c, bool out)
     struct epoll_event ev = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.ptr = c};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &ev)) die("epoll_ctl: %s", strerror(errno));
     c->watching_out = out;
+}
+
+void stop_reading(Connection *c)
+{
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL)) die("epoll_ctl: %s", strerror(errno));
+}
+
+bool was_cut(const Connection *c)
+{
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    return c->fd < 0 || poll(&p, 1, 0) != 0;
 }
 
 static inline bool has_tls(const Connection *c)
@@ -164,11 +177,12 @@ static void bind_source(Connection *c)
 
 void connection_open(Connection *c)
 {
-    int one = 1;
+    int one = 1, small = STALLED_BUFFER_BYTES;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) die("socket: %s (raise ulimit -n)", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (options.source_addresses > 1) bind_source(c);
+    if (c->role == ROLE_STALLED) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     c->connect_started_ns = now_ns();
     c->state = STATE_CONNECTING;
     c->watching_out = true;

@@ -8,6 +8,8 @@ void io_setup(void);
 void connection_open(Connection *c);
 void flush_all(void);
 int poll_once(int64_t timeout_ns); /* number of events */
+void stop_reading(Connection *c);  /* for good; what happens to it is not heard of either */
+bool was_cut(const Connection *c); /* by the broker, for a connection that is not read */
 
 /* tls.c; without OpenSSL there is none, and options refuse --tls */
 enum { IO_AGAIN = -1, IO_FAILED = -2 };

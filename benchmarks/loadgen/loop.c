@@ -18,7 +18,7 @@ static void ping_slice(uint64_t now)
     uint64_t limit = (uint64_t)options.keep_alive_s * 800000000ull;
     for (int i = connection_count / TICKS_PER_ROUND + 1; i; i--) {
         Connection *c = &connections[at++ % connection_count];
-        if (c->state == STATE_READY && now > c->last_sent_ns && now - c->last_sent_ns > limit) {
+        if (c->state == STATE_READY && c->role != ROLE_STALLED && now > c->last_sent_ns && now - c->last_sent_ns > limit) {
             send_empty(c, 0xC0);
             c->last_sent_ns = now;
         }

@@ -80,7 +80,14 @@ static inline bool is_duplicate(Track *t, uint64_t sequence)
     return false;
 }
 
-void message_received(Connection *c, const uint8_t *payload, uint32_t n)
+/* The whole of what was sent, and no more: the name of its stream's topic, and the same bytes behind the stamp. */
+static inline bool is_as_sent(int topic, const uint8_t *name, unsigned name_len, const uint8_t *payload, uint32_t n)
+{
+    return name_len == topic_name_len[topic] && !memcmp(name, topic_names[topic], name_len) &&
+           n == (uint32_t)options.payload_bytes && !memcmp(payload + STAMP_BYTES, filler, n - STAMP_BYTES);
+}
+
+void message_received(Connection *c, const uint8_t *topic_name, unsigned name_len, const uint8_t *payload, uint32_t n)
 {
     uint64_t time_ns, sequence;
     uint32_t publisher, stream;
@@ -98,7 +105,11 @@ void message_received(Connection *c, const uint8_t *payload, uint32_t n)
     }
     c->received++;
     totals.delivered++;
-    if (is_duplicate(track_of(c, stream), sequence)) {
+    int topic = (int)(stream % (uint32_t)topic_count);
+    if (!is_as_sent(topic, topic_name, name_len, payload, n)) totals.corrupted++;
+    Track *track = track_of(c, stream);
+    if (!track->mask && !options.raw && !is_receiver(c, topic)) totals.misrouted++; /* looked at when a stream is first seen */
+    if (is_duplicate(track, sequence)) {
         totals.duplicated++;
     } else {
         publishers[publisher].delivered++;

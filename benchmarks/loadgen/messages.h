@@ -10,6 +10,7 @@
 /* since the start */
 typedef struct {
     uint64_t sent, acked, delivered, expected, duplicated, reordered, foreign, written_off, ack_errors;
+    uint64_t corrupted, misrouted; /* another payload or topic name than was sent; no filter of the receiver matches */
 } Totals;
 
 /* within the measured time */
@@ -22,6 +23,6 @@ extern Measured measured;
 
 void build_messages(void);
 void stamp_payload(uint8_t *p, uint64_t time_ns, uint32_t publisher, uint32_t stream, uint64_t sequence);
-void message_received(Connection *c, const uint8_t *payload, uint32_t n);
+void message_received(Connection *c, const uint8_t *topic_name, unsigned name_len, const uint8_t *payload, uint32_t n);
 
 #endif

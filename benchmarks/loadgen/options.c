@@ -12,7 +12,8 @@ Options options = {
     .host = "127.0.0.1", .port = 1883, .version = 3, .subscribe_qos = -1, .publisher_count = 1, .subscriber_count = 1,
     .client_count = 1000, .payload_bytes = 100, .inflight = 100, .transit = -1, .duration_s = 5, .warmup_s = 1,
     .drain_s = 5, .trickle_s = 10, .hold_s = 1, .settle_s = 1, .client_id_prefix = "loadgen-", .broker_core = -1,
-    .ws_path = "/mqtt", .keep_alive_s = 60, .burst = 64, .filters_per_packet = 50, .message_count = 1000, .seed = 1,
+    .ws_path = "/mqtt", .stalled_filter = "#", .keep_alive_s = 60, .burst = 64, .filters_per_packet = 50, .filters_per_client = 100,
+    .message_count = 1000, .seed = 1,
 };
 
 const char *const mode_names[] = {"pubsub", "connect", "idle", "offline", NULL};
@@ -54,6 +55,9 @@ static const struct row {
     {"subscriber-credentials", TEXT, &options.subscriber_credentials_path},
     {"topic-name", TEXT, &options.topic_name_pattern},
     {"topic-filter", TEXT, &options.topic_filter_pattern},
+    {"filters-per-client", INTEGER, &options.filters_per_client},
+    {"stalled-readers", INTEGER, &options.stalled_count},
+    {"stalled-filter", TEXT, &options.stalled_filter},
     {"client-id-prefix", TEXT, &options.client_id_prefix},
     {"broker-pid", INTEGER, &options.broker_pid},
     {"broker-core", INTEGER, &options.broker_core},
@@ -66,6 +70,7 @@ static const struct row {
     {"random-topics", FLAG, &options.random_topics},
     {"quiet", FLAG, &options.quiet},
     {"retain", FLAG, &options.retain},
+    {"marks", FLAG, &options.marks},
     {"label", TEXT, &options.label},
     {"mode", MODE, &options.mode},
     {"shape", SHAPE, &options.shape},
@@ -90,11 +95,14 @@ static void print_usage(void)
          "  --username P --password P --subscriber-username P --subscriber-password P \n"
          "  --credentials FILE --subscriber-credentials FILE ('client_id username password' lines)\n"
          "  --topic-name P --topic-filter F[;F...] --random-topics --client-id-prefix P\n"
+         "  --filters-per-client N (--shape many: so many for each of its 1,000 subscribers)\n"
+         "  --stalled-readers N --stalled-filter F (measured without them first, then with them: they never read)\n"
          "    {id}: user name or else client id, {i}: its number, {p}: {id} of the publisher with that number, {t}: topic\n"
          "  --clients N --burst K --hold-s S --settle-s S (connect)   --trickle-s S (idle)\n"
          "  --phase all|setup|publish|collect --count N (offline)\n"
          "  --keep-alive-s S --receive-maximum N --source-addresses K --spin --raw\n"
-         "  --broker-pid PID --broker-core N --label L --json --quiet --seed N");
+         "  --broker-pid PID --broker-core N --label L --json --quiet --seed N\n"
+         "  --marks (a line when the measured time begins and when it ends)");
 }
 
 static int pick(const char *value, const char *const *names, const char *option)
@@ -126,6 +134,9 @@ static void refuse_contradictions(void)
     if (options.payload_bytes < STAMP_BYTES) die("--payload-bytes must be at least %d", STAMP_BYTES);
     if (options.publisher_count < 1 && options.mode != MODE_CONNECT) die("--publishers must be at least 1");
     if (options.inflight < 1 || options.inflight > 60000) die("--inflight 1..60000");
+    if (options.shape == SHAPE_MANY && options.topic_count > 1000 * options.filters_per_client) die("too many --topics");
+    if (options.filters_per_client < 1 || options.filters_per_client > 10000) die("--filters-per-client 1..10000");
+    if (options.stalled_count && options.mode != MODE_PUBSUB) die("--stalled-readers: in --mode pubsub alone");
 #ifdef NOTLS
     if (options.tls) die("built without TLS");
 #endif

@@ -15,7 +15,7 @@ typedef struct {
     int port;
     int version; /* 3 is 3.1.1, 5 is 5.0 */
     int qos, subscribe_qos;
-    int publisher_count, subscriber_count, topic_count, client_count;
+    int publisher_count, subscriber_count, topic_count, client_count, stalled_count;
     int payload_bytes;
     int inflight; /* unacknowledged per publisher */
     int transit;  /* published, not yet delivered, per publisher; 0: no limit */
@@ -23,14 +23,14 @@ typedef struct {
     double duration_s, warmup_s, drain_s, trickle_s, hold_s, settle_s;
     const char *username, *password, *subscriber_username, *subscriber_password;
     const char *credentials_path, *subscriber_credentials_path;
-    const char *topic_name_pattern, *topic_filter_pattern, *client_id_prefix;
+    const char *topic_name_pattern, *topic_filter_pattern, *stalled_filter, *client_id_prefix;
     const char *ws_path, *label;
     int broker_pid, broker_core;
-    bool json, tls, ws, raw, spin, random_topics, quiet, retain;
+    bool json, tls, ws, raw, spin, random_topics, quiet, retain, marks;
     enum mode mode;
     enum shape shape;
     enum phase phase;
-    int keep_alive_s, burst, source_addresses, receive_maximum, filters_per_packet;
+    int keep_alive_s, burst, source_addresses, receive_maximum, filters_per_packet, filters_per_client;
     long message_count;
     uint64_t seed;
 } Options;

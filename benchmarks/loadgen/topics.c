@@ -66,27 +66,51 @@ bool topic_matches(const char *topic_filter, const char *topic_name)
     }
 }
 
-/* --shape many: 1,000 subscribers with 100 filters each over 100,000 topics s/{x}/d/{y}/t. Subscribers 0..899: exact;
- * 900..989: s/x/+/y/t; 990..999: s/x/#. No overlap within one client, so that the number of copies is exact (about 2). */
+/* --shape many: 1,000 subscribers with n filters each (100 by default) over 1,000 n topics s/{x}/d/{y}/t with y < 100.
+ * Subscribers 0..899: exact; 900..989: s/x/+/y/t with y < 9; 990..999: s/x/#. No overlap within one client, so that the
+ * number of copies is exact (about 2). --topics N: published to the first N topics alone. */
 static char *many_filter(int subscriber, int k)
 {
     char text[64];
+    int n = options.filters_per_client;
     if (subscriber < 900) {
-        int g = subscriber * 100 + k;
+        int g = subscriber * n + k;
         snprintf(text, sizeof text, "s/%d/d/%d/t", g / 100, g % 100);
     } else if (subscriber < 990) {
-        int g = (subscriber - 900) * 100 + k; /* 0..8999: x = g / 9, y = g % 9 */
+        int g = (subscriber - 900) * n + k;
         snprintf(text, sizeof text, "s/%d/+/%d/t", g / 9, g % 9);
     } else {
-        snprintf(text, sizeof text, "s/%d/#", (subscriber - 990) * 100 + k);
+        snprintf(text, sizeof text, "s/%d/#", (subscriber - 990) * n + k);
     }
     return xstrdup(text);
 }
 
-int filter_count_of(int subscriber)
+static bool many_receives(int subscriber, int topic)
 {
-    (void)subscriber;
-    if (options.shape == SHAPE_MANY) return 100;
+    int n = options.filters_per_client, x = topic / 100, y = topic % 100;
+    if (subscriber < 900) return subscriber == topic / n;
+    if (subscriber < 990) return y < 9 && subscriber == 900 + (x * 9 + y) / n;
+    return subscriber == 990 + x / n;
+}
+
+/* whether one of its filters matches the topic */
+bool is_receiver(const Connection *c, int topic)
+{
+    if (options.shape == SHAPE_MANY) return many_receives((int)c->index, topic);
+    bool found = false;
+    for (int k = 0, n = filter_count_of(c); k < n && !found; k++) {
+        char *whole = filter_of(c, k), *inner = whole;
+        if (!strncmp(whole, "$share/", 7)) inner = strchrnul(whole + 7, '/') + 1;
+        found = topic_matches(inner, topic_names[topic]);
+        free(whole);
+    }
+    return found;
+}
+
+int filter_count_of(const Connection *c)
+{
+    if (c->role == ROLE_STALLED) return 1;
+    if (options.shape == SHAPE_MANY) return options.filters_per_client;
     int n = 1;
     for (const char *p = options.topic_filter_pattern; *p; p++) n += *p == ';';
     return n;
@@ -94,6 +118,7 @@ int filter_count_of(int subscriber)
 
 char *filter_of(const Connection *c, int k)
 {
+    if (c->role == ROLE_STALLED) return xstrdup(options.stalled_filter);
     if (options.shape == SHAPE_MANY) return many_filter((int)c->index, k);
     char pattern[512];
     const char *p = options.topic_filter_pattern;
@@ -118,8 +143,9 @@ static char *topic_name(int t, bool by_publisher)
 
 void build_topics(void)
 {
-    if (options.shape == SHAPE_MANY) options.topic_count = MANY_TOPICS;
-    bool by_publisher = strstr(options.topic_name_pattern, "{id}") || strstr(options.topic_name_pattern, "{i}");
+    bool many = options.shape == SHAPE_MANY;
+    if (many && !options.topic_count) options.topic_count = MANY_SUBSCRIBERS * options.filters_per_client;
+    bool by_publisher = !many && (strstr(options.topic_name_pattern, "{id}") || strstr(options.topic_name_pattern, "{i}"));
     topic_count = by_publisher                     ? publisher_count
                   : options.topic_count > 0        ? options.topic_count
                   : options.shape == SHAPE_FANOUT  ? 1

@@ -5,7 +5,7 @@
 
 #include "connection.h"
 
-#define MANY_TOPICS 100000
+#define MANY_SUBSCRIBERS 1000
 
 /* A stream is what one publisher sends on one topic: stream s is of publisher s % publisher_count and of topic
  * s % topic_count. */
@@ -26,8 +26,9 @@ typedef struct {
 
 char *expand(const char *pattern, Names names);
 bool topic_matches(const char *topic_filter, const char *topic_name);
-int filter_count_of(int subscriber);
+int filter_count_of(const Connection *c);
 char *filter_of(const Connection *c, int k);
+bool is_receiver(const Connection *c, int topic);
 void build_topics(void);
 void build_expected_fan(void);
 

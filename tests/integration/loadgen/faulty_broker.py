@@ -40,15 +40,27 @@ def _varint(value: int) -> bytes:
 
 
 class FaultyBroker:
-    """Routes every PUBLISH; every Nth delivery is faulty (0: never). ``delay_s`` holds each PUBLISH, and its reader."""
+    """Routes every PUBLISH; every Nth delivery is faulty (0: never). ``delay_s`` holds each PUBLISH, and its reader.
+
+    With ``misroute`` everybody gets everything.
+    """
 
     def __init__(
-        self, *, drop: int = 0, duplicate: int = 0, swap: int = 0, delay_s: float = 0.0, websocket: bool = False
+        self,
+        *,
+        drop: int = 0,
+        duplicate: int = 0,
+        swap: int = 0,
+        corrupt: int = 0,
+        misroute: bool = False,
+        delay_s: float = 0.0,
+        websocket: bool = False,
     ) -> None:
-        self.drop, self.duplicate, self.swap = drop, duplicate, swap
+        self.drop, self.duplicate, self.swap, self.corrupt = drop, duplicate, swap, corrupt
+        self.misroute = misroute
         self.delay_s, self.websocket = delay_s, websocket
         self.subscriptions: dict[str, list[tuple[Write, int, bool]]] = {}
-        self.deliveries = self.dropped = self.duplicated = self.swapped = 0
+        self.deliveries = self.dropped = self.duplicated = self.swapped = self.corrupted = 0
         self.published = self.acks = self.pings = self.pongs = 0
         self.connects: set[bytes] = set()
         self.held: dict[object, bytes] = {}
@@ -130,7 +142,7 @@ class FaultyBroker:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         for topic_filter, receivers in self.subscriptions.items():
-            if not topic_matches(topic_filter, name[2:].decode()):
+            if not self.misroute and not topic_matches(topic_filter, name[2:].decode()):
                 continue
             for i, (send, granted_qos, receiver_v5) in enumerate(receivers):
                 packet = self._encode(name, body[at:], min(qos, granted_qos), receiver_v5)
@@ -145,6 +157,9 @@ class FaultyBroker:
         self.deliveries += 1
         if self.drop and self.deliveries % self.drop == 0:
             self.dropped += 1
+        elif self.corrupt and self.deliveries % self.corrupt == 0:
+            self.corrupted += 1
+            send(packet[:-1] + bytes([packet[-1] ^ 1]))
         elif receiver in self.held:  # the newer of a swapped pair goes first
             send(packet)
             send(self.held.pop(receiver))

@@ -51,7 +51,9 @@ def server_tls(loadgen: Path, tmp_path_factory: pytest.TempPathFactory) -> ssl.S
     return context
 
 
-async def _run(loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSLContext | None) -> Report:
+async def _output(
+    loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSLContext | None = None
+) -> list[bytes]:
     server = await asyncio.start_server(broker.serve_connection, "127.0.0.1", 0, ssl=tls, backlog=1000)
     port = str(server.sockets[0].getsockname()[1])
     fixed = ["--json", "--quiet", "--warmup-s", "0.1", "--duration-s", "0.5", "--port", port]
@@ -61,12 +63,12 @@ async def _run(loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSL
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.wait_closed(), 2)
     assert process.returncode == 0, out
-    report: Report = json.loads(out.splitlines()[-1])
-    return report
+    return out.splitlines()
 
 
 def run(loadgen: Path, broker: FaultyBroker, arguments: str, tls: ssl.SSLContext | None = None) -> Report:
-    return asyncio.run(_run(loadgen, broker, arguments, tls))
+    report: Report = json.loads(asyncio.run(_output(loadgen, broker, arguments, tls))[-1])
+    return report
 
 
 def assert_counts_agree(report: Report, broker: FaultyBroker) -> None:
@@ -74,6 +76,8 @@ def assert_counts_agree(report: Report, broker: FaultyBroker) -> None:
     assert report["lost"] == broker.dropped
     assert report["duplicated"] == broker.duplicated
     assert report["reordered"] == broker.swapped - len(broker.held)
+    assert report["corrupted"] == broker.corrupted
+    assert report["misrouted"] == report["foreign"] == 0
     if report["qos"]:
         assert abs(broker.acks - report["delivered"]) <= 1
 
@@ -86,11 +90,11 @@ def test_nothing_is_reported_lost_when_the_broker_loses_nothing(loadgen: Path, v
     assert_counts_agree(report, broker)
 
 
-@pytest.mark.parametrize("fault", ["drop", "duplicate"])
+@pytest.mark.parametrize("fault", ["drop", "duplicate", "corrupt"])
 def test_every_injected_fault_is_counted_once(loadgen: Path, fault: str) -> None:
     broker = FaultyBroker(**{fault: 50})  # type: ignore[arg-type]
     report = run(loadgen, broker, "--qos 1 --publishers 2 --subscribers 2 --rate-per-s 1500 --duration-s 1")
-    assert broker.dropped + broker.duplicated > 10
+    assert broker.dropped + broker.duplicated + broker.corrupted > 10
     assert_counts_agree(report, broker)
 
 
@@ -100,6 +104,47 @@ def test_a_swapped_pair_is_one_reordered_message(loadgen: Path) -> None:
     assert report["reordered"] == broker.swapped - len(broker.held) > 10
     assert report["lost"] == len(broker.held)
     assert report["duplicated"] == 0
+
+
+def test_what_a_subscriber_did_not_ask_for_is_counted_for_each_stream_that_it_sees(loadgen: Path) -> None:
+    report = run(loadgen, FaultyBroker(misroute=True), "--publishers 3 --subscribers 3 --rate-per-s 500")
+    assert report["misrouted"] == 6
+    assert report["corrupted"] == 0
+
+
+def test_many_filters_expect_the_copies_that_a_correct_broker_makes(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--shape many --filters-per-client 1 --publishers 2 --rate-per-s 100")
+    assert report["subscriptions"] == sum(map(len, broker.subscriptions.values())) == 1000
+    assert {"s/0/d/0/t", "s/8/d/99/t", "s/9/+/8/t", "s/9/#"} < set(broker.subscriptions)
+    assert report["topics"] == 1000
+    assert report["delivered"] == report["expected"] == broker.deliveries > broker.published
+    assert_counts_agree(report, broker)
+
+
+def test_many_filters_may_stand_beside_few_topics(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    report = run(loadgen, broker, "--shape many --filters-per-client 1 --topics 10 --publishers 2 --rate-per-s 100")
+    assert report["topics"] == 10
+    assert_counts_agree(report, broker)
+
+
+def test_readers_that_stall_are_measured_against_the_time_before_them(loadgen: Path) -> None:
+    broker = FaultyBroker()
+    stalled = "--stalled-readers 2 --stalled-filter load/#"
+    report = run(loadgen, broker, f"--qos 1 --publishers 2 --subscribers 2 --rate-per-s 500 --username u {stalled}")
+    assert [qos for _, qos, _ in broker.subscriptions["load/#"]] == [0, 1]
+    assert report["stalled_readers"] == 2
+    assert report["stalled_cut"] == 0
+    assert 0 < report["undisturbed_latency_p50_us"] < 50_000
+    assert 0 < report["latency_p50_us"] < 50_000
+    assert_counts_agree(report, broker)  # nobody expects anything of those who do not read
+
+
+def test_a_mark_tells_when_the_measured_time_begins_and_ends(loadgen: Path) -> None:
+    done = asyncio.run(_output(loadgen, FaultyBroker(), "--marks --rate-per-s 100"))
+    assert done[:2] == [b"measuring", b"measured"]
+    assert done[2].startswith(b"{")
 
 
 def test_a_fan_out_expects_a_copy_for_every_subscriber(loadgen: Path) -> None:
@@ -189,7 +234,10 @@ def test_websocket_inside_tls_counts_like_tcp(loadgen: Path, server_tls: ssl.SSL
     assert_counts_agree(run(loadgen, broker, arguments, server_tls), broker)
 
 
-@pytest.mark.parametrize("arguments", ["--qos 3", "--payload-bytes 8", "--mode nothing", "--inflight 0", "stray"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["--qos 3", "--payload-bytes 8", "--mode nothing", "--inflight 0", "--shape many --topics 100001", "stray"],
+)
 def test_a_wrong_command_line_is_refused(loadgen: Path, arguments: str) -> None:
     result = subprocess.run([loadgen, *arguments.split()], capture_output=True, check=False, timeout=20)
     assert result.returncode == 1
