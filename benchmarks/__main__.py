@@ -21,7 +21,7 @@ from benchmarks import generator, machine, syscalls
 from benchmarks.brokers import BrokerFailed, Contestant, IotBroker, Mosquitto
 from benchmarks.campaign import Plan, Result, as_json, run_scenario
 from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario
-from benchmarks.table import scenario_text
+from benchmarks.table import BASELINE, scenario_text
 
 TRACED = ("sparse",)
 TRACED_SECONDS = 2.0
@@ -39,6 +39,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
         "--mode", choices=["credentials", "open", "both", "none"], default="both", help="of our own broker"
     )
     parser.add_argument("--broker-command", default=None, help="words that start our broker, instead of iot-broker")
+    parser.add_argument("--baseline-command", default=None, help="words that start an older build of ours, beside it")
     parser.add_argument("--broker-core", type=int, default=0)
     parser.add_argument("--generator-core", type=int, default=1)
     parser.add_argument("--no-syscalls", action="store_true", help="skip the separate runs under strace")
@@ -70,7 +71,11 @@ def choose_contestants(options: argparse.Namespace) -> list[Contestant]:
     words = own_command(options.broker_command) if options.mode != "none" else []
     modes = {"credentials": [False], "open": [True], "both": [False, True], "none": []}[options.mode]
     peers = {"both": ["tuned", "default"], "none": []}.get(options.peer_config, [options.peer_config])
-    return [*(IotBroker(words, open_mode=mode) for mode in modes), *(Mosquitto(config) for config in peers)]
+    ours = [IotBroker(words, open_mode=mode) for mode in modes]
+    if options.baseline_command:
+        older = shlex.split(options.baseline_command)
+        ours += [IotBroker(older, open_mode=mode, name=BASELINE) for mode in modes]
+    return [*ours, *(Mosquitto(config) for config in peers)]
 
 
 def plan_of(options: argparse.Namespace) -> Plan:

@@ -39,6 +39,10 @@ class BrokerFailed(Exception):
     """A broker is missing, did not start, or did not stop; the text says which and why."""
 
 
+Ports = dict[str, int]
+"""By protocol: ``mqtt``, and ``http`` where there is one."""
+
+
 @dataclass
 class Running:
     """A started broker. ``client_arguments`` tell the generator how its clients log in."""
@@ -46,6 +50,8 @@ class Running:
     process_id: int
     port: int
     client_arguments: list[str] = field(default_factory=list)
+    http_port: int = 0
+    """Where it tells its own figures; 0 for nowhere."""
 
 
 class Contestant(ABC):
@@ -62,8 +68,8 @@ class Contestant(ABC):
         """What is started, with ``folder`` for its files; ``port`` is free just now, for those that must be told."""
 
     @abstractmethod
-    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> int:
-        """Wait for the listener; return its port."""
+    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> Ports:
+        """Wait for the listener; return where it is."""
 
     def prepare(self, scenario: Scenario, folder: Path) -> list[str]:  # noqa: ARG002 - for those who need them
         """Fill ``folder`` before the start; return the clients' arguments for the generator."""
@@ -79,8 +85,8 @@ class Contestant(ABC):
             command = [*pinned(core), *wrapper, *self.command(folder, port)]
             process = start_process(command, log)
             try:
-                ready_port = self.wait_until_ready(folder, port, process)
-                yield Running(process.pid, ready_port, clients)
+                ports = self.wait_until_ready(folder, port, process)
+                yield Running(process.pid, ports["mqtt"], clients, ports.get("http", 0))
             except (BrokerFailed, GeneratorFailed) as error:
                 raise BrokerFailed(f"{self.name}: {error}\n{(folder / 'log').read_text()[-2000:]}") from None
             finally:
@@ -148,22 +154,22 @@ class Mosquitto(Contestant):
         config.chmod(0o644)
         return [self.program, "-c", str(config)]
 
-    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> int:  # noqa: ARG002
+    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> Ports:  # noqa: ARG002
         def connects() -> bool:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         wait_for(process, connects)
-        return port
+        return {"mqtt": port}
 
 
 class IotBroker(Contestant):
     """The installed broker: with devices and an application that log in, or in open mode."""
 
-    def __init__(self, command_words: list[str], *, open_mode: bool) -> None:
+    def __init__(self, command_words: list[str], *, open_mode: bool, name: str = "iot-broker") -> None:
         self.words = command_words
         self.open_mode = open_mode
-        self.name = "iot-broker-open" if open_mode else "iot-broker"
+        self.name = f"{name}-open" if open_mode else name
         self._templates: dict[int, devices.Template] = {}
 
     def version(self) -> str:
@@ -212,18 +218,18 @@ class IotBroker(Contestant):
     def command(self, folder: Path, port: int) -> list[str]:  # noqa: ARG002 - it finds its own
         return self._serve(folder / "data", open_mode=self.open_mode)
 
-    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> int:  # noqa: ARG002
-        return self._endpoints(folder / "data", process)["mqtt"]
+    def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> Ports:  # noqa: ARG002
+        return self._endpoints(folder / "data", process)
 
-    def _endpoints(self, data: Path, process: subprocess.Popen[bytes]) -> dict[str, int]:
-        """Ports by protocol (``mqtt``, ``http``), from the file the broker writes when it is ready."""
+    def _endpoints(self, data: Path, process: subprocess.Popen[bytes]) -> Ports:
+        """Ports by protocol, from the file the broker writes when it is ready."""
 
-        def read() -> dict[str, int] | None:
+        def read() -> Ports | None:
             try:
                 rows = json.loads((data / "endpoints.json").read_text())
             except (OSError, ValueError):
                 return None
             return {row["protocol"]: row["port"] for row in rows} | {row["name"]: row["port"] for row in rows}
 
-        found: dict[str, int] = wait_for(process, read)
+        found: Ports = wait_for(process, read)
         return found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,39 @@ def pinned(core: int | None) -> list[str]:
     return [] if core is None else ["taskset", "-c", str(core)]
 
 
-def run(arguments: list[str], *, core: int | None, timeout_s: float = 180) -> Report:
-    """Run the generator and return its last report; ``command`` in it is what was run."""
-    command = [*pinned(core), str(BUILD / "loadgen"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
-    if done.returncode or not done.stdout.strip():
-        raise GeneratorFailed(f"status {done.returncode}: {done.stderr.strip()[-500:]}")
-    report: Report = json.loads(done.stdout.splitlines()[-1])
+def run(
+    arguments: list[str],
+    *,
+    core: int | None,
+    timeout_s: float = 180,
+    on_mark: Callable[[str], None] | None = None,
+) -> Report:
+    """Run the generator and return its last report; ``command`` in it is what was run.
+
+    ``on_mark`` is told ``measuring`` and ``measured`` the moment they are so.
+    """
+    command = [*pinned(core), str(BUILD / "loadgen"), *arguments, *(["--marks"] if on_mark else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = threading.Timer(timeout_s, process.kill)
+    deadline.start()
+    try:
+        with process:
+            report = _listen(process, on_mark)
+            said = process.stderr.read() if process.stderr else ""
+    finally:
+        deadline.cancel()
+    if process.returncode or not report:
+        raise GeneratorFailed(f"status {process.returncode}: {said.strip()[-500:]}")
     report["command"] = [Path(word).name if word.endswith("/loadgen") else word for word in command]
+    return report
+
+
+def _listen(process: subprocess.Popen[str], on_mark: Callable[[str], None] | None) -> Report:
+    """Read to the end: reports are lines of JSON, marks are words."""
+    report: Report = {}
+    for line in process.stdout or ():
+        if line.startswith("{"):
+            report = json.loads(line)
+        elif on_mark:
+            on_mark(line.strip())
     return report

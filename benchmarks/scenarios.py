@@ -6,15 +6,21 @@ Belongs here: shapes, counts, windows. Not here: who is measured, how often, or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 # Topic names as long as those of real devices, the same for every broker.
 TOPICS = ("--topic-name", "devices/{id}/telemetry", "--topic-filter", "devices/{p}/telemetry")
+EVERY_DEVICE = "devices/+/telemetry"
 CLIENT_IDS = ("--client-id-prefix", "iot_dev_benchmark-")
+
+Kind = Literal["messages", "connections", "subscriptions", "hold", "stall"]
+"""What the table is about: deliveries per CPU second; memory of an idle connection; memory of a subscription; the time
+one turn holds the loop; latency beside readers that do not read."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load. ``devices`` publish, ``applications`` subscribe; in a storm the applications only connect."""
+    """One load. ``devices`` publish, ``applications`` subscribe; of connections the applications are all there is."""
 
     name: str
     title: str
@@ -23,16 +29,18 @@ class Scenario:
     arguments: tuple[str, ...]
     window: str
     """What bounds the messages under way: where it is not a rate, latency is mostly this window's depth."""
-    storm: bool = False
-    """Connections that do nothing: memory is measured, not messages."""
+    kind: Kind = "messages"
+    publishing_applications: int = 0
+    """Who publishes where there are no devices: their topics are not a device's own."""
 
     def generator_arguments(self, seconds: float) -> list[str]:
         """Arguments for a measured time of ``seconds``; a quarter of it, at least half a second, warms up."""
-        common = ["--json", "--spin", "--payload-bytes", "100", *CLIENT_IDS, *self.arguments]
-        if self.storm:
+        common = ["--json", "--spin", "--payload-bytes", "100", *CLIENT_IDS, *TOPICS, *self.arguments]
+        if self.kind == "connections":
             return [*common, "--mode", "connect", "--clients", str(self.applications), "--keep-alive-s", "600"]
-        counts = ["--publishers", str(self.devices), "--subscribers", str(self.applications)]
-        return [*common, *TOPICS, *counts, "--duration-s", str(seconds), "--warmup-s", str(max(0.5, seconds / 4))]
+        publishers = self.devices or self.publishing_applications
+        counts = ["--publishers", str(publishers), "--subscribers", str(self.applications)]
+        return [*common, *counts, "--duration-s", str(seconds), "--warmup-s", str(max(0.5, seconds / 4))]
 
 
 SCENARIOS = (
@@ -47,8 +55,35 @@ SCENARIOS = (
     Scenario(
         "p2p-qos1", "10 → 10, QoS 1, window 100", 10, 10, ("--qos", "1", "--inflight", "100"), "100 unacknowledged"
     ),
+    Scenario("p2p-qos2", "10 → 10, QoS 2, window 100", 10, 10, ("--qos", "2", "--inflight", "100"), "100 uncompleted"),
+    Scenario(
+        "fan-in",
+        "fan-in 100 → 1, QoS 1",
+        100,
+        1,
+        ("--shape", "fanin", "--topic-filter", EVERY_DEVICE, "--qos", "1", "--inflight", "10", "--transit", "10"),
+        "10 undelivered of each",
+    ),
     Scenario(
         "fan-out", "fan-out 1 → 1,000, QoS 0", 1, 1000, ("--shape", "fanout", "--inflight", "20"), "20 undelivered"
+    ),
+    Scenario(
+        "many-filters",
+        "100,000 filters over 1,000 clients (exact, `+`, `#`), random topics, QoS 0",
+        0,
+        1000,
+        ("--shape", "many", "--inflight", "100"),
+        "100 undelivered",
+        publishing_applications=10,
+    ),
+    Scenario(
+        "hot-topics",
+        "100,000 filters over 1,000 clients (exact, `+`, `#`), ten topics, QoS 0",
+        0,
+        1000,
+        ("--shape", "many", "--topics", "10", "--inflight", "100"),
+        "100 undelivered",
+        publishing_applications=10,
     ),
     Scenario(
         "sparse",
@@ -67,13 +102,44 @@ SCENARIOS = (
         "none: open loop",
     ),
     Scenario(
+        "stalled-readers",
+        "10 → 10, QoS 1, 5,000 messages/s of 2,000 bytes, beside two readers of everything that do not read",
+        10,
+        10,
+        (
+            *("--qos", "1", "--rate-per-s", "5000", "--payload-bytes", "2000"),
+            *("--stalled-readers", "2", "--stalled-filter", EVERY_DEVICE),
+        ),
+        "none: open loop",
+        kind="stall",
+    ),
+    Scenario(
+        "wide-fan-out",
+        "fan-out 1 → 10,000, QoS 0: how long the loop is held",
+        1,
+        10_000,
+        ("--shape", "fanout", "--inflight", "2"),
+        "2 undelivered",
+        kind="hold",
+    ),
+    Scenario(
+        "million-subscriptions",
+        "1,000,000 subscriptions over 1,000 clients (exact, `+`, `#`), random topics, QoS 0",
+        0,
+        1000,
+        ("--shape", "many", "--filters-per-client", "1000", "--inflight", "100"),
+        "100 undelivered",
+        kind="subscriptions",
+        publishing_applications=10,
+    ),
+    Scenario(
         "idle-memory",
         "10,000 idle connections",
         0,
         10_000,
         ("--settle-s", "2", "--hold-s", "1"),
         "64 handshakes under way",
-        storm=True,
+        kind="connections",
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -13,6 +13,13 @@ from benchmarks.generator import Report
 from benchmarks.scenarios import Scenario
 
 OURS = ("iot-broker", "iot-broker-open")
+BASELINE = "baseline"
+WRONG = ("foreign", "corrupted", "misrouted")
+
+
+def is_peer(name: str) -> bool:
+    """Whether this is another broker, not a build of ours."""
+    return not name.startswith(("iot-broker", BASELINE))
 
 
 def human(value: float) -> str:
@@ -43,7 +50,7 @@ def median(result: Result, field: str) -> float | None:
 
 def best_peer(results: dict[str, Result], field: str, *, most: bool) -> tuple[str, float] | None:
     """The peer configuration with the better median: ours is compared with no weaker one."""
-    found = [(name, value) for name, result in results.items() if name not in OURS and (value := median(result, field))]
+    found = [(name, value) for name, result in results.items() if is_peer(name) and (value := median(result, field))]
     return (max if most else min)(found, key=lambda pair: pair[1]) if found else None
 
 
@@ -51,7 +58,15 @@ def ratio(results: dict[str, Result], name: str, field: str, *, most: bool = Tru
     """Ours over the better peer configuration's, or None for a peer or without one."""
     peer = best_peer(results, field, most=most)
     own = median(results[name], field)
-    return own / peer[1] if name in OURS and peer and own is not None else None
+    return own / peer[1] if not is_peer(name) and peer and own is not None else None
+
+
+def against_baseline(results: dict[str, Result], name: str, field: str) -> float | None:
+    """Ours over the other build of ours in the same mode, or None where there is none."""
+    if name not in OURS or (before := results.get(name.replace("iot-broker", BASELINE))) is None:
+        return None
+    was, own = median(before, field), median(results[name], field)
+    return own / was if was and own is not None else None
 
 
 def _ratio_text(results: dict[str, Result], name: str, field: str, *, most: bool = True) -> str:
@@ -60,7 +75,9 @@ def _ratio_text(results: dict[str, Result], name: str, field: str, *, most: bool
 
 
 def _faults(runs: list[Report]) -> str:
-    return " / ".join(f"{sum(run[field] for run in runs):,}" for field in ("lost", "duplicated", "reordered"))
+    counts = [sum(run[field] for run in runs) for field in ("lost", "duplicated", "reordered")]
+    counts.append(sum(run.get(field, 0) for run in runs for field in WRONG))
+    return " / ".join(f"{count:,}" for count in counts)
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -74,7 +91,7 @@ def _message_table(scenario: Scenario, results: dict[str, Result]) -> str:
     header = [
         "broker", "delivered per broker CPU second", "against mosquitto's best", "delivered/s",
         "p50 µs (depth of the window)" if closed else "p50 µs",
-        "lost / duplicated / reordered", "memory KiB", "runs dropped",
+        "lost / duplicated / reordered / wrong", "memory KiB", "runs dropped",
     ]  # fmt: skip
     rows = [
         [
@@ -87,7 +104,7 @@ def _message_table(scenario: Scenario, results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
-def _memory_table(results: dict[str, Result]) -> str:
+def _connection_table(results: dict[str, Result]) -> str:
     field = "rss_per_connection_bytes"
     header = ["broker", "bytes per idle connection", "against mosquitto's best", "connected", "connects per CPU second"]
     rows = [
@@ -100,14 +117,85 @@ def _memory_table(results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
+def _subscription_table(results: dict[str, Result]) -> str:
+    memory, speed = "rss_per_subscription_bytes", "delivered_per_cpu_s"
+    header = [
+        "broker", "bytes per subscription", "against mosquitto's best", "delivered per broker CPU second",
+        "against mosquitto's best", "lost / duplicated / reordered / wrong", "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, memory)), _ratio_text(results, name, memory, most=False),
+            spread(_values(result, speed)), _ratio_text(results, name, speed),
+            _faults(result.runs), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def _hold_table(results: dict[str, Result]) -> str:
+    field = "delivered_per_cpu_s"
+    header = [
+        "broker", "longest hold of the loop, at most ms", "rounds over 5 ms", "rounds",
+        "delivered per broker CPU second", "against mosquitto's best", "lost / duplicated / reordered / wrong",
+        "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, "longest_hold_at_most_ms")), spread(_values(result, "rounds_over_5_ms")),
+            spread(_values(result, "rounds")), spread(_values(result, field)), _ratio_text(results, name, field),
+            _faults(result.runs), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def slowdowns(result: Result) -> list[float]:
+    """Of each run: everybody's p50 beside readers that stall, over their p50 before."""
+    undisturbed = "undisturbed_latency_p50_us"
+    return [run["latency_p50_us"] / run[undisturbed] for run in result.runs if run.get(undisturbed)]
+
+
+def _stall_table(results: dict[str, Result]) -> str:
+    header = [
+        "broker", "p50 µs undisturbed", "p50 µs beside stalled readers", "ratio", "p99 µs beside them",
+        "stalled readers cut off", "lost / duplicated / reordered / wrong", "memory KiB", "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, "undisturbed_latency_p50_us")), spread(_values(result, "latency_p50_us")),
+            spread(slowdowns(result)), spread(_values(result, "latency_p99_us")),
+            spread(_values(result, "stalled_cut")), _faults(result.runs),
+            spread(_values(result, "broker_rss_kib")), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def _baseline_text(results: dict[str, Result], field: str) -> str:
+    ratios = {name: value for name in OURS if (value := against_baseline(results, name, field)) is not None}
+    if not ratios:
+        return ""
+    return f"\nAgainst the baseline: {'; '.join(f'{name} {value:.3g} ×' for name, value in ratios.items())}.\n"  # noqa: RUF001
+
+
 def _calls_text(name: str, calls: dict[str, float]) -> str:
     return f"{name} {calls['receives']:.3g} receives, {calls['sends']:.3g} sends, {calls['all']:.3g} of all kinds"
 
 
 def scenario_text(scenario: Scenario, results: dict[str, Result], calls: dict[str, dict[str, float]]) -> str:
     """One scenario as a heading and its table."""
-    table = _memory_table(results) if scenario.storm else _message_table(scenario, results)
-    text = f"### {scenario.title}\n\nUnder way at most: {scenario.window}.\n\n{table}\n"
+    tables = {
+        "connections": _connection_table, "subscriptions": _subscription_table,
+        "hold": _hold_table, "stall": _stall_table,
+    }  # fmt: skip
+    special = tables.get(scenario.kind)
+    table = special(results) if special else _message_table(scenario, results)
+    field = "rss_per_connection_bytes" if scenario.kind == "connections" else "delivered_per_cpu_s"
+    text = f"### {scenario.title}\n\nUnder way at most: {scenario.window}.\n\n{table}\n{_baseline_text(results, field)}"
     if calls:
         text += f"\nSystem calls per delivered message: {'; '.join(_calls_text(*row) for row in calls.items())}.\n"
     return text

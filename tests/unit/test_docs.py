@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from api.errors import STATUS
 from api.table import ROUTES
+from benchmarks.scenarios import BY_NAME
 from broker.config import BrokerConfig, Capabilities, HttpConfig, ListenerConfig, load_config
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -78,3 +79,9 @@ def test_every_error_is_documented_with_its_status() -> None:
 
 def test_every_error_that_a_route_names_has_a_status() -> None:
     assert all(error in STATUS for route in ROUTES for error in route.errors)
+
+
+def test_every_scenario_of_the_benchmark_is_documented_and_no_other() -> None:
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    table = text.split("### What is measured")[1].split("Payloads are")[0]
+    assert set(rows(table)) == set(BY_NAME)

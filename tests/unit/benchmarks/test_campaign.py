@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import campaign, generator, syscalls, table
+from benchmarks import campaign, figures, generator, syscalls, table
 from benchmarks.brokers import Contestant, Running
 from benchmarks.campaign import Plan, Result
-from benchmarks.scenarios import BY_NAME
+from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario
 
 PLAN = Plan(repetitions=3, seconds=1.0, broker_core=0, generator_core=1)
 SPARSE = BY_NAME["sparse"]
@@ -30,28 +30,42 @@ class Idle(Contestant):
     def command(self, folder: Path, port: int) -> list[str]:
         return []
 
-    def wait_until_ready(self, folder: Path, port: int, process: Any) -> int:
-        return port
+    def wait_until_ready(self, folder: Path, port: int, process: Any) -> dict[str, int]:
+        return {"mqtt": port}
 
     @contextlib.contextmanager
     def start(self, scenario: Any, core: int | None, wrapper: tuple[str, ...] = ()) -> Iterator[Running]:
-        yield Running(1, 1, ["--password", "secret", "--subscriber-password", "secret"])
+        yield Running(1, 1, ["--password", "secret", "--subscriber-password", "secret"], http_port=1)
+
+
+HELD = """\
+# TYPE iot_broker_loop_hold_seconds histogram
+iot_broker_loop_hold_seconds_bucket{{le="0.003"}} {short}
+iot_broker_loop_hold_seconds_bucket{{le="0.005"}} {medium}
+iot_broker_loop_hold_seconds_bucket{{le="0.01"}} {all}
+iot_broker_loop_hold_seconds_bucket{{le="+Inf"}} {all}
+iot_broker_loop_hold_seconds_sum 1
+iot_broker_loop_hold_seconds_count {all}
+"""
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, shares: list[float]) -> None:
     """Let the generator find others taking these shares of the core, one after the other, then none."""
     left = iter(shares)
 
-    def run(arguments: list[str], **_: object) -> generator.Report:
+    def run(arguments: list[str], *, on_mark: Any = None, **_: object) -> generator.Report:
         taken = next(left, 0.0)
-        return {"core_busy_share": 0.5 + taken, "broker_cpu_share": 0.5, "command": ["loadgen", *arguments]}
+        for mark in ("measuring", "measured") if on_mark else ():
+            on_mark(mark)
+        faults = dict.fromkeys(("lost", "duplicated", "reordered"), 0)
+        return {"core_busy_share": 0.5 + taken, "broker_cpu_share": 0.5, "command": ["loadgen", *arguments], **faults}
 
     monkeypatch.setattr(generator, "run", run)
 
 
-def play(contestants: list[Contestant]) -> tuple[dict[str, Result], list[str]]:
+def play(contestants: list[Contestant], scenario: Scenario = SPARSE) -> tuple[dict[str, Result], list[str]]:
     said: list[str] = []
-    return campaign.run_scenario(SPARSE, contestants, PLAN, said.append), said
+    return campaign.run_scenario(scenario, contestants, PLAN, said.append), said
 
 
 def test_contestants_alternate_and_the_order_is_reversed_every_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +93,47 @@ def test_passwords_are_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None
     answers(monkeypatch, [])
     results, _ = play([Idle("a")])
     assert "secret" not in str(campaign.as_json(results))
+
+
+def test_how_long_the_loop_is_held_is_asked_when_the_measured_time_begins_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(monkeypatch, [])
+    told = iter([HELD.format(short=90, medium=95, all=99), HELD.format(short=190, medium=197, all=201)] * 3)
+    monkeypatch.setattr(figures, "read", lambda _: figures.parse(next(told)))
+    results, _ = play([Idle("a")], BY_NAME["wide-fan-out"])
+    assert [run["rounds"] for run in results["a"].runs] == [102] * 3
+    assert results["a"].runs[0]["longest_hold_at_most_ms"] == pytest.approx(5.0)
+    assert results["a"].runs[0]["rounds_over_5_ms"] == 0
+
+
+def test_a_broker_that_tells_no_figures_is_measured_without_them() -> None:
+    assert figures.hold_of({}, {}) == {}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_every_scenario_has_a_table(monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> None:
+    answers(monkeypatch, [])
+    monkeypatch.setattr(figures, "read", lambda _: figures.parse(HELD.format(short=1, medium=2, all=3)))
+    results, _ = play([Idle("iot-broker"), Idle("mosquitto-tuned")], scenario)
+    text = table.scenario_text(scenario, results, {})
+    assert scenario.title in text
+    assert "| iot-broker |" in text
+
+
+def test_beside_stalled_readers_each_run_is_compared_with_itself() -> None:
+    runs: list[generator.Report] = [
+        {"latency_p50_us": 30.0, "undisturbed_latency_p50_us": 20.0},
+        {"latency_p50_us": 44.0, "undisturbed_latency_p50_us": 40.0},
+    ]
+    assert table.slowdowns(Result(runs)) == pytest.approx([1.5, 1.1])
+
+
+def test_an_older_build_is_compared_in_the_same_mode() -> None:
+    results = results_of(iot_broker=[90], iot_broker_open=[200], baseline=[100], mosquitto_tuned=[10])
+    assert table.against_baseline(results, "iot-broker", "delivered_per_cpu_s") == pytest.approx(0.9)
+    assert table.against_baseline(results, "iot-broker-open", "delivered_per_cpu_s") is None
+    assert table.ratio(results, "baseline", "delivered_per_cpu_s") == 10
 
 
 def results_of(**figures: list[float]) -> dict[str, Result]:
