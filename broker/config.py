@@ -136,6 +136,12 @@ class Endpoint:
     host: str
     port: int
 
+    @property
+    def url(self) -> str:
+        """As clients on this machine take it: ``mqtt://127.0.0.1:1883``."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - only told, not bound
+        return f"{self.protocol}://[{host}]:{self.port}" if ":" in host else f"{self.protocol}://{host}:{self.port}"
+
 
 def is_loopback(host: str) -> bool:
     """Tell whether an address can be reached from this machine alone; of names, only ``localhost`` can."""

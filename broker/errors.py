@@ -6,6 +6,10 @@ turns these into JSON).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from broker.reasons import ReasonCode
+
 
 class BrokerError(Exception):
     """Base of all errors that this package raises on purpose."""
@@ -81,6 +85,41 @@ class Unavailable(BrokerError):
     """The store cannot be written, or the broker is stopping."""
 
     code = "UNAVAILABLE"
+
+
+class BrokerStopped(Unavailable):
+    """The broker does not run, or stopped before it could do what it was asked."""
+
+
+class Refused(BrokerError):
+    """The core said no in the words of MQTT 5: ``reason_code`` is below."""
+
+    code = "NOT_ACCEPTED"
+
+    def __init__(self, message: str, reason_code: ReasonCode) -> None:
+        super().__init__(f"{message}: {reason_code.name.lower().replace('_', ' ')} (0x{reason_code:02X})")
+        self.reason_code = reason_code
+
+
+class PublishRefused(Refused):
+    """A message that was published from inside the process was not accepted."""
+
+    def __init__(self, topic_name: str, reason_code: ReasonCode) -> None:
+        super().__init__(f"the message to {topic_name!r} was not accepted", reason_code)
+
+
+class SubscribeRefused(Refused):
+    """A subscription from inside the process was not granted."""
+
+    def __init__(self, topic_filters: Sequence[str], reason_code: ReasonCode) -> None:
+        super().__init__(f"the subscription to {', '.join(topic_filters)} was not granted", reason_code)
+
+
+class SubscriptionEnded(Refused):
+    """The broker ended a subscription from inside the process while it went on itself."""
+
+    def __init__(self, topic_filters: Sequence[str], reason_code: ReasonCode) -> None:
+        super().__init__(f"the subscription to {', '.join(topic_filters)} was ended", reason_code)
 
 
 class StoreError(BrokerError):

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from broker.reasons import ReasonCode
 
+LOCAL_PRINCIPALS = 2**31
+"""Numbers of principals from here on belong to the process itself: nobody else's grant may have one."""
+
 
 class Durability(Enum):
     """When a promise (an acknowledgement, an HTTP success) may leave: after the sync, before it, or never written."""
@@ -39,8 +42,8 @@ class Policy:
 class Grant:
     """What a proven identity is allowed: the answer to a credential.
 
-    ``account_id`` and ``principal_id`` are 32-bit numbers, given once and never reused; ``principal`` is the device id
-    or the application's name; ``device_id`` is empty for an application.
+    ``account_id`` is a 32-bit number, ``principal_id`` one below 2**31, both given once and never reused;
+    ``principal`` is the device id or the application's name; ``device_id`` is empty for an application.
     """
 
     account_id: int

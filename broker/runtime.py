@@ -11,8 +11,8 @@ import logging
 import secrets
 import signal
 import socket
-import time
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
 from types import TracebackType
@@ -22,22 +22,27 @@ from api import application
 from broker._core.reactor import Reactor
 from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
-from broker.accounts.directory import Directory
+from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.admin import Admin, SystemClock
 from broker.config import BrokerConfig, Endpoint
 from broker.control import ControlServer
 from broker.engine import Engine
 from broker.engine.core import RarePacket
+from broker.errors import BrokerStopped, NotFound, WrongThread
+from broker.local import LocalClients, MessageStream, PublishProperties
+from broker.local.clients import Payload
 from broker.net.gateway import Gateway, core_limits
 from broker.net.http import HttpServer
 from broker.net.listeners import open_socket, raise_descriptor_limit
+from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
-from broker.ports import Authenticator, Change, ConnectRequest, Observer, Refusal, Store
+from broker.ports import LOCAL_PRINCIPALS, Authenticator, Change, ConnectRequest, Grant, Observer, Refusal, Store
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import JOURNAL
+from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +51,24 @@ OPEN_ACCOUNT_ID = 0
 HOUSEKEEPING_S = 60.0
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
+NS_PER_S = 1_000_000_000
+NOT_RUNNING = "the broker does not run: call this inside `async with Broker(config) as broker:`"
+WRONG_THREAD = (
+    "this broker belongs to another thread: hand the call to its event loop with asyncio.run_coroutine_threadsafe(...)"
+)
+
+
+def _as_it_is(store: Store) -> Store:
+    return store
 
 
 class Broker:
     """``async with Broker(config) as broker:`` runs a broker in the current event loop until the block ends.
 
-    ``authenticator`` judges clients that the directory does not know, ``observer`` is told what happens; the defaults
-    are the directory and the log. Several brokers may run in one process, each with a data directory of its own.
+    ``authenticator`` judges clients that the core does not know, in place of the directory; ``observer`` is told what
+    happens, in place of the log, from a thread of its own. ``wrap_store`` is given each store before it is used, and
+    what it returns is used instead: for tests that let a disk fail. Several brokers may run in one process, each with
+    a data directory of its own. Its methods belong to the thread of its event loop.
     """
 
     def __init__(
@@ -61,10 +77,17 @@ class Broker:
         *,
         authenticator: Authenticator | None = None,
         observer: Observer | None = None,
+        wrap_store: Callable[[Store], Store] = _as_it_is,
     ) -> None:
         self._config = config
         self._authenticator = authenticator
-        self._observer = observer or LogObserver()
+        self._own_observer = observer
+        self._wrap_store = wrap_store
+        self._clock = SystemClock()
+        self._thread = threading.get_ident()
+        self._local: LocalClients | None = None
+        self._admin: Admin | None = None
+        self._directory: Directory | None = None
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
         self._judging: set[asyncio.Task[None]] = set()
@@ -81,6 +104,100 @@ class Broker:
     def first_key(self) -> str | None:
         """The API key that was made on the first start of this data directory, else None."""
         return self._first_key
+
+    def endpoint(self, name: str = "mqtt") -> Endpoint:
+        """Where the listener of this name listens, or ``http``. Raises ``NotFound`` with the names there are."""
+        for one in self._endpoints:
+            if one.name == name:
+                return one
+        names = ", ".join(one.name for one in self._endpoints) or "none: the broker does not run"
+        raise NotFound(f"there is no endpoint {name!r}; there is {names}")
+
+    @property
+    def mqtt_url(self) -> str:
+        """The first listener's address, as MQTT clients on this machine take it: ``mqtt://127.0.0.1:1883``."""
+        return self.endpoint(self._config.listeners[0].name).url
+
+    @property
+    def http_url(self) -> str:
+        """The REST API's address, as HTTP clients on this machine take it: ``http://127.0.0.1:8080``."""
+        return self.endpoint("http").url
+
+    @property
+    def admin(self) -> Admin:
+        """Everything that the REST API and the command line can do, as calls. Raises ``BrokerStopped``."""
+        if self._admin is None:
+            raise BrokerStopped(NOT_RUNNING)
+        return self._admin
+
+    # ------------------------------------------------------------ from inside the process
+
+    async def publish(
+        self,
+        topic_name: str,
+        payload: Payload = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        account: str | int | None = None,
+        properties: PublishProperties | None = None,
+    ) -> ReasonCode:
+        """Publish one message into an account's topic space.
+
+        For QoS 1 and 2 it returns when the broker has accepted the message as it does for any client: after its record
+        is durable. ``account`` is a name or number; else it is that of the open listener, if there is one, or
+        ``default``. Returns ``SUCCESS``, or ``NO_MATCHING_SUBSCRIBERS`` where QoS 1 or 2 reached nobody.
+
+        Raises ``BadRequest``, ``PayloadTooLarge``, ``NotFound`` for an unknown account, ``PublishRefused``,
+        ``BrokerStopped``, and ``WrongThread`` outside the thread of the broker's event loop.
+        """
+        local = self._inside()
+        return await local.publish(self._account_id(account), topic_name, payload, qos, retain, properties or {})
+
+    def subscribe(
+        self,
+        *topic_filters: str | Subscription,
+        qos: int = 2,
+        account: str | int | None = None,
+        buffer: int = 100,
+    ) -> MessageStream:
+        """Subscribe in an account's topic space; see ``MessageStream`` for how messages are read and kept.
+
+        A filter is text, with ``qos`` as the highest that deliveries have, or a ``broker.wire.Subscription`` with
+        options of its own. ``buffer`` is how many messages of QoS 1 and 2 (1 to 65,535) may be on their way, read
+        but not acknowledged. ``account`` is as for ``publish``. The subscription is asked for at once; it is in effect
+        when ``async with`` has been entered, and without that unless very many clients subscribe at the same moment.
+
+        Raises what ``publish`` does, and ``SubscribeRefused``.
+        """
+        return self._inside().subscribe(self._account_id(account), topic_filters, qos, buffer)
+
+    def _inside(self) -> LocalClients:
+        if self._local is None:
+            raise BrokerStopped(NOT_RUNNING)
+        if threading.get_ident() != self._thread:
+            raise WrongThread(WRONG_THREAD)
+        return self._local
+
+    def _account_id(self, account: str | int | None) -> int:
+        if isinstance(account, int):
+            return account
+        if account is None and any(one.open for one in self._config.listeners):
+            return OPEN_ACCOUNT_ID
+        assert self._directory is not None  # it runs
+        return self._directory.accounts.named(DEFAULT_NAME if account is None else account).account_id
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move all of this broker's clocks forward, for tests: what falls due meanwhile happens, in its order.
+
+        Raises ``ValueError`` for a negative time.
+        """
+        self._inside()
+        ns = round(seconds * NS_PER_S)
+        self._clock.advance(ns)
+        self._reactor.advance(ns)
+
+    # ------------------------------------------------------------ start and end
 
     async def __aenter__(self) -> Self:
         """Start: everything is loaded before the first listener opens.
@@ -121,37 +238,46 @@ class Broker:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         descriptors = raise_descriptor_limit()
         data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
         secret = data_dir.secret()
         doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
-        store: Store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
+        store = self._wrap_store(LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes))
         stack.push_async_callback(store.close)
-        self._journal = MemoryStore()  # nothing of MQTT's outlives a connection yet: see docs/architecture.md
+        # Nothing of MQTT's outlives a connection yet: see docs/architecture.md.
+        self._journal = self._wrap_store(MemoryStore())
         stack.push_async_callback(self._journal.close)
+        observer = self._observer(stack)
         shard = Shard(
             core_limits(self._config.capabilities),
             secret=secret,
             hash_seed=secrets.randbits(64),
-            now_ns=time.monotonic_ns(),
+            now_ns=self._clock.monotonic_ns(),
         )
-        self._reactor = Reactor(shard, on_rare=self._on_rare, on_batch=self._on_batch, again=loop.call_soon)
+        self._reactor = Reactor(
+            shard, on_rare=self._on_rare, on_batch=self._on_batch, again=loop.call_soon, on_local=self._on_local
+        )
         stack.callback(self._reactor.close)
+        self._local = LocalClients(self._reactor, self._config.capabilities)
+        stack.callback(self._end_local)
         gateway = Gateway(self._reactor)
         directory = Directory(store, secret, gateway)
         directory.load()
-        self._first_key = await directory.bootstrap(int(time.time()))
-        self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=time.monotonic)
-        self._engine = Engine(shard, self._ask, self._reactor.peer, self._observer)
+        self._directory = directory
+        self._first_key = await directory.bootstrap(self._clock.wall_s())
+        self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=self._clock.monotonic_s)
+        self._engine = Engine(shard, self._ask, self._reactor.peer, observer)
         stack.push_async_callback(self._end_judging)
         loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
         stack.callback(loop.remove_reader, self._reactor.fileno())
-        admin = Admin(directory, gateway, gateway, self._config, SystemClock(), lambda: self._endpoints)
+        admin = Admin(directory, gateway, gateway, self._config, self._clock, lambda: self._endpoints)
         await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         stack.push_async_callback(self._drain, admin, doors[:-1])
         admin.start_serving()
+        self._admin = admin
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
 
@@ -213,20 +339,28 @@ class Broker:
         self._reactor.shard.settle(ticket, error is None)
         self._reactor.soon()
 
+    def _on_local(self, handles: set[int]) -> None:
+        if self._local is not None:
+            self._local.on_local(handles)
+
     def _ask(self, handle: int, request: ConnectRequest) -> None:
+        if self._local is not None and (grant := self._local.grant_of(handle)) is not None:
+            self._engine.judged(handle, grant)
+            return
         task = asyncio.get_running_loop().create_task(self._decide(handle, request))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
 
     async def _decide(self, handle: int, request: ConnectRequest) -> None:
         try:
-            outcome = await self._judge.authenticate(request)
+            async with asyncio.timeout(self._config.capabilities.connect_timeout_s):  # nobody waits any longer
+                outcome = _judgement(await self._judge.authenticate(request))
         except Exception:
             log.exception("the authenticator failed")
             outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
         try:
             self._engine.judged(handle, outcome)
-        except ValueError:  # the connection was refused; who wrote the Authenticator must hear why
+        except Exception:  # the connection was refused; who wrote the Authenticator must hear why
             log.exception("the authenticator gave a grant that cannot be kept")
         self._reactor.soon()
 
@@ -238,7 +372,19 @@ class Broker:
             except Exception:
                 log.exception("housekeeping failed")
 
+    def _observer(self, stack: AsyncExitStack) -> Observer:
+        if self._own_observer is None:
+            return LogObserver()
+        apart = ObserverApart(self._own_observer)
+        stack.push_async_callback(apart.close)
+        return apart
+
     # ------------------------------------------------------------ stop
+
+    def _end_local(self) -> None:
+        local, self._local, self._admin = self._local, None, None
+        if local is not None:
+            local.close()
 
     async def _end_housekeeping(self, task: asyncio.Task[None], admin: Admin) -> None:
         task.cancel()
@@ -261,3 +407,12 @@ class Broker:
         for task in self._judging:
             task.cancel()
         await asyncio.gather(*self._judging, return_exceptions=True)
+
+
+def _judgement(outcome: object) -> Grant | Refusal:
+    """Return what an Authenticator answered, or raise what is wrong with it."""
+    if not isinstance(outcome, Grant | Refusal):
+        raise TypeError(f"authenticate() has to return a Grant or a Refusal, not {outcome!r}")
+    if isinstance(outcome, Grant) and not 0 <= outcome.principal_id < LOCAL_PRINCIPALS:
+        raise ValueError(f"principal_id: expected 0 to {LOCAL_PRINCIPALS - 1}, not {outcome.principal_id}")
+    return outcome

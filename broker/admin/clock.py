@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+NS_PER_S = 1_000_000_000
+
 
 class Clock(Protocol):
     """Wall and monotonic time; tests bring their own."""
@@ -22,12 +24,25 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks: CLOCK_REALTIME and CLOCK_MONOTONIC."""
+    """The machine's clocks, CLOCK_REALTIME and CLOCK_MONOTONIC, and as much as a test has moved both."""
+
+    def __init__(self) -> None:
+        self._ahead_ns = 0
 
     def wall_s(self) -> int:
         """Whole seconds of UTC since 1970."""
-        return int(time.time())
+        return (time.time_ns() + self._ahead_ns) // NS_PER_S
 
     def monotonic_ns(self) -> int:
         """Nanoseconds of CLOCK_MONOTONIC."""
-        return time.monotonic_ns()
+        return time.monotonic_ns() + self._ahead_ns
+
+    def monotonic_s(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+        return self.monotonic_ns() / NS_PER_S
+
+    def advance(self, ns: int) -> None:
+        """Move both clocks forward. Raises ``ValueError`` for a negative time."""
+        if ns < 0:
+            raise ValueError("time does not go back")
+        self._ahead_ns += ns
