@@ -1,7 +1,7 @@
 """Sessions: their table, queue, outbound inflight, inbound QoS 2 identifiers and quota. See session.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
@@ -15,7 +15,6 @@ from broker._core.memory cimport (
     slab_take,
     take_memory,
     take_zeroed,
-    unlikely_,
 )
 from broker._core.message cimport hold_message, message_bytes, release_message
 from broker._core.model cimport (
@@ -182,7 +181,7 @@ cdef void drop_inflight(ShardState* shard, Session* session) noexcept nogil:
         return
     for i in range(session.inflight_mask + 1):
         if session.inflight[i]:
-            if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent, but nobody knows whether it was taken
+            if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent; nobody knows whether it was taken
                 count_drop(shard, session, DROP_SESSION_ENDED)
             if session.bodies != NULL:
                 close_body(shard, &session.bodies[i])

@@ -27,7 +27,10 @@ from broker.wire import (
     Packet,
     Properties,
     Puback,
+    Pubcomp,
     Publish,
+    Pubrec,
+    Pubrel,
     Suback,
     Subscribe,
     Subscription,
@@ -190,6 +193,20 @@ class Client:
     def acknowledge(self, *packet_ids: int) -> None:
         self.send(*(Puback(one) for one in packet_ids))
 
+    def release(self, packet_id: int) -> int:
+        """End an exchange of QoS 2 that this client began; returns the reason code of the PUBCOMP."""
+        self.send(Pubrel(packet_id))
+        answer = self.pick(Pubcomp)
+        assert answer.packet_id == packet_id
+        return int(answer.reason_code)
+
+    def take_qos_2(self, delivery: Publish) -> None:
+        """Go through the whole exchange of a delivery of QoS 2."""
+        assert delivery.qos == 2
+        self.send(Pubrec(delivery.packet_id))
+        assert self.pick(Pubrel) == Pubrel(delivery.packet_id)
+        self.send(Pubcomp(delivery.packet_id))
+
     def drop(self) -> None:
         """The network connection is lost."""
         if self.is_open:
@@ -300,6 +317,19 @@ class Core:
         assert answer.reason_code == 0, answer
         return client
 
+    def resume(self, client_id: str, version: int = 5, **fields: Any) -> Client:
+        """A client that keeps its session is back, and finds it."""
+        return self.keep(client_id, version, present=True, **fields)
+
+    def keep(self, client_id: str, version: int = 5, *, present: bool = False, **fields: Any) -> Client:
+        """A client whose session outlives its connection: for ten minutes in 5.0, for the longest allowed in 3.1.1."""
+        if version == 5:
+            fields["properties"] = {"session_expiry_interval": 600, **fields.get("properties", {})}
+        client = self.connecting(client_id, version, **{"clean_start": False, **fields})
+        answer = client.pick(Connack)
+        assert (answer.reason_code, answer.session_present) == (0, present), answer
+        return client
+
     # ------------------------------------------------------------ time and work
 
     def hold(self) -> None:
@@ -385,5 +415,5 @@ class Core:
         self.holding = False
         self.run()
         self.store.release()
-        self.run()
+        self.wait(self.limits["session_expiry_maximum_s"] + 1)  # sessions that are kept end by themselves
         assert self.figures() == self.base
