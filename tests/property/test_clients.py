@@ -98,7 +98,7 @@ class Clients(RuleBasedStateMachine):
         for who, account_id in enumerate(ACCOUNTS):
             self.core.grant(f"u{who}", account_id=account_id)
             self.core.grant(f"s{who}", account_id=account_id, synced=True)
-            self.connect(who, 4 + who % 2, who == 1)
+            self.connect(who, 4 + who % 2, who == 1, kept=who in (1, 2))
             self.subscribe(who, ("a", "#", "a/#", "+")[who], who % 3)
 
     # ------------------------------------------------------------ what clients do
@@ -136,6 +136,15 @@ class Clients(RuleBasedStateMachine):
                 self.unsure = True  # it may be the first time that the broker sees this one
                 client.send(Publish(one.topic, one.payload, 2, dup=True, packet_id=packet_id))
                 peer.awaited.append((Pubrec, packet_id))
+
+    @rule(who=IDS, lost=st.booleans())
+    def come_back(self, who: int, lost: bool) -> None:
+        """A client that keeps its session connects again, after a loss or over its own connection."""
+        peer = self.peers.get(who)
+        if peer is not None and peer.kept:
+            if lost:
+                self.close(who, True)
+            self.connect(who, peer.client.version, peer.synced, kept=True, clean=False)
 
     def end(self, who: int, peer: Peer) -> None:
         """Let the session of a peer end, whether its client is there or away."""
