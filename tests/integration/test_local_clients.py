@@ -110,6 +110,23 @@ def test_properties_reach_the_subscriber_as_they_were_given(tmp_path: Path) -> N
     inside(tmp_path, body)
 
 
+def test_qos_2_goes_through_both_ways_and_a_cancelled_wait_does_not_break_the_exchange(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        async with broker.subscribe("a", buffer=3) as messages:
+            for number in range(300):  # more than the window has places
+                task = asyncio.create_task(broker.publish("a", str(number), qos=2))
+                if number % 3 == 1:  # it is with the core already
+                    await asyncio.sleep(0)
+                    task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                (message,) = await take(messages, 1)
+                assert (message.payload, message.qos) == (str(number).encode(), 2)
+            assert messages.dropped == {}
+            assert await broker.publish("nobody", b"", qos=2) is ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+    inside(tmp_path, body)
+
+
 def test_a_message_of_qos_1_that_reaches_nobody_says_so(tmp_path: Path) -> None:
     async def body(broker: Broker) -> None:
         assert await broker.publish("nobody", b"", qos=1) is ReasonCode.NO_MATCHING_SUBSCRIBERS
