@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import MethodNotAllowed, as_bad_request
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
-from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable
+from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable, is_from_loopback
 from api.models import Answer
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, WithStatus
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, Text, WithStatus
 from api.table import ROUTES
 from broker.admin import Admin, Clock, SystemClock
 from broker.errors import BadRequest, NotFound
@@ -93,14 +93,17 @@ class PathEndpoint:
             path=scope["path_params"],
             query=validated(row.query, parse_query(scope["query_string"])),
             body=None if row.body is None else validated(row.body, parse_object(await read_body(scope, receive))),
+            from_loopback=is_from_loopback(scope),
         )
         await rendered(row, await row.handler(request))(scope, receive, send)
 
 
-def rendered(row: ApiRoute, answer: Answer | Streamed | WithStatus | None) -> Response:
+def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None) -> Response:
     """Turn what a handler gave into bytes."""
     if isinstance(answer, Streamed):
         return StreamingResponse(answer.parts, row.status, media_type=JSON)
+    if isinstance(answer, Text):
+        return Response(answer.body, row.status, headers={"Content-Type": answer.content_type})
     if isinstance(answer, WithStatus):
         return Response(answer.answer.model_dump_json(), answer.status, media_type=JSON)
     if answer is None:

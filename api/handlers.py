@@ -24,7 +24,7 @@ from api.models import (
     MqttCredentialsAnswer,
     NewDeviceAnswer,
 )
-from api.routes import ApiRequest, Streamed, WithStatus
+from api.routes import ApiRequest, Streamed, Text, WithStatus
 from broker.admin import CredentialsInfo, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
 from broker.errors import BadRequest
 
@@ -99,6 +99,12 @@ async def readiness(request: ApiRequest) -> HealthAnswer | WithStatus:
     if request.admin.ready:
         return HealthAnswer(status="ready")
     return WithStatus(503, HealthAnswer(status="not ready"))
+
+
+async def metrics(request: ApiRequest) -> Text:
+    """Tell the broker's figures to its operator."""
+    told = request.admin.metrics(from_loopback=request.from_loopback)
+    return Text(told.body, told.content_type)
 
 
 def timestamp(seconds: int) -> str:

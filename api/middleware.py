@@ -18,6 +18,7 @@ from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
 from api.routes import needs_key
 from broker.admin import Admin, Clock, KeyContext
+from broker.config import is_loopback
 from broker.errors import AuthFailed, BrokerError, PermissionDenied, RateLimited, Unavailable
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ BUDGET = "iot_broker.budget"
 NS_PER_S = 1_000_000_000
 REQUESTS_AT_ONCE_MAXIMUM = 1000
 ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM = 100
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 class ErrorTable:
@@ -160,3 +162,10 @@ def caller_address(scope: Scope) -> Hashable:
     """Give the address that a request came from, in a form that no key id can equal."""
     client = scope.get("client")
     return ("address", client[0] if client else "")
+
+
+def is_from_loopback(scope: Scope) -> bool:
+    """Tell whether the caller is on this machine and speaks for itself: a proxy says for whom it speaks."""
+    client = scope.get("client")
+    headers = Headers(scope=scope)
+    return client is not None and is_loopback(client[0]) and not any(name in headers for name in FORWARDED)

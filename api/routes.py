@@ -18,13 +18,17 @@ BASE_PATH = "/v1/iot"
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request that passed key, rate limit and validation; ``query`` and ``body`` are the route's models."""
+    """A request that passed key, rate limit and validation; ``query`` and ``body`` are the route's models.
+
+    ``from_loopback`` is True for a caller on this machine that speaks for nobody else, as a proxy does.
+    """
 
     admin: Admin
     account_id: int
     path: Mapping[str, str]
     query: Any
     body: Any
+    from_loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,14 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """An answer that is no JSON."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class WithStatus:
     """An answer whose status is not the route's success."""
 
@@ -42,7 +54,7 @@ class WithStatus:
     answer: Answer
 
 
-Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | WithStatus | None]]
+Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus | None]]
 
 
 @dataclass(frozen=True, slots=True)

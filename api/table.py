@@ -97,4 +97,15 @@ ROUTES = (
         answer=models.HealthAnswer,
         status=200,
     ),
+    ApiRoute(
+        "GET",
+        "/metrics",
+        handlers.metrics,
+        "Tell the broker's figures in Prometheus' text format",
+        query=models.Nothing,
+        body=None,
+        answer=None,
+        status=200,
+        errors=(NotFound,),
+    ),
 )

@@ -95,6 +95,9 @@ class HttpConfig(Section):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Port = 8080
+    metrics: Literal["loopback", "anywhere", "off"] = Field(
+        default="loopback", description="who may see /metrics: figures of the whole broker, never of one account"
+    )
 
 
 class BrokerConfig(Section):

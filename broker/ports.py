@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from broker.reasons import ReasonCode
 
@@ -136,6 +136,16 @@ class Change:
 CommitCallback = Callable[[int, BaseException | None], None]
 
 
+class StoreFigures(TypedDict):
+    """Transactions, the records that committed ones changed, the time they took, and submits not answered yet."""
+
+    commits: int
+    failed_commits: int
+    changes: int
+    busy_ns: int
+    waiting: int
+
+
 class Store(Protocol):
     """Durable tables of bytes with tickets: a ticket is answered once, after its changes are synced or have failed.
 
@@ -149,6 +159,10 @@ class Store(Protocol):
 
     def submit(self, ticket: int, changes: Sequence[Change], on_committed: CommitCallback) -> None:
         """Take changes for the next group commit; calls ``on_committed(ticket, error)`` exactly once."""
+        ...
+
+    def figures(self) -> StoreFigures:
+        """Tell what was done since the start."""
         ...
 
     async def close(self) -> None:

@@ -15,15 +15,16 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
+from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
 from api import application
-from broker._core.reactor import Reactor
+from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
 from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.directory import DEFAULT_NAME, Directory
-from broker.admin import Admin, SystemClock
+from broker.admin import Admin, MetricsText, SystemClock
 from broker.config import BrokerConfig, Endpoint
 from broker.control import ControlServer
 from broker.engine import Engine
@@ -36,6 +37,7 @@ from broker.net.http import HttpServer
 from broker.net.listeners import open_socket, raise_descriptor_limit
 from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
+from broker.observability.metrics import CONTENT_TYPE, Metrics
 from broker.ports import LOCAL_PRINCIPALS, Authenticator, Change, ConnectRequest, Grant, Observer, Refusal, Store
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
@@ -90,6 +92,7 @@ class Broker:
         self._directory: Directory | None = None
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
+        self._metrics: Metrics | None = None
         self._judging: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._signals = ExitStack()
@@ -129,6 +132,13 @@ class Broker:
         if self._admin is None:
             raise BrokerStopped(NOT_RUNNING)
         return self._admin
+
+    @property
+    def metrics(self) -> Metrics:
+        """The broker's figures, from its start to its stop. Raises ``BrokerStopped``."""
+        if self._metrics is None:
+            raise BrokerStopped(NOT_RUNNING)
+        return self._metrics
 
     # ------------------------------------------------------------ from inside the process
 
@@ -271,7 +281,20 @@ class Broker:
         stack.push_async_callback(self._end_judging)
         loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
         stack.callback(loop.remove_reader, self._reactor.fileno())
-        admin = Admin(directory, gateway, gateway, self._config, self._clock, lambda: self._endpoints)
+        self._metrics = Metrics(
+            version("iot-broker"),
+            {
+                "core": shard.counters,
+                "reactor": self._reactor.figures,
+                "journal": self._journal.figures,
+                "store": store.figures,
+                "directory": directory.figures,
+            },
+            HOLD_BOUNDS_NS,
+        )
+        admin = Admin(
+            directory, gateway, gateway, self._config, self._clock, lambda: self._endpoints, self._tell_figures
+        )
         await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
@@ -316,6 +339,9 @@ class Broker:
         stack.callback(file.unlink, missing_ok=True)
 
     # ------------------------------------------------------------ while it runs
+
+    def _tell_figures(self) -> MetricsText:
+        return MetricsText(self.metrics.text(), CONTENT_TYPE)
 
     def _on_rare(self, rare: list[RarePacket]) -> None:
         for one in rare:

@@ -9,6 +9,7 @@ from broker._core.model cimport Connection, ShardState
 from broker._core.shard cimport Shard
 
 cdef enum:
+    HOLD_BUCKETS = 15
     EVENTS_PER_ROUND = 512
     EVENTS_PER_WAIT = 32
     LISTENERS_MAXIMUM = 64
@@ -38,6 +39,8 @@ cdef struct Net:
     uint64_t accepts
     uint64_t lost_accepts       # EMFILE and its like
     int64_t longest_hold_ns
+    int64_t held_ns
+    uint64_t holds[15]          # rounds by how long they held the loop: HOLD_BOUNDS
 
 cdef class Reactor:
     cdef Net net

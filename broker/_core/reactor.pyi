@@ -1,9 +1,26 @@
 """The reactor: sockets for a shard, as one descriptor under any asyncio loop's ``add_reader``."""
 
 from collections.abc import Callable
-from typing import final
+from typing import TypedDict, final, type_check_only
 
 from broker._core.shard import Shard
+
+@type_check_only
+class Figures(TypedDict):
+    """Counts since the start; ``sockets`` are open now, ``holds`` are rounds by how long they held the loop."""
+
+    rounds: int
+    receives: int
+    sends: int
+    accepts: int
+    lost_accepts: int
+    sockets: int
+    longest_hold_ns: int
+    held_ns: int
+    holds: list[int]
+
+HOLD_BOUNDS_NS: tuple[int, ...]
+"""Upper bounds of ``figures()["holds"]``, the last of which has none."""
 
 @final
 class Reactor:
@@ -94,8 +111,8 @@ class Reactor:
         """Give the peer's address; empty when the connection or its socket is gone."""
         ...
 
-    def figures(self) -> dict[str, int]:
-        """Give counts of rounds, system calls and sockets, and the longest time one round held the loop."""
+    def figures(self) -> Figures:
+        """Give counts of rounds, system calls and sockets, and how long rounds held the loop."""
         ...
 
     def forget_longest_hold(self) -> None:

@@ -111,6 +111,24 @@ cdef enum:
     TAG_LISTENER = 16
 
 
+# A round is meant to end after two milliseconds and must not hold the loop for five: the bounds are close around that.
+HOLD_BOUNDS_NS = (
+    50000, 100000, 250000, 500000, 1000000, 2000000, 3000000, 4000000, 5000000, 7500000, 10000000, 25000000, 100000000,
+    1000000000)
+cdef int64_t hold_bounds[HOLD_BUCKETS - 1]
+hold_bounds[:] = HOLD_BOUNDS_NS
+
+
+cdef void count_hold(Net* net, int64_t held_ns) noexcept nogil:
+    cdef int i = 0
+    while i < HOLD_BUCKETS - 1 and held_ns > hold_bounds[i]:
+        i += 1
+    net.holds[i] += 1
+    net.held_ns += held_ns
+    if held_ns > net.longest_hold_ns:
+        net.longest_hold_ns = held_ns
+
+
 cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data) noexcept nogil:
     cdef epoll_event event
     event.events = events
@@ -554,9 +572,7 @@ cdef class Reactor:
             arm_timer(net)
             more = more or state.reads_cut or state.ready_head != NULL or state.dirty_head != NULL \
                 or state.closing_head != NULL
-            started = clock_ns() - started
-            if started > net.longest_hold_ns:
-                net.longest_hold_ns = started
+            count_hold(net, clock_ns() - started)
         if net.local_count:
             self.tell_local()
         if more:
@@ -653,7 +669,8 @@ cdef class Reactor:
         return {
             "rounds": self.net.rounds, "receives": self.net.receives, "sends": self.net.sends,
             "accepts": self.net.accepts, "lost_accepts": self.net.lost_accepts, "sockets": self.net.sockets,
-            "longest_hold_ns": self.net.longest_hold_ns,
+            "longest_hold_ns": self.net.longest_hold_ns, "held_ns": self.net.held_ns,
+            "holds": [self.net.holds[i] for i in range(HOLD_BUCKETS)],
         }
 
     def forget_longest_hold(self):

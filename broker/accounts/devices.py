@@ -72,6 +72,10 @@ class Devices:
             if key_number(number) in self._by_number:
                 self._last_seen[key_number(number)] = decode_number(value)
 
+    def __len__(self) -> int:
+        """How many devices all accounts have."""
+        return len(self._by_number)
+
     def get(self, account_id: int, device_id: str) -> Device:
         """Find one device of an account. Raises ``NotFound``, also for another account's device."""
         device = self._of(account_id).by_id.get(device_id)

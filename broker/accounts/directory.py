@@ -91,6 +91,10 @@ class Directory:
         else:
             self._grants.put_grant(digest, grant)
 
+    def figures(self) -> dict[str, int]:
+        """Tell how many there are, in all accounts."""
+        return {"accounts": len(self.accounts), "devices": len(self.devices), "keys": len(self.keys)}
+
     async def flush(self) -> None:
         """Store what is recorded lazily: when keys were used."""
         await self.keys.flush()

@@ -41,6 +41,10 @@ class Keys:
             if key_number(number) in self._by_id:
                 self._last_used[key_number(number)] = decode_number(value)
 
+    def __len__(self) -> int:
+        """How many keys are valid."""
+        return len(self._by_digest)
+
     def all(self, account_id: int | None = None) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first; of one account, or of all."""
         return [key for key in self._by_id.values() if account_id in (None, key.account_id)]

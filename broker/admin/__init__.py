@@ -18,6 +18,7 @@ from broker.admin.views import (
     DeviceView,
     KeyContext,
     KeyView,
+    MetricsText,
     MqttCredentials,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "DeviceView",
     "KeyContext",
     "KeyView",
+    "MetricsText",
     "MqttCredentials",
     "Operator",
     "SystemClock",

@@ -22,10 +22,11 @@ from broker.admin.views import (
     DevicePage,
     DeviceView,
     KeyContext,
+    MetricsText,
     MqttCredentials,
 )
 from broker.config import BrokerConfig, Endpoint
-from broker.errors import AuthFailed, PayloadTooLarge, PermissionDenied, Unavailable
+from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
 from broker.policy.credentials import new_message_id
 from broker.ports import PresenceSource, Publisher
 
@@ -44,6 +45,7 @@ class Admin:
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
     ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
+    ``tell_figures`` gives the text of ``metrics``; without it there is none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Admin:
         config: BrokerConfig,
         clock: Clock,
         endpoints: Callable[[], Sequence[Endpoint]],
+        tell_figures: Callable[[], MetricsText] | None = None,
     ) -> None:
         self._directory = directory
         self._publisher = publisher
@@ -61,6 +64,7 @@ class Admin:
         self._config = config
         self._clock = clock
         self._endpoints = endpoints
+        self._tell_figures = tell_figures
         self._serving = False
         self.operator = Operator(directory, clock)
 
@@ -86,6 +90,13 @@ class Admin:
             raise PermissionDenied("this account is suspended")
         self._directory.keys.note_use(key.key_id, self._clock.wall_s())
         return KeyContext(key.account_id, key.key_id, key.name)
+
+    def metrics(self, *, from_loopback: bool) -> MetricsText:
+        """Tell the figures of the whole broker. Raises ``NotFound`` to whom the configuration does not tell them."""
+        allowed = self._config.http.metrics
+        if self._tell_figures is None or allowed == "off" or (allowed == "loopback" and not from_loopback):
+            raise NotFound("there is no such path")
+        return self._tell_figures()
 
     async def create_device(
         self, account_id: int, description: DeviceDescription

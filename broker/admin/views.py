@@ -104,6 +104,14 @@ class CommandReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsText:
+    """The broker's figures as text of a type that ``content_type`` names."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """An account as the operator sees it."""
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import lmdb
 
 from broker.errors import StoreError
-from broker.ports import Change, CommitCallback
+from broker.ports import Change, CommitCallback, StoreFigures
 from broker.storage.tables import TABLES, check_change
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class LmdbStore:
         self._queue: queue.SimpleQueue[_Submit | None] = queue.SimpleQueue()
         self._environment_lock = threading.Lock()  # a recovery may replace the environment under a load
         self._closed = False
+        self._submitted = self._answered = 0
+        self._figures = StoreFigures(commits=0, failed_commits=0, changes=0, busy_ns=0, waiting=0)
         self._done = self._loop.create_future()
         self._environment: lmdb.Environment | None = None
         self._open()
@@ -75,7 +78,12 @@ class LmdbStore:
             refusal = [(submit, StoreError("the store is closed"))]
             self._done.add_done_callback(lambda _: _answer_all(refusal))
         else:
+            self._submitted += 1
             self._queue.put(submit)
+
+    def figures(self) -> StoreFigures:
+        """Tell what was done since the start."""
+        return {**self._figures, "waiting": self._submitted - self._answered}
 
     async def close(self) -> None:
         """Commit what was submitted, answer its tickets, release the files; a second call waits for the first."""
@@ -94,6 +102,7 @@ class LmdbStore:
             if batch:
                 with self._environment_lock:
                     answers = self._commit(batch)
+                self._answered += len(answers)
                 self._loop.call_soon_threadsafe(_answer_all, answers)
         with self._environment_lock:
             self._shut()
@@ -126,21 +135,29 @@ class LmdbStore:
         except (StoreError, *HARMLESS) as error:
             if len(batch) > 1:
                 return [answer for submit in batch for answer in self._commit([submit])]
+            self._figures["failed_commits"] += 1
             return [(batch[0], _failure(error))]
         except Exception as error:
             log.exception("store: a commit of %d submits failed", len(batch))
             # After an I/O error the pages in memory may differ from the disk, and a second sync may falsely succeed:
             # nothing of this batch is tried again, and the next one starts from what is on disk.
             self._shut()
+            self._figures["failed_commits"] += 1
             return [(submit, _failure(error)) for submit in batch]
+        self._figures["commits"] += 1
+        self._figures["changes"] += sum(len(submit.changes) for submit in batch)
         return [(submit, None) for submit in batch]
 
     def _write(self, batch: Sequence[_Submit]) -> None:
         environment = self._opened()
-        with environment.begin(write=True) as transaction:
-            for submit in batch:
-                for change in submit.changes:
-                    self._apply(transaction, change)
+        started_ns = time.monotonic_ns()
+        try:
+            with environment.begin(write=True) as transaction:
+                for submit in batch:
+                    for change in submit.changes:
+                        self._apply(transaction, change)
+        finally:
+            self._figures["busy_ns"] += time.monotonic_ns() - started_ns
 
     def _apply(self, transaction: lmdb.Transaction, change: Change) -> None:
         wrong = check_change(change.table, change.key)

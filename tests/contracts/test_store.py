@@ -86,6 +86,21 @@ def test_a_committed_change_is_there_after_a_restart(opener: Opener) -> None:
     run(opener, read)
 
 
+def test_what_was_committed_is_told_in_figures(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        assert set(store.figures().values()) == {0}
+        answers = Answers()
+        store.submit(1, [put(b"a"), put(b"b")], answers)
+        assert store.figures()["waiting"] <= 1
+        await answers.wait(1)
+        store.submit(2, [Change("no such table", b"a", b"v")], answers)
+        await answers.wait(2)
+        told = store.figures()
+        assert (told["commits"], told["failed_commits"], told["changes"], told["waiting"]) == (1, 1, 2, 0)
+
+    run(opener, body)
+
+
 def test_none_deletes_and_deleting_what_is_not_there_is_no_error(opener: Opener) -> None:
     async def body(store: Store) -> None:
         answers = Answers()

@@ -1,0 +1,170 @@
+"""Figures in Prometheus' text format: read when somebody asks for them, so that no message costs anything for it.
+
+Here belong the names, units and words of all figures. Not here: counting (the core, the store), who may see them
+(``broker.admin``), and HTTP (``api``). ``docs/metrics.md`` has the table; a test compares it with this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from broker.reasons import DropReason
+
+PREFIX = "iot_broker_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NS = 1e-9
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
+Source = Callable[[], Mapping[str, object]]
+"""Gives one part's figures now, by the names that the part has for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: whose it is and what its owner calls it, its name here, what it tells, and its scale to the unit."""
+
+    source: str
+    key: str
+    kind: Literal["counter", "gauge"]
+    name: str
+    text: str
+    scale: float = 1
+
+
+FIGURES = (
+    Figure("core", "connections", "gauge", "connections", "Open network connections."),
+    Figure(
+        "core",
+        "unauthenticated_connections",
+        "gauge",
+        "unauthenticated_connections",
+        "Connections whose CONNECT was not accepted yet.",
+    ),
+    Figure("core", "connections_accepted", "counter", "connections_accepted", "Network connections that were opened."),
+    Figure(
+        "core",
+        "connections_refused",
+        "counter",
+        "connections_refused",
+        "Network connections that were refused, for a limit or at CONNECT.",
+    ),
+    Figure("core", "sessions", "gauge", "sessions", "Sessions, with and without a connection."),
+    Figure("core", "subscriptions", "gauge", "subscriptions", "Subscriptions of all sessions."),
+    Figure("core", "grants", "gauge", "grants", "Credentials that the core knows."),
+    Figure("core", "principals", "gauge", "principals", "Devices and applications that the core knows."),
+    Figure("core", "packets_received", "counter", "packets_received", "MQTT packets received."),
+    Figure("core", "bytes_received", "counter", "received_bytes", "Bytes of MQTT received."),
+    Figure("core", "bytes_sent", "counter", "sent_bytes", "Bytes of MQTT sent."),
+    Figure("core", "messages_received", "counter", "messages_received", "PUBLISH packets received."),
+    Figure("core", "messages_sent", "counter", "messages_sent", "PUBLISH packets sent."),
+    Figure("core", "messages_kept", "gauge", "messages_kept", "Messages that are held in memory, whatever for."),
+    Figure("core", "promises", "gauge", "promises_held", "Acknowledgements that wait for the store."),
+    Figure("core", "timers", "gauge", "timers_armed", "Deadlines that are set."),
+    Figure("core", "match_steps", "counter", "match_steps", "Nodes looked at while topic names were matched."),
+    Figure("reactor", "sockets", "gauge", "sockets", "Open sockets of MQTT connections, closing ones included."),
+    Figure("reactor", "accepts", "counter", "accepts", "Sockets accepted."),
+    Figure(
+        "reactor", "lost_accepts", "counter", "lost_accepts", "Accepts that failed for want of descriptors or memory."
+    ),
+    Figure("reactor", "receives", "counter", "receives", "System calls that received."),
+    Figure("reactor", "sends", "counter", "sends", "System calls that sent."),
+    Figure(
+        "reactor",
+        "longest_hold_ns",
+        "gauge",
+        "longest_hold_seconds",
+        "The longest that one round has held the event loop since the start.",
+        NS,
+    ),
+    Figure("journal", "commits", "counter", "journal_commits", "Batches of promises that were committed."),
+    Figure("journal", "failed_commits", "counter", "journal_failed_commits", "Batches that could not be committed."),
+    Figure("journal", "waiting", "gauge", "journal_waiting", "Batches that are not committed yet."),
+    Figure("store", "commits", "counter", "store_commits", "Transactions of the store that were committed and synced."),
+    Figure("store", "failed_commits", "counter", "store_failed_commits", "Transactions that failed."),
+    Figure("store", "changes", "counter", "store_changes", "Records written or removed by committed transactions."),
+    Figure("store", "busy_ns", "counter", "store_busy_seconds", "Time spent in transactions and syncs.", NS),
+    Figure("store", "waiting", "gauge", "store_waiting", "Submitted changes that are not committed yet."),
+    Figure("directory", "accounts", "gauge", "accounts", "Accounts."),
+    Figure("directory", "devices", "gauge", "devices", "Registered devices."),
+    Figure("directory", "keys", "gauge", "api_keys", "API keys that are not revoked."),
+)
+
+DROPPED = "dropped_messages"
+DROPPED_TEXT = "Deliveries that did not happen, by the reason."
+HELD = "loop_hold_seconds"
+HELD_TEXT = "How long each round of the reactor held the event loop."
+BUILD = "build"
+BUILD_TEXT = "The version that runs."
+
+# Figures with labels, by the keys that make them.
+LABELLED = {("core", "drops"), ("reactor", "rounds"), ("reactor", "holds"), ("reactor", "held_ns")}
+
+
+class Metrics:
+    """All figures of one broker, in a registry of its own, so that several brokers in one process do not clash.
+
+    ``sources`` are asked, on the thread of whoever collects: that has to be the broker's. ``hold_bounds_ns`` are the
+    upper bounds of the reactor's ``holds``, all but the last, which has none. ``collector`` may be registered with
+    another ``prometheus_client`` registry as well.
+    """
+
+    def __init__(self, version: str, sources: Mapping[str, Source], hold_bounds_ns: Sequence[int]) -> None:
+        self.collector = BrokerCollector(version, sources, hold_bounds_ns)
+        self._registry = CollectorRegistry()
+        self._registry.register(self.collector)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Everything as text of the type ``CONTENT_TYPE``."""
+        return generate_latest(self._registry)
+
+
+class BrokerCollector(Collector):
+    """Asks the sources once for each collection."""
+
+    def __init__(self, version: str, sources: Mapping[str, Source], hold_bounds_ns: Sequence[int]) -> None:
+        self._version = version
+        self._sources = sources
+        self._hold_bounds_ns = hold_bounds_ns
+
+    def collect(self) -> Iterator[Family]:
+        """Give every family with the figures of now."""
+        read = {name: source() for name, source in self._sources.items()}
+        for figure in FIGURES:
+            value = read[figure.source][figure.key]
+            assert isinstance(value, int)
+            yield _family(figure, value * figure.scale)
+        yield _dropped(_counts(read["core"]["drops"]))
+        reactor = read["reactor"]
+        assert isinstance(reactor["held_ns"], int)
+        yield self._held(_counts(reactor["holds"]), reactor["held_ns"])
+        yield InfoMetricFamily(PREFIX + BUILD, BUILD_TEXT, {"version": self._version})
+
+    def _held(self, counts: Sequence[int], held_ns: int) -> HistogramMetricFamily:
+        bounds = [*(str(bound * NS) for bound in self._hold_bounds_ns), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+        return HistogramMetricFamily(PREFIX + HELD, HELD_TEXT, buckets=buckets, sum_value=held_ns * NS)
+
+
+def _family(figure: Figure, value: float) -> Family:
+    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    return kind(PREFIX + figure.name, figure.text, value=value)
+
+
+def _dropped(counts: Sequence[int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(PREFIX + DROPPED, DROPPED_TEXT, labels=["reason"])
+    for reason in DropReason:
+        family.add_metric([reason.name.lower()], counts[reason])
+    return family
+
+
+def _counts(value: object) -> list[int]:
+    assert isinstance(value, list)
+    return value
