@@ -408,7 +408,7 @@ class Broker:
     # ------------------------------------------------------------ stop
 
     def _end_local(self) -> None:
-        local, self._local, self._admin = self._local, None, None
+        local, self._local, self._admin, self._metrics = self._local, None, None, None
         if local is not None:
             local.close()
 
