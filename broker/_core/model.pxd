@@ -406,7 +406,6 @@ cdef struct Session:
     Session* principal_next     # others of the same principal
     Session* principal_previous
     Connection* connection      # NULL while its client is away
-    Account* account
     Principal* principal
     CompiledPolicy* policy      # that its subscriptions were judged by
     Subscription* subscriptions
@@ -414,17 +413,17 @@ cdef struct Session:
     uint32_t* inflight          # ring of packet identifier | InflightState, by id & mask; 0: free
     InflightBody* bodies        # beside it; NULL while nothing has to be kept
     SessionExtra* extra
-    uint8_t* client_id
+    uint64_t[3] client_id       # its bytes, or where they are when they do not fit: see session.client_id_of
     uint64_t match_serial       # which match saw this session last
     uint32_t hash
     uint32_t session_expiry_interval_s      # 0: it ends with its connection
     uint32_t subscription_count
-    uint32_t inflight_mask
-    uint32_t inflight_count
     uint32_t inflight_serial
     int32_t send_quota          # below 0 while more PUBRELs than that were sent again
     uint32_t match_index
     uint32_t parted             # its place + 1 among those whose connection has just gone; 0: it is not among them
+    uint16_t inflight_mask
+    uint16_t inflight_count
     uint16_t client_id_bytes
     uint16_t next_packet_id
     uint8_t waiting             # a Waiting

@@ -191,10 +191,10 @@ cdef void handle_publish(
         return
     fill(&out, shard, connection, &fields, packet, total, header)
     if fields.qos and connection.grant.synced:
-        ticket = record_message(shard, connection.session.account.account_id, &out)
+        ticket = record_message(shard, connection.session.principal.account.account_id, &out)
     if fields.qos == 2:
         qos2_add(connection.session, fields.packet_id)
-    publish_message(shard, connection.session.account, &out, connection.session, &rest)
+    publish_message(shard, connection.session.principal.account, &out, connection.session, &rest)
     if unlikely_(rest != NULL):
         rest.publisher = connection
         rest.packet_id = fields.packet_id
@@ -250,7 +250,7 @@ cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     else:
         message.received_at_ns = shard.now_ns       # its expiry begins when it is published
         outgoing_from_message(&out, message)
-        publish_unattended(shard, session.account, &out, session)
+        publish_unattended(shard, session.principal.account, &out, session)
         outgoing_close(shard, &out)
     release_message(shard, message)
 

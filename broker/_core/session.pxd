@@ -25,6 +25,11 @@ cdef Session* find_session(
     ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
 cdef Session* new_session(
     ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
+cdef inline uint8_t* client_id_of(Session* session) noexcept nogil:
+    # Most are short: memory of their own would cost more than they are long.
+    if session.client_id_bytes <= sizeof(session.client_id):
+        return <uint8_t*>session.client_id
+    return (<uint8_t**>session.client_id)[0]
 # Out of the table and out of its principal's list: nobody finds it any more.
 cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil
 # Drops up to `at_most` subscriptions and messages of an unlinked session (each drop named); True when nothing is left.

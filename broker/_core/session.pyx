@@ -93,7 +93,7 @@ cdef Session* find_session(
     cdef Session* session = shard.sessions[hash & shard.session_mask]
     while session != NULL:
         if session.hash == hash and session.principal == principal and session.client_id_bytes == n \
-                and memcmp(session.client_id, client_id, n) == 0:
+                and memcmp(client_id_of(session), client_id, n) == 0:
             return session
         session = session.hash_next
     return NULL
@@ -125,10 +125,10 @@ cdef Session* new_session(
     memset(session, 0, sizeof(Session))
     session.hash = session_hash(shard, principal, client_id, n)
     session.principal = principal
-    session.account = principal.account
-    session.client_id = <uint8_t*>take_memory(n)
-    memcpy(session.client_id, client_id, n)
     session.client_id_bytes = <uint16_t>n
+    if n > sizeof(session.client_id):
+        (<uint8_t**>session.client_id)[0] = <uint8_t*>take_memory(n)
+    memcpy(client_id_of(session), client_id, n)
     session.hash_next = shard.sessions[session.hash & shard.session_mask]
     shard.sessions[session.hash & shard.session_mask] = session
     shard.session_count += 1
@@ -148,7 +148,7 @@ cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
         link = &link[0].hash_next
     link[0] = session.hash_next
     shard.session_count -= 1
-    session.account.sessions -= 1
+    session.principal.account.sessions -= 1
     if session.principal_previous != NULL:
         session.principal_previous.principal_next = session.principal_next
     else:
@@ -164,7 +164,7 @@ cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) n
     while session.subscriptions != NULL:
         if left == 0:
             return False
-        remove_subscription(shard, &session.account.space, session.subscriptions)
+        remove_subscription(shard, &session.principal.account.space, session.subscriptions)
         left -= 1
     while session.queue != NULL:
         if left == 0:
@@ -197,7 +197,8 @@ cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
         give_memory(session.extra.qos2_ids)
         give_memory(session.extra.again)
         give_memory(session.extra)
-    give_memory(session.client_id)
+    if session.client_id_bytes > sizeof(session.client_id):
+        give_memory(client_id_of(session))
     release_principal(shard, session.principal)
     slab_give(&shard.session_slab, session)
 
@@ -242,7 +243,7 @@ cdef void drop_will(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
     shard.counters.drops[reason] += 1
-    session.account.drops[reason] += 1
+    session.principal.account.drops[reason] += 1
     need_activity(session.principal).drops[reason] += 1
 
 
@@ -278,8 +279,8 @@ cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcep
     if principal.limits.queue_maximum_bytes and principal.activity != NULL and \
             principal.activity.queued_bytes + size > principal.limits.queue_maximum_bytes:
         return DROP_DEVICE_BUDGET_FULL
-    if session.account.limits.queue_maximum_bytes and \
-            session.account.queued_bytes + size > session.account.limits.queue_maximum_bytes:
+    if session.principal.account.limits.queue_maximum_bytes and \
+            session.principal.account.queued_bytes + size > session.principal.account.limits.queue_maximum_bytes:
         return DROP_ACCOUNT_BUDGET_FULL
     return -1
 
@@ -287,7 +288,7 @@ cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcep
 cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
     session.queue.bytes += sign * size
     need_activity(session.principal).queued_bytes += sign * size
-    session.account.queued_bytes += sign * size
+    session.principal.account.queued_bytes += sign * size
     shard.queued_bytes += sign * size
 
 
@@ -364,7 +365,7 @@ cdef void grow_inflight(Session* session) noexcept nogil:
         give_memory(session.bodies)
     session.inflight = grown
     session.bodies = bodies
-    session.inflight_mask = mask
+    session.inflight_mask = <uint16_t>mask
 
 
 cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil:

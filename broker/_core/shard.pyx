@@ -64,7 +64,7 @@ from broker._core.model cimport (
 )
 from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
-from broker._core.session cimport qos2_count, queued_count, sessions_close, sessions_open
+from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
 from broker._core.topics cimport (
@@ -369,7 +369,7 @@ cdef class Shard:
             "state": connection.state, "keep_alive_s": connection.keep_alive_s,
             "close_reason": connection.close_reason,
             "request_problem_information": bool(connection.request_problem_information),
-            "client_id": "" if session == NULL else session.client_id[:session.client_id_bytes].decode(),
+            "client_id": "" if session == NULL else client_id_of(session)[:session.client_id_bytes].decode(),
             "principal_id": 0 if session == NULL else session.principal.principal_id,
             "subscriptions": 0 if session == NULL else session.subscription_count,
             "queued_messages": 0 if session == NULL else queued_count(session),
@@ -478,11 +478,11 @@ cdef class Shard:
         cdef Subscription* subscription
         cdef const uint8_t* at = topic_filter
         cdef uint32_t n = <uint32_t>len(topic_filter)
-        subscription = find_subscription(self.state, &session.account.space, session, at, n)
+        subscription = find_subscription(self.state, &session.principal.account.space, session, at, n)
         if subscription == NULL:
             if session.subscription_count >= subscriptions_maximum(self.state, session):
                 return False
-            subscription = add_subscription(self.state, &session.account.space, session, at, n)
+            subscription = add_subscription(self.state, &session.principal.account.space, session, at, n)
         subscription.qos = <uint8_t>qos
         subscription.no_local = no_local
         subscription.retain_as_published = retain_as_published
@@ -493,10 +493,10 @@ cdef class Shard:
         cdef Connection* connection = self.need_connected(handle)
         cdef Session* session = connection.session
         cdef Subscription* subscription = find_subscription(
-            self.state, &session.account.space, session, topic_filter, <uint32_t>len(topic_filter))
+            self.state, &session.principal.account.space, session, topic_filter, <uint32_t>len(topic_filter))
         if subscription == NULL:
             return False
-        remove_subscription(self.state, &session.account.space, subscription)
+        remove_subscription(self.state, &session.principal.account.space, subscription)
         return True
 
     def may_subscribe(self, uint64_t handle, bytes topic_filter):
