@@ -10,6 +10,7 @@ import ast
 import csv
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,16 @@ def named_in_tests(tests: Path = TESTS) -> dict[str, set[str]]:
             continue
         for name in named_in_python(path.read_text(encoding="utf-8")):
             found.setdefault(name, set()).add(str(path.relative_to(tests)))
+    for path in sorted(tests.glob("packets/*.toml")):
+        for name in named_in_rows(path.read_text(encoding="utf-8")):
+            found.setdefault(name, set()).add(str(path.relative_to(tests)))
     return found
+
+
+def named_in_rows(source: str) -> set[str]:
+    """Statements that rows of the wire table name as theirs; a row that waits for something shows nothing yet."""
+    rows = tomllib.loads(source).get("row", [])
+    return {name for row in rows if "needs" not in row for name in row.get("clauses", ())}
 
 
 def find_uncovered() -> list[str]:

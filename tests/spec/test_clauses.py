@@ -8,6 +8,7 @@ from tests.spec.clauses import (
     load_statements,
     load_uncovered,
     named_in_python,
+    named_in_rows,
     named_in_tests,
 )
 
@@ -43,3 +44,16 @@ def test_names_count_in_markers_and_docstrings_but_not_in_comments() -> None:
         f"    # not {version}{prefix}-3\n"
     )
     assert named_in_python(source) == {f"{version}{prefix}-1", f"{version}{prefix}-2"}
+
+
+def test_names_count_in_rows_of_the_wire_table_that_wait_for_nothing() -> None:
+    prefix = "v5:MQTT-1.5.4"  # put together here, so that this file names nothing itself
+    source = f"""
+        # not {prefix}-3
+        [[row]]
+        clauses = ["{prefix}-1"]
+        [[row]]
+        clauses = ["{prefix}-2"]
+        needs = "something"
+    """
+    assert named_in_rows(source) == {f"{prefix}-1"}

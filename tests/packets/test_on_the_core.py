@@ -1,0 +1,123 @@
+"""Every row of the wire table on the native core: in one piece, byte by byte, and cut in every place.
+
+Here belongs how bytes reach the core. Not here: what the rows say (``*.toml``), and the same over sockets
+(``tests/integration/test_packets.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations, pairwise
+
+import pytest
+
+from broker._core.framing import fixed_header
+from broker.config import Capabilities
+from broker.net.gateway import core_limits
+from tests.packets.conversation import Conversation, Line, waiting
+from tests.packets.table import LIMITS, Row, load_rows
+from tests.support.core import Client, Core
+
+OPEN_LISTENER = 1
+SHORT_BYTES = 8
+"""What one side says in a row of this size is cut in every two places."""
+LONG_BYTES = 40
+"""Longer than this is not cut in every single place."""
+HUGE_BYTES = 5000
+"""Longer than this is not sent byte by byte."""
+
+Cuts = tuple[int, ...] | None
+
+
+class Bytewise(Client):
+    """A client of the core whose bytes are only gathered."""
+
+    def take(self, at_most: int = -1) -> bool:
+        taken = self.core.shard.take_output(self.handle, at_most)
+        self.raw += taken
+        return bool(taken)
+
+
+class CoreLine:
+    """A connection without a socket. ``cuts`` are places in all that it sends, None stands for every one."""
+
+    def __init__(self, core: Core, listener: int, cuts: Cuts) -> None:
+        self.core = core
+        self.client = Bytewise(core, core.shard.open_connection(listener, core.now_ns), 0)
+        core.clients.append(self.client)
+        self.cuts = cuts
+        self.sent = 0
+
+    def send(self, data: bytes) -> None:
+        start, self.sent = self.sent, self.sent + len(data)
+        inner = range(1, len(data)) if self.cuts is None else [at - start for at in self.cuts if start < at < self.sent]
+        places = [0, *inner, len(data)]
+        for begin, end in pairwise(places):
+            self.client.feed(data[begin:end])
+            self.core.run()
+            while self.core.asked:  # who is not known is nobody
+                self.core.refuse(self.core.asked.pop()[0])
+
+    def receive(self) -> bytes | None:
+        client = self.client
+        header = fixed_header(client.raw)
+        if header is None:
+            assert not client.is_open, "nothing came"
+            assert not client.raw, "closed within a packet"
+            return None
+        whole, client.raw = client.raw[: sum(header)], client.raw[sum(header) :]
+        assert len(whole) == sum(header), "part of a packet"
+        return whole
+
+    def silent(self) -> bool:
+        return self.client.is_open and not self.client.raw
+
+    def cut(self) -> None:
+        self.client.drop()
+
+
+class CoreLines:
+    """A core with both doors; the client's own bytes are cut, the other's are not."""
+
+    variables: Mapping[str, bytes] = {"id": b"client", "user": b"user", "password": b"pw", "device": b"sensor-1"}
+
+    def __init__(self, cuts: Cuts) -> None:
+        self.core = Core(**core_limits(Capabilities.model_validate(LIMITS)))
+        self.core.open_listener(OPEN_LISTENER)
+        rights = ("devices/{device_id}/#",)
+        self.core.grant(device_id="sensor-1", publish=rights, subscribe=rights)
+        self.cuts = cuts
+        self.opened: list[CoreLine] = []
+
+    def open(self, door: str, *, carefully: bool = False) -> Line:
+        line = CoreLine(self.core, OPEN_LISTENER if door == "open" else 0, () if carefully else self.cuts)
+        if not carefully:
+            self.opened.append(line)
+        return line
+
+
+def run(row: Row, cuts: Cuts) -> int:
+    """Carry out a row; gives how many bytes its client sent on one connection at most."""
+    lines = CoreLines(cuts)
+    Conversation(row, lines).run()
+    sent = max(line.sent for line in lines.opened)
+    lines.core.end()
+    return sent
+
+
+def cuttings(size: int) -> Iterator[Cuts]:
+    """Every way to cut that is worth its time."""
+    if size <= HUGE_BYTES:
+        yield None
+    if size <= LONG_BYTES:
+        yield from ((at,) for at in range(1, size))
+    if size <= SHORT_BYTES:
+        yield from combinations(range(1, size), 2)
+
+
+@pytest.mark.parametrize("row", load_rows(), ids=str)
+def test_a_row_holds_on_the_core(row: Row) -> None:
+    with waiting(row):
+        size = run(row, ())
+        for cuts in cuttings(size):
+            run(row, cuts)
