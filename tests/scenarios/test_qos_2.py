@@ -67,7 +67,7 @@ def test_a_released_identifier_is_new_again(core: Core, watcher: Client, version
     assert client.described["inbound_qos2_ids"] == 0
 
 
-@pytest.mark.clause("v5:MQTT-4.3.3-11", "v311:MQTT-3.6.4-1")
+@pytest.mark.clause("v5:MQTT-4.3.3-11", "v311:MQTT-4.3.3-2")
 @VERSIONS
 def test_a_release_of_nothing_is_completed(core: Core, version: int) -> None:
     client = core.connect("c", version)
@@ -130,7 +130,7 @@ def test_what_311_may_have_open_is_bounded_as_well() -> None:
     core.end()
 
 
-@pytest.mark.clause("v5:MQTT-3.3.5-2", "v311:MQTT-3.3.5-2")
+@pytest.mark.clause("v5:MQTT-4.3.3-9", "v311:MQTT-3.3.5-2")
 def test_what_is_refused_leaves_no_exchange_open() -> None:
     core = Core(maximum_payload_bytes=10)
     core.grant(publish=("yes",))

@@ -10,6 +10,7 @@ from tests.spec.clauses import (
     named_in_python,
     named_in_rows,
     named_in_tests,
+    not_applicable,
 )
 
 
@@ -25,6 +26,13 @@ def test_a_statement_with_a_test_leaves_the_list() -> None:
 def test_tests_name_only_statements_that_exist() -> None:
     known = {name for name, _ in all_statements()}
     assert {name: files for name, files in named_in_tests().items() if name not in known} == {}
+
+
+def test_what_does_not_apply_is_testable_elsewhere_has_a_reason_and_is_named_by_no_test() -> None:
+    listed = not_applicable()
+    assert set(listed) <= set(load_statements())
+    assert all(listed.values())
+    assert {name for name in listed if name in named_in_tests()} == set()
 
 
 def test_the_statements_are_all_there() -> None:
