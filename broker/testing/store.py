@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from broker.errors import StoreError
-from broker.ports import Change, CommitCallback, Store
+from broker.ports import Change, CommitCallback, Store, StoreFigures
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -51,6 +54,11 @@ class FaultyStore:
         else:
             self._store.submit(ticket, changes, partial(self._answer, pending))
 
+    def figures(self) -> StoreFigures:
+        """Tell what was done since the start; commits that were refused have failed."""
+        behind = self._store.figures()
+        return {**behind, "failed_commits": behind["failed_commits"] + self.refused}
+
     async def close(self) -> None:
         """Close the store behind."""
         await self._store.close()
@@ -60,4 +68,7 @@ class FaultyStore:
         pending.error = error
         while self._pending and self._pending[0].answered:
             first = self._pending.popleft()
-            first.on_committed(first.ticket, first.error)
+            try:
+                first.on_committed(first.ticket, first.error)
+            except Exception:  # one bad callback does not silence the next
+                log.exception("store: the owner of ticket %d failed on its answer", first.ticket)

@@ -17,17 +17,20 @@ from broker.ports import Change, Store
 from broker.storage.lmdb import LmdbStore
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import ACCOUNTS, DEVICES, JOURNAL, key_number, number_key
+from broker.testing.store import FaultyStore
 
 MAP_SIZE_BYTES = 16 * 1024 * 1024
 Opener = Callable[[], Store]
 Body = Callable[[Store], Awaitable[None]]
 
 
-@pytest.fixture(params=["lmdb", "memory"])
+@pytest.fixture(params=["lmdb", "memory", "faulty"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Open the same store again and again, as restarts would; call it on a running loop."""
     if request.param == "lmdb":
         return lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES)
+    if request.param == "faulty":
+        return lambda: FaultyStore(LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES))
     kept: list[MemoryStore] = []
 
     def reopen() -> Store:
@@ -312,3 +315,23 @@ def test_a_crash_loses_what_was_not_committed_and_answers_nothing_more() -> None
     store.release()
     assert answers == [1]
     assert restarted.load(DEVICES) == [(b"kept", b"v")]
+
+
+def test_a_full_disk_fails_what_comes_then_and_keeps_the_order_of_answers(tmp_path: Path) -> None:
+    async def whole() -> None:
+        store = FaultyStore(LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES))
+        answers = Answers()
+        store.submit(1, [put(b"a")], answers)
+        store.full = True
+        store.submit(2, [put(b"b")], answers)
+        store.full = False
+        store.submit(3, [put(b"c")], answers)
+        found = await answers.wait(3)
+        assert [ticket for ticket, _ in found] == [1, 2, 3]
+        assert [error is None for _, error in found] == [True, False, True]
+        assert "No space left" in str(found[1][1])
+        assert [key for key, _ in store.load(DEVICES)] == [b"a", b"c"]
+        assert (store.refused, store.figures()["failed_commits"]) == (1, 1)
+        await store.close()
+
+    asyncio.run(whole())

@@ -66,8 +66,17 @@ def test_nothing_is_installed_whose_source_is_gone() -> None:
 
 
 def test_command_is_called_as_the_distribution() -> None:
-    scripts = {entry.name: entry.value for entry in importlib.metadata.distribution("iot-broker").entry_points}
-    assert scripts == {"iot-broker": "broker.cli:main"}
+    entries = importlib.metadata.distribution("iot-broker").entry_points
+    assert {entry.name: entry.value for entry in entries.select(group="console_scripts")} == {
+        "iot-broker": "broker.cli:main"
+    }
+
+
+def test_the_pytest_plugin_is_found_by_pytest() -> None:
+    entries = importlib.metadata.distribution("iot-broker").entry_points
+    assert {entry.name: entry.value for entry in entries.select(group="pytest11")} == {
+        "iot_broker": "broker.testing.plugin"
+    }
 
 
 @pytest.mark.parametrize("path", python_sources(), ids=lambda path: str(path.relative_to(ROOT)))
