@@ -13,7 +13,10 @@ from typing import Protocol, TypedDict
 
 from broker.reasons import ReasonCode
 
-LOCAL_PRINCIPALS = 2**31
+OWN_PRINCIPALS = 2**31
+"""The directory's numbers of principals end here: those of an embedder's Authenticator are moved behind them."""
+
+LOCAL_PRINCIPALS = OWN_PRINCIPALS + 2**30
 """Numbers of principals from here on belong to the process itself: nobody else's grant may have one."""
 
 
@@ -42,7 +45,7 @@ class Policy:
 class Grant:
     """What a proven identity is allowed: the answer to a credential.
 
-    ``account_id`` is a 32-bit number, ``principal_id`` one below 2**31, both given once and never reused;
+    ``account_id`` is a 32-bit number, ``principal_id`` one below 2**30, both given once and never reused;
     ``principal`` is the device id or the application's name; ``device_id`` is empty for an application.
     """
 

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self
@@ -38,7 +38,17 @@ from broker.net.listeners import open_socket, raise_descriptor_limit
 from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
 from broker.observability.metrics import CONTENT_TYPE, Metrics
-from broker.ports import LOCAL_PRINCIPALS, Authenticator, Change, ConnectRequest, Grant, Observer, Refusal, Store
+from broker.ports import (
+    LOCAL_PRINCIPALS,
+    OWN_PRINCIPALS,
+    Authenticator,
+    Change,
+    ConnectRequest,
+    Grant,
+    Observer,
+    Refusal,
+    Store,
+)
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
@@ -380,7 +390,9 @@ class Broker:
     async def _decide(self, handle: int, request: ConnectRequest) -> None:
         try:
             async with asyncio.timeout(self._config.capabilities.connect_timeout_s):  # nobody waits any longer
-                outcome = _judgement(await self._judge.authenticate(request))
+                outcome = await self._judge.authenticate(request)
+            if self._authenticator is not None:
+                outcome = _judgement(outcome)
         except Exception:
             log.exception("the authenticator failed")
             outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
@@ -436,9 +448,13 @@ class Broker:
 
 
 def _judgement(outcome: object) -> Grant | Refusal:
-    """Return what an Authenticator answered, or raise what is wrong with it."""
+    """Return what an embedder's Authenticator answered, as the core takes it, or raise what is wrong with it."""
     if not isinstance(outcome, Grant | Refusal):
         raise TypeError(f"authenticate() has to return a Grant or a Refusal, not {outcome!r}")
-    if isinstance(outcome, Grant) and not 0 <= outcome.principal_id < LOCAL_PRINCIPALS:
-        raise ValueError(f"principal_id: expected 0 to {LOCAL_PRINCIPALS - 1}, not {outcome.principal_id}")
-    return outcome
+    if isinstance(outcome, Refusal):
+        return outcome
+    number = OWN_PRINCIPALS + outcome.principal_id  # the directory gives numbers of its own
+    if not OWN_PRINCIPALS <= number < LOCAL_PRINCIPALS:
+        expected = f"0 to {LOCAL_PRINCIPALS - OWN_PRINCIPALS - 1}"
+        raise ValueError(f"principal_id: expected {expected}, not {outcome.principal_id}")
+    return replace(outcome, principal_id=number)

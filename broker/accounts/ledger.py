@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 from broker.accounts.records import decode_number, encode_number
 from broker.errors import Unavailable
-from broker.ports import LOCAL_PRINCIPALS, Change, Store
+from broker.ports import OWN_PRINCIPALS, Change, Store
 from broker.storage.tables import COUNTERS
 
 ACCOUNT_NUMBERS = "account"
 PRINCIPAL_NUMBERS = "principal"  # devices, applications and keys: one row of numbers, so that none is ambiguous
 
-MAXIMUM_NUMBER = LOCAL_PRINCIPALS - 1
+MAXIMUM_NUMBER = OWN_PRINCIPALS - 1
 
 
 def nothing() -> None:
