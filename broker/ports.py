@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 from broker.reasons import ReasonCode
 
@@ -41,6 +41,22 @@ class Policy:
     subscribe: tuple[str, ...]
 
 
+class GrantLimits(NamedTuple):
+    """What one principal may do and keep; 0 is without limit. The order is the core's."""
+
+    messages_per_s: int = 0
+    burst_messages: int = 0
+    connections_maximum: int = 0
+    sessions_maximum: int = 0
+    subscriptions_maximum: int = 0
+    retained_maximum: int = 0
+    payload_maximum_bytes: int = 0
+    queue_maximum_bytes: int = 0
+
+
+NO_LIMITS = GrantLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What a proven identity is allowed: the answer to a credential.
@@ -55,6 +71,7 @@ class Grant:
     device_id: str
     policy: Policy
     durability: Durability = Durability.MEMORY
+    limits: GrantLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ cdef void handle_ack(
 cdef void stage_ack(
     ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
     uint8_t reason_code) noexcept nogil
+# An acknowledgement that refuses, with words (up to 60 bytes of UTF-8) for a 5.0 client that wants and takes them.
+cdef void stage_refusal(
+    ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code,
+    const uint8_t* text, uint32_t n) noexcept nogil
 # What a PUBLISH asked for could not be made durable: 5.0 is told, 3.1.1 is closed and sends it again.
 cdef void not_kept(
     ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id) noexcept nogil

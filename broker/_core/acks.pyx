@@ -25,7 +25,7 @@ from broker._core.model cimport (
     Session,
     ShardState,
 )
-from broker._core.packets cimport ACK_SIZE, AckFields, encode_ack, parse_ack
+from broker._core.packets cimport ACK_SIZE, REASON_STRING_SIZE, AckFields, encode_ack, parse_ack, put_reason_string
 from broker._core.reasons cimport (
     IMPLEMENTATION_SPECIFIC_ERROR,
     PACKET_IDENTIFIER_NOT_FOUND,
@@ -151,6 +151,21 @@ cdef void stage_ack(
     promise = hold(shard, connection, ticket, packet_type)
     promise.packet_id = packet_id
     promise.reason_code = reason_code
+
+
+cdef void stage_refusal(
+        ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code,
+        const uint8_t* text, uint32_t n) noexcept nogil:
+    cdef uint8_t[ACK_SIZE + REASON_STRING_SIZE] bytes
+    cdef uint8_t* end
+    if not connection.request_problem_information or \
+            ACK_SIZE + REASON_STRING_SIZE > connection.client_maximum_packet_size_bytes:
+        # [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2]
+        stage_ack(shard, connection, 0, packet_type, packet_id, reason_code)
+        return
+    end = put_reason_string(encode_ack(bytes, packet_type, packet_id, reason_code, connection.version), text, n)
+    bytes[1] = <uint8_t>(end - bytes - 2)
+    stage_bytes(shard, connection, 0, bytes, <uint32_t>(end - bytes))
 
 
 cdef void stage_bytes(

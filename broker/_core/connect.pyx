@@ -9,6 +9,7 @@ from broker._core.cursor cimport Span
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
+from broker._core.limiter cimport slow_start
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport Outgoing, keep_message, outgoing_open
 from broker._core.model cimport (
@@ -235,6 +236,7 @@ cdef void admit(
     shard.unauthenticated_count -= 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
     arm_keep_alive(shard, connection)
+    slow_start(shard, connection)
     if connection.session.waiting:
         mark_ready(shard, connection)       # what waited for this client follows its CONNACK
 

@@ -26,25 +26,32 @@ from broker._core.model cimport (
     LOCAL_FD,
     RARE_CLOSED,
     RARE_REFUSED,
+    RATED,
     TIMER_CONNECT_DEADLINE,
     TIMER_KEEP_ALIVE,
+    TIMER_RATE_PAUSE,
     Connection,
     Rare,
     ShardState,
 )
 from broker._core.packets cimport (
     DISCONNECT_SIZE,
+    REASON_STRING_SIZE,
+    TOO_MANY_MESSAGES,
+    TOO_MANY_MESSAGES_BYTES,
     ConnackFields,
     connack_code_311,
     connack_size,
     encode_connack,
     encode_disconnect,
+    put_reason_string,
 )
 from broker._core.reasons cimport (
     BAD_AUTHENTICATION_METHOD,
     BANNED,
     CONNECTION_RATE_EXCEEDED,
     KEEP_ALIVE_TIMEOUT,
+    MESSAGE_RATE_TOO_HIGH,
     PACKET_TOO_LARGE,
     PAYLOAD_FORMAT_INVALID,
     QOS_NOT_SUPPORTED,
@@ -325,8 +332,17 @@ cdef void refuse_connect(ShardState* shard, Connection* connection, uint8_t reas
         encode_connack(outbox_reserve(shard, connection, size), connection.version, &connack)
 
 
+cdef void put_disconnect(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
+    cdef uint8_t[DISCONNECT_SIZE + REASON_STRING_SIZE] bytes
+    cdef uint8_t* end = encode_disconnect(bytes, reason_code)
+    if reason_code == MESSAGE_RATE_TOO_HIGH and \
+            DISCONNECT_SIZE + REASON_STRING_SIZE <= connection.client_maximum_packet_size_bytes:  # [MQTT-3.14.2-3]
+        end = put_reason_string(end, TOO_MANY_MESSAGES, TOO_MANY_MESSAGES_BYTES)
+        bytes[1] = <uint8_t>(end - bytes - 2)
+    outbox_put(shard, connection, bytes, <uint32_t>(end - bytes))
+
+
 cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) noexcept nogil:
-    cdef uint8_t[DISCONNECT_SIZE] bytes
     if connection.state == CLOSING:
         return
     connection.close_reason = reason_code
@@ -336,7 +352,7 @@ cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) n
         shard.counters.connections_refused += 1
         refuse_connect(shard, connection, reason_code)
     elif connection.version == 5:  # [MQTT-4.13.2-1]: 3.1.1 knows no server DISCONNECT
-        outbox_put(shard, connection, bytes, <uint32_t>(encode_disconnect(bytes, reason_code) - bytes))
+        put_disconnect(shard, connection, reason_code)
     close_connection(shard, connection)  # [MQTT-4.8.0-1]
 
 
@@ -394,6 +410,13 @@ cdef void arm_keep_alive(ShardState* shard, Connection* connection) noexcept nog
 cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t kind) noexcept nogil:
     cdef int64_t allowed_ns, idle_ns
     if connection.state == CLOSING:
+        return
+    if kind == TIMER_RATE_PAUSE:
+        connection.held_back &= ~<uint8_t>RATED
+        connection.resumes = 1
+        connection.last_packet_at_ns = shard.now_ns
+        arm_keep_alive(shard, connection)
+        mark_ready(shard, connection)
         return
     if kind == TIMER_CONNECT_DEADLINE:
         # Nothing was proven in time. A CONNECT that waits for the Authenticator gets an answer, silence gets silence.

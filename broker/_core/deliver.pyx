@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 
 from broker._core.connection cimport outbox_reserve, outbox_unsent
 from broker._core.framing cimport PUBREL
+from broker._core.limiter cimport count_out
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
 from broker._core.message cimport (
     NEVER_EXPIRES,
@@ -102,6 +103,7 @@ cdef bint send_identified(
         count_drop(shard, session, DROP_OUTBOX_FULL)
         return False
     shard.slice_budget -= total // WORK_BYTES
+    count_out(shard, session, total)
     encode_identified(
         outbox_reserve(shard, connection, total), out, first_byte_of(qos, retain), packet_id, identifiers, count,
         expiry_left_s(out, shard.now_ns))
@@ -132,6 +134,7 @@ cdef bint send(
     at = outbox_reserve(shard, connection, total)
     memcpy(at, out.layout_at[layout], total)
     shard.slice_budget -= total // WORK_BYTES
+    count_out(shard, session, total)
     at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
     if qos:
         packet_id = next_packet_id(shard, out, session, group, qos, retain, identifiers, count)

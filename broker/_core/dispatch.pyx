@@ -30,6 +30,7 @@ from broker._core.framing cimport (
     header_flags_valid,
     read_header,
 )
+from broker._core.limiter cimport take_token
 from broker._core.memory cimport likely_, unlikely_
 from broker._core.model cimport (
     AWAIT_CONNECT,
@@ -38,6 +39,7 @@ from broker._core.model cimport (
     DEAF,
     HELD_BACK,
     RARE_PACKET,
+    RATED,
     WAKING,
     YIELDED,
     Connection,
@@ -56,6 +58,7 @@ cdef void handle_pingreq(ShardState* shard, Connection* connection, uint32_t n) 
         fail(shard, connection, MALFORMED_PACKET)
     else:
         outbox_put(shard, connection, b"\xd0\x00", 2)  # [MQTT-3.12.4-1]
+        take_token(shard, connection)
 
 
 cdef void handle_disconnect(
@@ -101,6 +104,7 @@ cdef void handle_packet(
     else:       # SUBSCRIBE, UNSUBSCRIBE, AUTH: Python answers, and what follows waits so that order is arrival order
         connection.barrier = 1
         add_rare(shard, connection, RARE_PACKET, 0)
+        take_token(shard, connection)
 
 
 cdef bint too_many_filters(
@@ -194,9 +198,9 @@ cdef inline uint32_t answers_held(Connection* connection) noexcept nogil:
 
 cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
     # A client that does not take its acknowledgements, or whose promises are not durable yet, is not read on.
-    connection.held_back = HELD_BACK if \
-        outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
-        answers_held(connection) >= shard.limits.server_receive_maximum else 0
+    cdef bint held = outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
+        answers_held(connection) >= shard.limits.server_receive_maximum
+    connection.held_back = (connection.held_back & RATED) | (HELD_BACK if held else 0)
     return connection.held_back != 0
 
 
@@ -243,7 +247,7 @@ cdef void run_ready(ShardState* shard) noexcept nogil:
         if connection.state == CONNECTED or connection.state == AWAIT_CONNECT:
             if connection.session != NULL:
                 pump(shard, connection.session)
-            connection.held_back &= HELD_BACK
+            connection.held_back &= HELD_BACK | RATED
             if connection.held_back:
                 connection.resumes = not must_wait(shard, connection)
             if connection.resumes and not is_stopped(connection):

@@ -10,6 +10,7 @@ from broker._core.model cimport (
     LEVEL_HASH,
     LEVEL_LITERAL,
     LEVEL_PLUS,
+    WITHOUT_END,
     Account,
     Activity,
     CompiledPolicy,
@@ -80,6 +81,8 @@ cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogi
         grow_accounts(shard)
     account = <Account*>take_zeroed(sizeof(Account))
     account.account_id = account_id
+    account.messages_left = WITHOUT_END
+    account.bytes_left = WITHOUT_END
     space_open(&account.space)
     link = &shard.accounts[spread_number(account_id) & shard.account_mask]
     account.next = link[0]

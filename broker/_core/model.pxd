@@ -256,6 +256,9 @@ cdef struct Usage:                  # PUBLISH packets and their bytes (contract,
     uint64_t messages_out
     uint64_t bytes_out
 
+cdef enum Quota:
+    WITHOUT_END = 0x4000000000000000           # left of a quota that there is not
+
 cdef struct AccountLimits:          # 0: without limit
     uint32_t connections_maximum
     uint32_t applications_reserved  # of them, for applications alone
@@ -281,9 +284,11 @@ cdef struct Account:
     uint32_t device_connections     # of them: not applications'
     uint64_t queued_bytes
     uint64_t unsent_bytes           # in outboxes
-    int64_t messages_left           # of the month; -1: without limit
+    int64_t messages_left       # of the month's quota, both directions together; it goes on below 0
     int64_t bytes_left
-    Usage usage
+    Usage own                   # of what belongs to no principal, since it was last taken
+    Account* usage_next         # others with usage of their own that was not taken yet
+    uint8_t usage_listed
     uint64_t drops[14]
 
 cdef struct GrantLimits:            # what one principal may use; shared by all with the same figures. 0: without limit
@@ -296,6 +301,13 @@ cdef struct GrantLimits:            # what one principal may use; shared by all 
     uint32_t retained_maximum
     uint32_t payload_maximum_bytes
     uint64_t queue_maximum_bytes    # of all its sessions
+    # what follows from them
+    uint32_t payload_bytes          # the largest payload, the shard's own limit included
+    # the bucket, in nanoseconds of its refill
+    int64_t token_ns                # that bring one token; 0: no rate limit
+    int64_t capacity_ns             # that fill it
+    int64_t calm_ns                 # what it holds when a packet of somebody who keeps to his rate comes
+    int64_t strained_ns             # what it may lack after a packet before it is worth a closer look
 
 cdef struct Activity:               # of a principal that has done something; an idle one has none
     Usage usage                     # since it was last taken
@@ -303,9 +315,9 @@ cdef struct Activity:               # of a principal that has done something; an
     Retained* authored              # retained messages that it has set
     uint32_t retained_count
     Principal* usage_next           # others with usage that was not taken yet
-    uint8_t usage_listed
     int64_t full_at_ns              # when its bucket would be full again: the rate limit's only state
     int64_t excess_since_ns         # 0: it keeps to its rate
+    int64_t slowed_until_ns         # it was closed for what it did: who comes back before that is not read until then
     uint32_t drops[14]
 
 cdef struct Principal:
@@ -315,6 +327,7 @@ cdef struct Principal:
     CompiledPolicy* policy          # as last granted: for what happens while no connection is there, such as a will
     GrantLimits* limits
     Activity* activity
+    Usage* usage                    # the activity's while it stands on the list of those that count, else NULL
     uint32_t principal_id
     uint32_t refs                   # grants and sessions that name it, and its retained messages
     uint32_t connections
@@ -614,7 +627,8 @@ cdef struct ShardState:
     uint32_t parted_count
     uint32_t parted_capacity
     Session* ending_head        # linked by hash_next: they are out of the table
-    Principal* usage_head       # principals with usage that was not taken yet
+    Principal* usage_head       # principals with usage that was not taken yet; the list holds a reference
+    Account* own_usage_head
     Rare* rare
     uint32_t rare_count
     uint32_t rare_capacity

@@ -6,10 +6,11 @@ check together with its characters.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 from broker._core.cursor cimport Span, put_u8, put_u16, put_varint
 from broker._core.framing cimport DISCONNECT, PUBREL, VERSION_5
-from broker._core.properties cimport PropertyValues
+from broker._core.properties cimport PROPERTY_REASON_STRING, PropertyValues
 
 
 cdef struct PublishFields:
@@ -65,7 +66,16 @@ cdef struct ConnackFields:
     PropertyValues values
 
 
+cdef extern from *:
+    """
+    #define BROKER_TOO_MANY_MESSAGES ((const unsigned char*)"Too many messages")
+    """
+    const uint8_t* TOO_MANY_MESSAGES "BROKER_TOO_MANY_MESSAGES"
+
+
 cdef enum:
+    TOO_MANY_MESSAGES_BYTES = 17
+    REASON_STRING_SIZE = 64         # room that put_reason_string needs, with up to 60 bytes of text
     ACK_SIZE = 5                    # room that encode_ack needs
     DISCONNECT_SIZE = 3             # room that encode_disconnect needs
     PUBLISH_START_SIZE = 5          # room that encode_publish_start needs
@@ -103,6 +113,13 @@ cdef inline uint8_t* encode_ack(
     at = put_u8(at, <uint8_t>((packet_type << 4) | (2 if packet_type == PUBREL else 0)))  # [MQTT-3.6.1-1]
     at = put_u16(put_u8(at, 3 if with_code else 2), packet_id)
     return put_u8(at, reason_code) if with_code else at
+
+
+# A list of properties that is a Reason String alone. The packet's remaining length is the caller's to set.
+cdef inline uint8_t* put_reason_string(uint8_t* at, const uint8_t* text, uint32_t n) noexcept nogil:
+    at = put_u16(put_u8(put_u8(at, <uint8_t>(n + 3)), PROPERTY_REASON_STRING), <uint16_t>n)
+    memcpy(at, text, n)
+    return at + n
 
 
 # A version 5 DISCONNECT without properties: 2 or 3 bytes.

@@ -2,13 +2,14 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from broker._core.acks cimport not_kept, stage_ack
+from broker._core.acks cimport not_kept, stage_ack, stage_refusal
 from broker._core.connection cimport fail, mark_ready
-from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8
+from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport record_message
+from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
 from broker._core.memory cimport unlikely_
 from broker._core.message cimport (
     Outgoing,
@@ -21,6 +22,7 @@ from broker._core.message cimport (
 from broker._core.model cimport (
     DROP_NOT_AUTHORIZED,
     DROP_PACKET_TOO_LARGE,
+    DROP_QUOTA_EXCEEDED,
     Account,
     Connection,
     FanOut,
@@ -29,7 +31,7 @@ from broker._core.model cimport (
     Session,
     ShardState,
 )
-from broker._core.packets cimport PublishFields, parse_publish
+from broker._core.packets cimport TOO_MANY_MESSAGES, TOO_MANY_MESSAGES_BYTES, PublishFields, parse_publish
 from broker._core.properties cimport (
     PROPERTY_MESSAGE_EXPIRY_INTERVAL,
     PROPERTY_PAYLOAD_FORMAT_INDICATOR,
@@ -98,7 +100,18 @@ cdef void refuse(
     elif connection.version == 5:
         stage_ack(shard, connection, 0, ack_type(fields.qos), fields.packet_id, reason_code)  # [MQTT-3.3.5-2]
     else:
+        slow_down(shard, connection.grant.principal)    # it will come back and try again
         fail(shard, connection, reason_code)    # never acknowledge what was not accepted [v311 MQTT-3.3.5-2]
+
+
+cdef void refuse_month(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    # The month's messages or bandwidth are used up, in words where they may be said.
+    if fields.qos and connection.version == 5:
+        stage_refusal(
+            shard, connection, ack_type(fields.qos), fields.packet_id, QUOTA_EXCEEDED, TOO_MANY_MESSAGES,
+            TOO_MANY_MESSAGES_BYTES)
+    else:
+        refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_QUOTA_EXCEEDED)
 
 
 cdef uint32_t expiry_offset(const Span* properties) noexcept nogil:
@@ -156,6 +169,7 @@ cdef bint repeated(ShardState* shard, Connection* connection, PublishFields* fie
     if fields.qos != 2 or not qos2_known(connection.session, fields.packet_id):
         return False
     stage_ack(shard, connection, 0, PUBREC, fields.packet_id, SUCCESS)
+    take_token(shard, connection)
     return True
 
 
@@ -165,7 +179,12 @@ cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fi
         fail(shard, connection, RECEIVE_MAXIMUM_EXCEEDED)
         return False
     shard.counters.messages_received += 1
-    if unlikely_(fields.payload.n > shard.limits.maximum_payload_bytes):
+    if unlikely_(not take_token(shard, connection)):
+        return False
+    if unlikely_(not within_quota(connection.grant.principal.account)):
+        refuse_month(shard, connection, fields)
+        return False
+    if unlikely_(fields.payload.n > connection.grant.limits.payload_bytes):
         refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
         return False
     if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
@@ -189,6 +208,7 @@ cdef void handle_publish(
         return
     if repeated(shard, connection, &fields) or not may_go_on(shard, connection, &fields):
         return
+    count_in(shard, connection.grant.principal, total)
     fill(&out, shard, connection, &fields, packet, total, header)
     if fields.qos and connection.grant.synced:
         ticket = record_message(shard, connection.session.principal.account.account_id, &out)
@@ -204,6 +224,14 @@ cdef void handle_publish(
     elif fields.qos:
         finish(shard, connection, ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0)
     outgoing_close(shard, &out)
+
+
+cdef inline uint64_t wire_bytes(Outgoing* out) noexcept nogil:
+    # What came in as something else than a PUBLISH is counted by what its PUBLISH would have had.
+    cdef uint64_t body = 2 + out.topic.n + (2 if out.qos else 0) + out.payload.n
+    if out.version == 5:
+        body += varint_size(out.properties.n) + out.properties.n
+    return 1 + varint_size(<uint32_t>body) + body
 
 
 cdef uint32_t publish_unattended(
@@ -232,6 +260,7 @@ cdef uint32_t publish_from_server(
     out.retain = 0
     out.version = 5
     out.received_at_ns = shard.now_ns
+    count_own(shard, account, wire_bytes(&out))
     taken = publish_unattended(shard, account, &out, NULL)
     outgoing_close(shard, &out)
     return taken
@@ -250,7 +279,8 @@ cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     else:
         message.received_at_ns = shard.now_ns       # its expiry begins when it is published
         outgoing_from_message(&out, message)
-        publish_unattended(shard, session.principal.account, &out, session)
+        count_in(shard, principal, wire_bytes(&out))
+        publish_unattended(shard, principal.account, &out, session)
         outgoing_close(shard, &out)
     release_message(shard, message)
 

@@ -4,12 +4,13 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from broker._core.model cimport CompiledPolicy, Connection, Grant, Rare, ShardState
+from broker._core.model cimport CompiledPolicy, Connection, Grant, GrantLimits, Rare, ShardState
 
 cdef class Shard:
     cdef ShardState* state
     cdef unsigned long owner
     cdef dict policies
+    cdef dict limits
     cdef void check_owner(self) except *
     cdef Connection* need(self, uint64_t handle) except NULL
     cdef Connection* need_connected(self, uint64_t handle) except NULL
@@ -18,7 +19,8 @@ cdef class Shard:
     cdef tuple rare_packet(self, Rare* rare)
     cdef Grant* make_grant(
         self, account_id, principal_id, str principal, str device_id, publish, subscribe,
-        synced) except NULL
+        synced, tuple limits) except NULL
+    cdef GrantLimits* limits_of(self, tuple figures) except NULL
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL
 
 cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:

@@ -11,6 +11,9 @@ from typing import TypedDict, final, type_check_only
 LIMITS: tuple[str, ...]
 """The names that ``limits`` must have, all of them."""
 
+GRANT_LIMITS: tuple[str, ...]
+"""The figures of one principal's limits, in the order in which ``put_grant`` and ``admit`` take them; 0: without."""
+
 @type_check_only
 class Description(TypedDict):
     """One connection as it is now; numbers are 0 and texts empty before CONNECT was accepted."""
@@ -48,8 +51,13 @@ class Shard:
         subscribe: Sequence[str],
         *,
         synced: bool = False,
+        limits: Sequence[int] = (),
     ) -> None:
-        """Make a credential known, so that CONNECTs with it need no Python; replaces an earlier one and cuts it."""
+        """Make a credential known, so that CONNECTs with it need no Python; replaces an earlier one and cuts it.
+
+        Where nothing but ``limits`` (see ``GRANT_LIMITS``; empty: none) differs, nobody is cut. Raises ``ValueError``
+        for a number of figures that is not theirs.
+        """
         ...
 
     def remove_grant(self, credential: bytes) -> int:
@@ -139,6 +147,7 @@ class Shard:
         subscribe: Sequence[str],
         *,
         synced: bool = False,
+        limits: Sequence[int] = (),
     ) -> bool:
         """Accept the CONNECT that waits at this connection; False when none waits any more."""
         ...
@@ -184,6 +193,22 @@ class Shard:
         """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
 
         Raises ``BadRequest`` for a bad topic name or QoS and ``PayloadTooLarge``.
+        """
+        ...
+
+    def set_quota(self, account_id: int, messages_left: int | None = None, bytes_left: int | None = None) -> None:
+        """Let an account's clients publish until so much more has gone in or out; None: without end."""
+        ...
+
+    def quota_left(self, account_id: int) -> tuple[int | None, int | None]:
+        """Give what is left of an account's messages and bytes; below 0 when more was sent out. None: without end."""
+        ...
+
+    def take_usage(self, at_most: int = ...) -> list[tuple[int, int | None, int, int, int, int]]:
+        """Take what has been counted since the last call, for up to ``at_most`` principals and accounts.
+
+        Account, principal (None: the account's own, published from inside the process), messages and bytes in,
+        messages and bytes out. PUBLISH packets, inbound when accepted, outbound when first sent.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport settle, stage_bytes
 from broker._core.connect cimport admit_waiting
@@ -29,16 +29,19 @@ from broker._core.grants cimport (
     hold_principal,
     identities_close,
     identities_open,
+    limits_with,
     may_publish,
     may_subscribe,
     need_account,
     new_grant,
     new_policy,
     release_grant,
+    release_principal,
     retire_grant,
 )
 from broker._core.journal cimport journal_close, journal_open
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
+from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.memory cimport give_memory, take_zeroed
 from broker._core.message cimport messages_close, messages_open
 from broker._core.model cimport (
@@ -50,10 +53,12 @@ from broker._core.model cimport (
     RARE_REFUSED,
     TIMER_LINGER,
     TIMER_SESSION,
+    WITHOUT_END,
     Account,
     CompiledPolicy,
     Connection,
     Grant,
+    GrantLimits,
     Limits,
     Principal,
     Rare,
@@ -61,6 +66,7 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
     Timer,
+    Usage,
 )
 from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
@@ -81,6 +87,10 @@ cdef extern from "Python.h":
 
 cdef Limits NO_LIMITS
 LIMITS = tuple(NO_LIMITS)       # the names of the struct's fields, which are the configuration's
+GRANT_LIMITS = (
+    "messages_per_s", "burst_messages", "connections_maximum", "sessions_maximum", "subscriptions_maximum",
+    "retained_maximum", "payload_maximum_bytes", "queue_maximum_bytes",
+)
 
 
 cdef void fire_timers(ShardState* state) noexcept nogil:
@@ -131,6 +141,13 @@ cdef inline uint32_t subscriptions_maximum(ShardState* state, Session* session) 
         else state.limits.subscriptions_per_application_session_maximum
 
 
+cdef tuple usage_tuple(Usage* usage):
+    # What it holds, and nothing is left in it.
+    found = usage.messages_in, usage.bytes_in, usage.messages_out, usage.bytes_out
+    memset(usage, 0, sizeof(Usage))
+    return found
+
+
 cdef void read_limits(Limits* limits, dict values) except *:
     unknown = set(values) ^ set(LIMITS)
     if unknown:
@@ -150,6 +167,7 @@ cdef class Shard:
             raise ValueError("the secret has 32 bytes")
         self.owner = PyThread_get_thread_ident()
         self.policies = {}
+        self.limits = {}
         self.state = <ShardState*>take_zeroed(sizeof(ShardState))
         memcpy(self.state.secret, <const uint8_t*>secret, 32)
         self.state.hash_seed = hash_seed
@@ -161,6 +179,7 @@ cdef class Shard:
         connections_open(self.state)
         journal_open(&self.state.journal)
         read_limits(&self.state.limits, dict(limits))
+        derive_limits(self.state, self.state.grant_limits)      # of who has none of his own
 
     def __dealloc__(self):
         if self.state == NULL:
@@ -170,6 +189,7 @@ cdef class Shard:
             continue_publishing(self.state)
         connections_close(self.state)
         sessions_close(self.state)
+        usage_close(self.state)
         identities_close(self.state)
         journal_close(&self.state.journal)
         messages_close(self.state)
@@ -205,7 +225,7 @@ cdef class Shard:
     # ------------------------------------------------------------ identity
 
     def put_grant(self, bytes credential, account_id, principal_id, str principal, str device_id, publish, subscribe,
-                  *, synced=False):
+                  *, synced=False, limits=()):
         cdef Grant* grant
         self.check_owner()
         if len(credential) != 32:
@@ -214,16 +234,19 @@ cdef class Shard:
         if grant != NULL:
             if grant.principal.principal_id == principal_id and bool(grant.synced) == bool(synced) \
                     and grant.policy == self.policy_of(tuple(publish), tuple(subscribe)):
+                grant.limits = grant.principal.limits = self.limits_of(tuple(limits))
                 return
             self.remove_grant(credential)
-        grant = self.make_grant(account_id, principal_id, principal, device_id, publish, subscribe, synced)
+        grant = self.make_grant(
+            account_id, principal_id, principal, device_id, publish, subscribe, synced, tuple(limits))
         add_grant(self.state, grant, credential)
 
     cdef Grant* make_grant(self, account_id, principal_id, str principal, str device_id, publish,
-                           subscribe, synced) except NULL:
+                           subscribe, synced, tuple limits) except NULL:
         cdef bytes name = principal.encode()
         cdef bytes device = device_id.encode()
         cdef CompiledPolicy* policy = self.policy_of(tuple(publish), tuple(subscribe))
+        cdef GrantLimits* figures = self.limits_of(limits)
         cdef Account* account
         cdef Principal* held
         cdef Grant* grant
@@ -237,7 +260,7 @@ cdef class Shard:
         held = hold_principal(
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
             <uint32_t>len(device))
-        grant = new_grant(held, policy, held.limits)
+        grant = new_grant(held, policy, figures)
         grant.synced = bool(synced)
         return grant
 
@@ -258,6 +281,22 @@ cdef class Shard:
         self.policies[key] = <size_t>policy
         return policy
 
+    cdef GrantLimits* limits_of(self, tuple figures) except NULL:
+        # One set for all who have the same figures; the empty one is that of who has no limits.
+        cdef GrantLimits wanted
+        if figures in self.limits:
+            return <GrantLimits*><size_t>self.limits[figures]
+        if figures and len(figures) != len(GRANT_LIMITS):
+            raise ValueError(f"limits are {len(GRANT_LIMITS)} figures: {', '.join(GRANT_LIMITS)}")
+        memset(&wanted, 0, sizeof(wanted))
+        if figures:
+            wanted.messages_per_s, wanted.burst_messages, wanted.connections_maximum, wanted.sessions_maximum, \
+                wanted.subscriptions_maximum, wanted.retained_maximum, wanted.payload_maximum_bytes, \
+                wanted.queue_maximum_bytes = figures
+        derive_limits(self.state, &wanted)
+        self.limits[figures] = <size_t>limits_with(self.state, &wanted)
+        return <GrantLimits*><size_t>self.limits[figures]
+
     def remove_grant(self, bytes credential):
         cdef Grant* grant
         cut = 0
@@ -276,7 +315,7 @@ cdef class Shard:
         if not 0 <= listener < 64:
             raise ValueError("open listeners are numbered 0 to 63")
         if self.state.open_grant == NULL:
-            self.state.open_grant = self.make_grant(account_id, principal_id, principal, "", ("#",), ("#",), False)
+            self.state.open_grant = self.make_grant(account_id, principal_id, principal, "", ("#",), ("#",), False, ())
             self.state.open_grant.revoked = 0       # outlives its connections
         self.state.open_listeners |= <uint64_t>1 << listener
 
@@ -459,12 +498,13 @@ cdef class Shard:
     # ------------------------------------------------------------ the engine's answers
 
     def admit(self, uint64_t handle, account_id, principal_id, str principal, str device_id, publish, subscribe,
-              *, synced=False):
+              *, synced=False, limits=()):
         cdef Connection* connection = self.find(handle)
         cdef Grant* grant
         if connection == NULL or connection.state != AUTHENTICATING:
             return False
-        grant = self.make_grant(account_id, principal_id, principal, device_id, publish, subscribe, synced)
+        grant = self.make_grant(
+            account_id, principal_id, principal, device_id, publish, subscribe, synced, tuple(limits))
         grant.connections += 1      # ours, until the connection has taken its own
         admit_waiting(self.state, connection, grant)
         release_grant(self.state, grant)
@@ -540,6 +580,41 @@ cdef class Shard:
         self.state.slice_budget = 1024
         return publish_from_server(
             self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos)
+
+    # ------------------------------------------------------------ usage
+
+    def set_quota(self, account_id, messages_left=None, bytes_left=None):
+        cdef Account* account
+        self.check_owner()
+        account = need_account(self.state, account_id)
+        account.messages_left = WITHOUT_END if messages_left is None else messages_left
+        account.bytes_left = WITHOUT_END if bytes_left is None else bytes_left
+
+    def quota_left(self, account_id):
+        cdef Account* account
+        self.check_owner()
+        account = need_account(self.state, account_id)
+        return (None if account.messages_left > WITHOUT_END // 2 else account.messages_left,
+                None if account.bytes_left > WITHOUT_END // 2 else account.bytes_left)
+
+    def take_usage(self, uint32_t at_most=UINT32_MAX):
+        cdef Principal* principal
+        cdef Account* account
+        cdef list found = []
+        self.check_owner()
+        while len(found) < at_most:
+            account = next_own_used(self.state)
+            if account == NULL:
+                break
+            found.append((account.account_id, None, *usage_tuple(&account.own)))
+        while len(found) < at_most:
+            principal = next_used(self.state)
+            if principal == NULL:
+                break
+            found.append((
+                principal.account.account_id, principal.principal_id, *usage_tuple(&principal.activity.usage)))
+            release_principal(self.state, principal)
+        return found
 
     # ------------------------------------------------------------ figures
 

@@ -49,6 +49,7 @@ class CoreFace(Protocol):
         subscribe: Sequence[str],
         *,
         synced: bool = False,
+        limits: Sequence[int] = (),
     ) -> bool:
         """Let in the CONNECT that waits; False when it does not wait any more."""
         ...

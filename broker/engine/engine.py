@@ -63,6 +63,7 @@ class Engine:
             grant.policy.publish,
             grant.policy.subscribe,
             synced=grant.durability is Durability.SYNCED,
+            limits=grant.limits,
         )
 
     def _report(self, event: str, handle: int, reason_code: int) -> None:

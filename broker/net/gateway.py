@@ -37,6 +37,7 @@ class Gateway:
             grant.policy.publish,
             grant.policy.subscribe,
             synced=grant.durability is Durability.SYNCED,
+            limits=grant.limits,
         )
         self._reactor.soon()
 

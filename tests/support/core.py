@@ -5,7 +5,7 @@ Here belong driving the core and reading what it sends. Not here: any expectatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from broker._core.blake2b import keyed_digest
@@ -247,12 +247,13 @@ class Core:
         publish: tuple[str, ...] = ("#",),
         subscribe: tuple[str, ...] = ("#",),
         synced: bool = False,
+        limits: Sequence[int] = (),
     ) -> int:
         """Make a credential known; returns the number of its principal."""
         self.principals += 1
         self.shard.put_grant(
             credential(user_name, password), account_id, self.principals, device_id or user_name, device_id, publish,
-            subscribe, synced=synced,
+            subscribe, synced=synced, limits=limits,
         )  # fmt: skip
         return self.principals
 

@@ -33,6 +33,7 @@ ORDER = """
     topics grants timers journal
     session
     connection
+    limiter
     deliver
     acks publish
     lifetime

@@ -1,0 +1,1 @@
+"""Token buckets, usage and quotas. Native only: see ``limiter.pxd``."""
