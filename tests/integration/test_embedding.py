@@ -37,6 +37,18 @@ def test_a_broker_starts_serves_and_leaves_nothing_behind(tmp_path: Path, new_lo
     run(new_loop, body)
 
 
+def test_no_file_is_left_but_what_the_next_start_needs(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Broker(config(tmp_path / "data")) as broker:
+            await broker.publish("a", b"x", qos=1)
+            assert (tmp_path / "data" / "endpoints.json").exists()
+
+    run(asyncio.new_event_loop, body)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"data/lock", "data/secret", "data/store/data.mdb", "data/store/lock.mdb"}
+    assert (tmp_path / "data" / "lock").read_bytes() == b""
+
+
 @LOOPS
 def test_clients_that_are_connected_at_the_end_are_told_and_leave_nothing_behind(
     tmp_path: Path, new_loop: NewLoop

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
+from broker.testing import BrokerUnderTest
 from tests.integration import wire
 from tests.integration.served import Login, Served
 from tests.integration.wire import CONNACK, PINGRESP, V5, V311, Client
@@ -187,16 +189,17 @@ def test_suspending_an_account_cuts_and_refuses_all_that_is_its_own_until_it_is_
         client.login(device.username, device.password)
 
 
-def test_the_plan_limits_devices_and_names_the_quota(serve: Serve) -> None:
-    broker = serve()
-    assert broker.cli("accounts", "create", "acme", "--plan", "free").returncode == 0
-    key = broker.new_key("backend", "acme")
+def test_the_plan_limits_devices_and_names_the_quota(iot_broker: BrokerUnderTest) -> None:
+    operator = iot_broker.broker.admin.operator
+    iot_broker.call(operator.set_plan("default", "free"))
     for number in range(100):
-        broker.register(f"Device {number}", api_key=key)
-    refused = broker.call("POST", "/devices", {"name": "One more", "type": "sensor"}, key)
+        iot_broker.register_device(f"Device {number}")
+    headers = {"Authorization": f"Bearer {iot_broker.api_key}"}
+    with httpx.Client(base_url=iot_broker.http_url, headers=headers, trust_env=False) as http:
+        refused = http.post("/v1/iot/devices", json={"name": "One more", "type": "sensor"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "QUOTA_EXCEEDED")
-    assert broker.cli("accounts", "set-plan", "acme", "professional").returncode == 0
-    broker.register("One more", api_key=key)
+    iot_broker.call(operator.set_plan("default", "professional"))
+    iot_broker.register_device("One more")
 
 
 def test_another_accounts_device_looks_like_none_over_http_and_mqtt(served: Served, device: Login) -> None:
