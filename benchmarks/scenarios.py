@@ -115,11 +115,11 @@ SCENARIOS = (
     ),
     Scenario(
         "wide-fan-out",
-        "fan-out 1 → 10,000, QoS 0: how long the loop is held",
+        "fan-out 1 → 10,000, QoS 0, 3 messages/s: how long the loop is held",
         1,
         10_000,
-        ("--shape", "fanout", "--inflight", "2"),
-        "2 undelivered",
+        ("--shape", "fanout", "--rate-per-s", "3"),
+        "none: open loop",
         kind="hold",
     ),
     Scenario(
