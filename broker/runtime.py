@@ -259,7 +259,7 @@ class Broker:
     async def _start(self, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        descriptors = raise_descriptor_limit()
+        descriptors = raise_descriptor_limit(self._config.capabilities.connections_maximum)
         data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
         secret = data_dir.secret()
         doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key

@@ -66,6 +66,8 @@ from broker._core.topics cimport match_topic, release_subscription
 
 cdef enum:
     FIRST_IDENTIFIERS = 16
+    WIDE_FAN_OUT = 1024     # receivers that no cache holds: each may cost ten times what it costs in a small fan-out
+    WIDE_FIRST_SLICE = 256
 
 
 cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
@@ -254,6 +256,8 @@ cdef uint32_t route(
     if unlikely_(account.orphans and shard.receiver_count):     # behind what came before it [MQTT-4.6.0-6]
         rest[0] = keep_rest(shard, account, out, 0)
         return 0
+    if unlikely_(shard.receiver_count > WIDE_FAN_OUT and shard.slice_budget > WIDE_FIRST_SLICE):
+        shard.slice_budget = WIDE_FIRST_SLICE
     while at < shard.receiver_count:
         if unlikely_(shard.slice_budget <= 0):
             rest[0] = keep_rest(shard, account, out, at)

@@ -94,10 +94,12 @@ cdef enum:
     READ_BYTES = 65536
     ACCEPTS_PER_ROUND = 64
     WORK_PER_SLICE = 2048       # units, a tenth of a millisecond
+    FAR_DIRTY = 256             # so many outboxes are in no cache any more: slices are cut to keep to the clock
+    FAR_WORK_PER_SLICE = 256
     GATHER_DIRTY = 64       # outboxes that make a flush worth waiting for more
     GATHER_FAN_OUT = 8      # and deliveries for each message
     GATHER_NS = 500         # a tenth of what one send costs
-    GATHER_MAXIMUM_NS = 1000000
+    GATHER_MAXIMUM_NS = 500000
     ADVANCE_STEP_NS = 16777216      # a tick of the wheel
     ADVANCE_ROUNDS = 100        # at each deadline, while there is more to do
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
@@ -374,11 +376,15 @@ cdef void read_events(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
             return
 
 
+cdef inline int64_t work_per_slice(Net* net) noexcept nogil:
+    return FAR_WORK_PER_SLICE if net.shard.dirty_count >= FAR_DIRTY else WORK_PER_SLICE
+
+
 cdef bint work(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil:
     # Slices of fan-outs and ready connections until none is left or time is up; True when more is due.
-    cdef bint more = run_slice(net.shard, now_ns, WORK_PER_SLICE)
+    cdef bint more = run_slice(net.shard, now_ns, work_per_slice(net))
     while more and clock_ns() < until_ns:
-        more = run_slice(net.shard, now_ns, WORK_PER_SLICE)
+        more = run_slice(net.shard, now_ns, work_per_slice(net))
     return more
 
 

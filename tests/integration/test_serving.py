@@ -53,6 +53,20 @@ def test_after_a_clean_end_nothing_of_the_running_broker_is_left(serve: Serve) -
     assert sorted(path.name for path in broker.data_dir.iterdir()) == ["lock", "secret", "store"]
 
 
+def test_the_table_of_descriptors_has_room_for_all_connections_from_the_start(serve: Serve) -> None:
+    """A table that grows under load makes an accept wait for ten milliseconds."""
+    served = serve(environment={"IOT_BROKER_CAPABILITIES__CONNECTIONS_MAXIMUM": "5000"})
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    size = re.search(r"^FDSize:\s+(\d+)$", status, re.MULTILINE)
+    assert size is not None
+    assert int(size[1]) >= 5000
+    assert served.descriptors() < 100
+
+
+def test_with_few_descriptors_allowed_it_starts_all_the_same(serve: Serve) -> None:
+    assert serve(descriptors=200).descriptors() < 100
+
+
 def test_a_second_broker_on_the_same_data_directory_is_refused_with_the_owners_pid(serve: Serve) -> None:
     broker = serve()
     second = run_cli("serve", "--data-dir", broker.data_dir, *PORTS)

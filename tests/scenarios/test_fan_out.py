@@ -45,6 +45,21 @@ def test_every_slice_makes_one_delivery_and_the_acknowledgement_comes_last(qos: 
     core.end()
 
 
+def test_a_wide_fan_out_begins_with_a_small_part_of_it_whatever_the_slice_allows() -> None:
+    core = Core()
+    core.grant()
+    publisher = core.connect("publisher")
+    subscribers = [core.connect(f"s{number}", 4 + number % 2) for number in range(1100)]
+    for one in subscribers:
+        one.subscribe("t")
+    publisher.publish("t", b"x", run=False)
+    core.exchange()
+    assert sum(got(subscribers)) == 256
+    core.run()
+    assert sum(got(subscribers)) == 1100 - 256
+    core.end()
+
+
 def test_its_publisher_is_not_parsed_until_it_ends() -> None:
     core, publisher, subscribers = sliced()
     publisher.send(Publish("t", b"1", 1, packet_id=1), Pingreq(), Publish("t", b"2"), run=False)
