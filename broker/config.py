@@ -40,6 +40,7 @@ class Capabilities(Section):
     """What one broker takes and keeps: announced in CONNACK where MQTT 5 can say it, enforced from this same object."""
 
     maximum_payload_bytes: int = Field(default=MIB, ge=1, le=255 * MIB)
+    topic_alias_maximum: int = Field(default=16, ge=0, le=1024)
     server_receive_maximum: int = Field(default=256, ge=1, le=65_535)
     outbound_inflight_maximum: int = Field(default=1024, ge=1, le=65_535)
     queue_messages_maximum: int = Field(default=10_000, ge=1, le=10_000_000)

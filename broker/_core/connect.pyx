@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
+from broker._core.aliases cimport OUTBOUND_ALIASES_MAXIMUM
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
 from broker._core.connection cimport add_rare, arm_keep_alive, fail, mark_ready, outbox_reserve
 from broker._core.cursor cimport Span
@@ -34,6 +35,7 @@ from broker._core.properties cimport (
     PROPERTY_SERVER_KEEP_ALIVE,
     PROPERTY_SESSION_EXPIRY_INTERVAL,
     PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE,
+    PROPERTY_TOPIC_ALIAS_MAXIMUM,
     PROPERTY_WILL_DELAY_INTERVAL,
     has,
     mark,
@@ -118,6 +120,9 @@ cdef void announce(
     mark(&connack.values, PROPERTY_MAXIMUM_PACKET_SIZE)
     connack.values.shared_subscription_available = 0
     mark(&connack.values, PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE)
+    if shard.limits.topic_alias_maximum:
+        connack.values.topic_alias_maximum = shard.limits.topic_alias_maximum
+        mark(&connack.values, PROPERTY_TOPIC_ALIAS_MAXIMUM)
     if keep_alive_s != fields.keep_alive_s:
         connack.values.server_keep_alive = keep_alive_s
         mark(&connack.values, PROPERTY_SERVER_KEEP_ALIVE)
@@ -132,6 +137,9 @@ cdef void take_limits(Connection* connection, ConnectFields* fields) noexcept no
     if fields.version == 5:
         if has(&fields.values, PROPERTY_RECEIVE_MAXIMUM):
             connection.client_receive_maximum = <uint16_t>fields.values.receive_maximum
+        if has(&fields.values, PROPERTY_TOPIC_ALIAS_MAXIMUM):
+            connection.client_topic_alias_maximum = <uint16_t>min(
+                fields.values.topic_alias_maximum, <uint32_t>OUTBOUND_ALIASES_MAXIMUM)
         if has(&fields.values, PROPERTY_MAXIMUM_PACKET_SIZE):
             connection.client_maximum_packet_size_bytes = fields.values.maximum_packet_size
         if has(&fields.values, PROPERTY_REQUEST_PROBLEM_INFORMATION):

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
+from broker._core.aliases cimport free_aliases
 from broker._core.grants cimport let_go_of_grant
 from broker._core.memory cimport (
     OUTBOX_BUFFER_BYTES,
@@ -153,6 +154,7 @@ cdef void free_connection(ShardState* shard, Connection* connection) noexcept no
     if connection.outbox != NULL:
         pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
     give_memory(connection.inbox)
+    free_aliases(connection)
     timer_cancel(&shard.wheel, &connection.timer)
     shard.connections[slot] = NULL
     shard.generations[slot] += 1    # late answers to the old handle find nothing

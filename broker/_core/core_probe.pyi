@@ -31,6 +31,9 @@ def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
 def struct_sizes() -> dict[str, int]:
     """Bytes of the structs that every client costs."""
 
+def alias_bytes(shard: Shard, handle: int) -> int:
+    """Bytes that the topic aliases of a connection take, both ways."""
+
 def cut_reads(shard: Shard, cut: bool) -> None:
     """Let the shard believe that a round had no time to read everything that had arrived, or that it had."""
 

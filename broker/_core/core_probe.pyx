@@ -7,6 +7,7 @@ from cython cimport final
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from broker._core.aliases cimport aliases_bytes
 from broker._core.grants cimport find_account
 from broker._core.memory cimport take_zeroed
 from broker._core.model cimport DEAF, HEARING, Account, Connection, Session, Subscription, Timer, Wheel
@@ -70,6 +71,10 @@ def topic_tables(Shard shard not None, uint32_t account_id):
 
 def struct_sizes():
     return {"connection": sizeof(Connection), "session": sizeof(Session), "subscription": sizeof(Subscription)}
+
+
+def alias_bytes(Shard shard, uint64_t handle):
+    return aliases_bytes(shard.need(handle))
 
 
 def cut_reads(Shard shard, bint cut):

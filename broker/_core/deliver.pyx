@@ -6,6 +6,7 @@ Nothing here closes a connection or ends a session: the list of receivers stays 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from broker._core.aliases cimport AliasUse, find_alias, remember_alias
 from broker._core.connection cimport outbox_reserve, outbox_unsent
 from broker._core.framing cimport PUBREL
 from broker._core.limiter cimport count_out
@@ -61,6 +62,7 @@ from broker._core.session cimport (
     take_packet_id,
     trim_extra,
 )
+from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription
 
 
@@ -89,12 +91,41 @@ cdef inline uint16_t next_packet_id(
     return packet_id
 
 
+cdef uint32_t choose_alias(
+        ShardState* shard, Outgoing* out, Connection* connection, bint with_packet_id, const uint32_t* identifiers,
+        uint32_t count, AliasUse* alias) noexcept nogil:
+    # Returns the size of the packet with the alias that it will have, if any. [MQTT-3.1.2-27]
+    cdef uint32_t total
+    alias.number = 0
+    alias.known = False
+    if connection.client_topic_alias_maximum:
+        if out.topic_hash == 0:
+            out.topic_hash = hash_bytes(out.topic.at, out.topic.n, shard.hash_seed) | 1
+        alias[0] = find_alias(connection, &out.topic, out.topic_hash)
+    total = identified_bytes(out, with_packet_id, identifiers, count, alias[0])
+    if unlikely_(total > connection.client_maximum_packet_size_bytes and alias.number and not alias.known):
+        alias.number = 0        # what is too large with a new alias may fit without
+        total = identified_bytes(out, with_packet_id, identifiers, count, alias[0])
+    return total
+
+
+cdef void write_identified(
+        ShardState* shard, Outgoing* out, Connection* connection, uint32_t total, uint8_t first_byte,
+        uint16_t packet_id, const uint32_t* identifiers, uint32_t count, AliasUse alias) noexcept nogil:
+    encode_identified(
+        outbox_reserve(shard, connection, total), out, first_byte, packet_id, identifiers, count, alias,
+        expiry_left_s(out, shard.now_ns))
+    if alias.number and not alias.known:
+        remember_alias(connection, &out.topic, out.topic_hash, alias)
+
+
 cdef bint send_identified(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    # The bytes differ from other receivers': subscription identifiers, or an expiry that has gone on.
+    # The bytes differ from other receivers': subscription identifiers, an alias, or an expiry that has gone on.
     cdef Connection* connection = session.connection
-    cdef uint32_t total = identified_bytes(out, qos > 0, identifiers, count)
+    cdef AliasUse alias
+    cdef uint32_t total = choose_alias(shard, out, connection, qos > 0, identifiers, count, &alias)
     cdef uint16_t packet_id = 0
     if total > connection.client_maximum_packet_size_bytes:
         count_drop(shard, session, DROP_PACKET_TOO_LARGE)
@@ -106,9 +137,8 @@ cdef bint send_identified(
         return False
     shard.slice_budget -= total // WORK_BYTES
     count_out(shard, session, total)
-    encode_identified(
-        outbox_reserve(shard, connection, total), out, first_byte_of(qos, retain), packet_id, identifiers, count,
-        expiry_left_s(out, shard.now_ns))
+    write_identified(
+        shard, out, connection, total, first_byte_of(qos, retain), packet_id, identifiers, count, alias)
     shard.counters.messages_sent += 1
     return True
 
@@ -122,7 +152,8 @@ cdef bint send(
     cdef uint32_t total
     cdef uint16_t packet_id
     cdef uint8_t* at
-    if layout >= 2 and (count or (out.message_expiry_s != NEVER_EXPIRES and out.received_at_ns != shard.now_ns)):
+    if layout >= 2 and (count or connection.client_topic_alias_maximum or (
+            out.message_expiry_s != NEVER_EXPIRES and out.received_at_ns != shard.now_ns)):
         return send_identified(shard, out, session, group, qos, retain, identifiers, count)
     if unlikely_(out.layout_at[layout] == NULL):
         need_layout(shard, out, layout)
@@ -357,20 +388,20 @@ cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id,
     cdef uint32_t count = body.identifiers[0] if body.identifiers != NULL else 0
     cdef uint32_t* identifiers = body.identifiers + 1 if body.identifiers != NULL else NULL
     cdef uint32_t total
+    cdef AliasUse alias
     cdef uint8_t* at
     outgoing_from_message(&out, body.message)
     if layout == 3:
-        total = identified_bytes(&out, True, identifiers, count)
+        total = choose_alias(shard, &out, connection, True, identifiers, count, &alias)
     else:
         need_layout(shard, &out, layout)
         total = out.layout_bytes[layout]
     if total <= connection.client_maximum_packet_size_bytes:
         mark_sent(session, packet_id)
-        at = outbox_reserve(shard, connection, total)
         if layout == 3:
-            encode_identified(
-                at, &out, first_byte, packet_id, identifiers, count, expiry_left_s(&out, shard.now_ns))
+            write_identified(shard, &out, connection, total, first_byte, packet_id, identifiers, count, alias)
         else:
+            at = outbox_reserve(shard, connection, total)
             memcpy(at, out.layout_at[layout], total)
             at[0] = first_byte
             at += out.packet_id_offset[layout]

@@ -4,6 +4,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from broker._core.aliases cimport AliasUse
 from broker._core.cursor cimport Span
 from broker._core.model cimport Message, ShardState
 
@@ -21,6 +22,7 @@ cdef struct Outgoing:
     uint8_t version
     uint32_t message_expiry_s
     uint32_t expiry_offset
+    uint32_t topic_hash         # 0: not computed yet; for receivers that know aliases
     int64_t received_at_ns
     const uint8_t* layout_at[4]
     uint32_t layout_bytes[4]
@@ -56,9 +58,9 @@ cdef uint32_t expiry_left_s(Outgoing* out, int64_t now_ns) noexcept nogil
 
 # Fills the layout for (version 5) * 2 + (QoS above 0) if it is not there yet.
 cdef void need_layout(ShardState* shard, Outgoing* out, int layout) noexcept nogil
-# The size of a version 5 PUBLISH with subscription identifiers, and its bytes; for receivers that have some.
+# The size of a version 5 PUBLISH with subscription identifiers and an alias, and its bytes; for those that have some.
 cdef uint32_t identified_bytes(
-    Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count) noexcept nogil
+    Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count, AliasUse alias) noexcept nogil
 cdef void encode_identified(
     uint8_t* at, Outgoing* out, uint8_t first_byte, uint16_t packet_id, const uint32_t* identifiers, uint32_t count,
-    uint32_t expiry_s) noexcept nogil
+    AliasUse alias, uint32_t expiry_s) noexcept nogil

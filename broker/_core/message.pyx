@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from broker._core.aliases cimport ALIAS_BYTES, AliasUse
 from broker._core.cursor cimport put_bytes, put_u16, put_u32, put_varint, varint_size
 from broker._core.memory cimport give_memory, resize_memory, slab_close, slab_give, slab_open, slab_take, take_memory
 from broker._core.model cimport LAYOUTS, MESSAGE_SIZE_CLASSES, Message, ShardState
@@ -11,6 +12,7 @@ cdef enum:
     SMALLEST_MESSAGE_BYTES = 128
     NOT_POOLED = 255
     SUBSCRIPTION_IDENTIFIER = 0x0B
+    TOPIC_ALIAS = 0x23
 
 
 cdef void messages_open(ShardState* shard) noexcept nogil:
@@ -80,6 +82,7 @@ cdef void outgoing_open(Outgoing* out) noexcept nogil:
     out.message = NULL
     out.message_expiry_s = NEVER_EXPIRES
     out.expiry_offset = 0
+    out.topic_hash = 0
     for i in range(LAYOUTS):
         out.layout_at[i] = NULL
 
@@ -155,35 +158,44 @@ cdef uint32_t identifiers_bytes(const uint32_t* identifiers, uint32_t count) noe
     return total
 
 
+cdef inline uint32_t added_bytes(const uint32_t* identifiers, uint32_t count, AliasUse alias) noexcept nogil:
+    return identifiers_bytes(identifiers, count) + (ALIAS_BYTES if alias.number else 0)
+
+
 cdef uint32_t identified_remaining(
-        Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    cdef uint32_t properties = out.properties.n + identifiers_bytes(identifiers, count)
-    return 2 + out.topic.n + (2 if with_packet_id else 0) + varint_size(properties) + properties + out.payload.n
+        Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count, AliasUse alias) noexcept nogil:
+    cdef uint32_t properties = out.properties.n + added_bytes(identifiers, count, alias)
+    cdef uint32_t topic = 0 if alias.known else out.topic.n
+    return 2 + topic + (2 if with_packet_id else 0) + varint_size(properties) + properties + out.payload.n
 
 
 cdef uint32_t identified_bytes(
-        Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    cdef uint32_t remaining = identified_remaining(out, with_packet_id, identifiers, count)
+        Outgoing* out, bint with_packet_id, const uint32_t* identifiers, uint32_t count, AliasUse alias) noexcept nogil:
+    cdef uint32_t remaining = identified_remaining(out, with_packet_id, identifiers, count, alias)
     return 1 + varint_size(remaining) + remaining
 
 
 cdef void encode_identified(
         uint8_t* at, Outgoing* out, uint8_t first_byte, uint16_t packet_id, const uint32_t* identifiers, uint32_t count,
-        uint32_t expiry_s) noexcept nogil:
-    cdef uint32_t remaining = identified_remaining(out, packet_id != 0, identifiers, count)
+        AliasUse alias, uint32_t expiry_s) noexcept nogil:
+    cdef uint32_t remaining = identified_remaining(out, packet_id != 0, identifiers, count, alias)
+    cdef uint32_t topic_bytes = 0 if alias.known else out.topic.n
     cdef uint32_t i
     cdef uint8_t* properties
     at[0] = first_byte
     at = put_varint(at + 1, remaining)
-    at = put_u16(at, <uint16_t>out.topic.n)
-    at = put_bytes(at, out.topic.at, out.topic.n)
+    at = put_u16(at, <uint16_t>topic_bytes)
+    at = put_bytes(at, out.topic.at, topic_bytes)
     if packet_id:
         at = put_u16(at, packet_id)
-    at = put_varint(at, out.properties.n + identifiers_bytes(identifiers, count))
+    at = put_varint(at, out.properties.n + added_bytes(identifiers, count, alias))
     properties = at
     at = put_bytes(at, out.properties.at, out.properties.n)
     if out.message_expiry_s != NEVER_EXPIRES:
         put_u32(properties + out.expiry_offset, expiry_s)  # [MQTT-3.3.2-6]
+    if alias.number:
+        at[0] = TOPIC_ALIAS
+        at = put_u16(at + 1, alias.number)
     for i in range(count):  # [MQTT-3.3.4-3]
         at[0] = SUBSCRIPTION_IDENTIFIER
         at = put_varint(at + 1, identifiers[i])

@@ -445,11 +445,13 @@ cdef struct Session:
 cdef struct Alias:
     uint8_t* topic              # NULL: not in use
     uint32_t topic_bytes
-    uint32_t hash
+    uint32_t hash               # outbound alone
+    uint16_t number             # outbound alone
 
 cdef struct Aliases:            # of one connection; they end with it [MQTT-3.3.2-7]
     Alias* inbound              # by number - 1
-    Alias* outbound
+    Alias* outbound             # open addressing by topic
+    uint32_t inbound_bytes      # of their topics
     uint16_t inbound_capacity
     uint16_t outbound_count
     uint16_t outbound_capacity
@@ -549,6 +551,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t will_delay_maximum_s
     uint32_t unannounced_receive_maximum
     uint16_t keep_alive_maximum_s
+    uint16_t topic_alias_maximum
     int64_t connect_timeout_ns
 
 cdef struct Counters:
@@ -640,6 +643,7 @@ cdef struct ShardState:
     uint32_t identifier_capacity
     uint64_t match_steps        # trie nodes visited, for tests of its bounds
     Scratch layouts[4]
+    Scratch forwarded           # properties of an inbound PUBLISH without its alias
     # memory
     Slab connection_slab
     Slab session_slab

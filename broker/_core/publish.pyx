@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.acks cimport not_kept, stage_ack, stage_refusal
+from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
@@ -10,7 +11,7 @@ from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport record_message
 from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
-from broker._core.memory cimport unlikely_
+from broker._core.memory cimport resize_memory, unlikely_
 from broker._core.message cimport (
     Outgoing,
     message_topic,
@@ -37,6 +38,7 @@ from broker._core.properties cimport (
     PROPERTY_PAYLOAD_FORMAT_INDICATOR,
     PROPERTY_TOPIC_ALIAS,
     PROPERTY_USER_PROPERTY,
+    forwardable_properties,
     has,
 )
 from broker._core.reasons cimport (
@@ -48,7 +50,6 @@ from broker._core.reasons cimport (
     RECEIVE_MAXIMUM_EXCEEDED,
     RETAIN_NOT_SUPPORTED,
     SUCCESS,
-    TOPIC_ALIAS_INVALID,
     TOPIC_NAME_INVALID,
 )
 from broker._core.session cimport count_drop, qos2_add, qos2_count, qos2_known
@@ -70,8 +71,12 @@ cdef int why_invalid(const Span* topic_name) noexcept nogil:
 
 cdef int check(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # What closes the connection; 0 when the PUBLISH may go on. The order is law 9's.
+    cdef int reason_code
     if unlikely_(connection.version == 5 and has(&fields.values, PROPERTY_TOPIC_ALIAS)):
-        return TOPIC_ALIAS_INVALID  # [MQTT-3.2.2-18]: CONNACK announces a Topic Alias Maximum of 0
+        reason_code = resolve_alias(
+            connection, shard.limits.topic_alias_maximum, fields.values.topic_alias, &fields.topic_name)
+        if reason_code:
+            return reason_code
     if unlikely_(not valid_topic_name(fields.topic_name.at, fields.topic_name.n, shard.limits.topic_levels_maximum)):
         return why_invalid(&fields.topic_name)
     if unlikely_(fields.retain):
@@ -131,10 +136,20 @@ cdef uint32_t expiry_offset(const Span* properties) noexcept nogil:
     return <uint32_t>(cursor.at - properties.at)
 
 
+cdef void leave_out_alias(ShardState* shard, Span* properties) noexcept nogil:
+    # An alias is a matter between two neighbours. The bytes without it live until the next message.
+    if shard.forwarded.capacity < properties.n:
+        shard.forwarded.capacity = properties.n
+        shard.forwarded.at = <uint8_t*>resize_memory(shard.forwarded.at, properties.n)
+    properties.n = forwardable_properties(properties, shard.forwarded.at)
+    properties.at = shard.forwarded.at
+
+
 cdef void fill(
         Outgoing* out, ShardState* shard, Connection* connection, PublishFields* fields, const uint8_t* packet,
         uint32_t total, uint32_t header) noexcept nogil:
     cdef int layout = (2 if connection.version == 5 else 0) + (1 if fields.qos else 0)
+    cdef bint aliased = layout >= 2 and has(&fields.values, PROPERTY_TOPIC_ALIAS)
     outgoing_open(out)
     out.topic = fields.topic_name
     out.properties = fields.properties
@@ -143,9 +158,13 @@ cdef void fill(
     out.retain = fields.retain
     out.version = connection.version
     out.received_at_ns = shard.now_ns
+    if unlikely_(aliased):
+        leave_out_alias(shard, &out.properties)
     if layout >= 2 and unlikely_(has(&fields.values, PROPERTY_MESSAGE_EXPIRY_INTERVAL)):
         out.message_expiry_s = fields.values.message_expiry_s
-        out.expiry_offset = expiry_offset(&fields.properties)
+        out.expiry_offset = expiry_offset(&out.properties)
+    if unlikely_(aliased):
+        return      # its bytes are nobody else's
     # What came in is already what receivers of the same version and QoS get, packet identifier and flags apart.
     out.layout_at[layout] = packet
     out.layout_bytes[layout] = total

@@ -195,6 +195,7 @@ cdef class Shard:
         messages_close(self.state)
         give_memory(self.state.receivers)
         give_memory(self.state.identifiers)
+        give_memory(self.state.forwarded.at)
         give_memory(self.state)
 
     cdef void check_owner(self) except *:

@@ -71,8 +71,8 @@ BREACHES: list[tuple[str, Packet | bytes, int]] = [
     ("SUBSCRIBE cut short", b"\x82\x04\x00\x01\x00\x00", 0x81),
     ("UNSUBSCRIBE without a filter", b"\xa2\x03\x00\x01\x00", 0x82),
     ("retained", Publish("t", b"", retain=True), 0x9A),
-    ("topic alias", Publish("t", properties={"topic_alias": 1}), 0x94),
-    ("topic alias without a topic", Publish("", properties={"topic_alias": 1}), 0x94),
+    ("topic alias above the maximum", Publish("t", properties={"topic_alias": 17}), 0x94),
+    ("topic alias that was not set", Publish("", properties={"topic_alias": 1}), 0x94),
     ("empty topic name", b"\x30\x03\x00\x00\x00", 0x82),
     ("DISCONNECT with flags", b"\xe1\x00", 0x81),
 ]

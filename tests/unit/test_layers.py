@@ -29,6 +29,7 @@ ORDER = """
     memory
     model
     topic_rules
+    aliases
     message
     topics grants timers journal
     session

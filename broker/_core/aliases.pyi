@@ -1,0 +1,1 @@
+"""Topic aliases of one connection, both ways. Native only: see ``aliases.pxd``."""
