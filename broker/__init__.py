@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         SubscriptionEnded,
     )
     from broker.local import Message, MessageStream, PublishProperties
-    from broker.ports import Authenticator, ConnectRequest, Durability, Grant, Observer, Policy, Refusal
+    from broker.ports import Authenticator, ConnectRequest, Durability, Grant, GrantLimits, Observer, Policy, Refusal
     from broker.reasons import DropReason, ReasonCode
     from broker.runtime import Broker
     from broker.wire import Subscription
@@ -38,7 +38,7 @@ _HOMES = {
         "SubscriptionEnded",
     ),
     "local": ("Message", "MessageStream", "PublishProperties"),
-    "ports": ("Authenticator", "ConnectRequest", "Durability", "Grant", "Observer", "Policy", "Refusal"),
+    "ports": ("Authenticator", "ConnectRequest", "Durability", "Grant", "GrantLimits", "Observer", "Policy", "Refusal"),
     "reasons": ("DropReason", "ReasonCode"),
     "runtime": ("Broker",),
     "wire": ("Subscription",),
@@ -58,6 +58,7 @@ __all__ = [
     "Durability",
     "Endpoint",
     "Grant",
+    "GrantLimits",
     "HttpConfig",
     "ListenerConfig",
     "Message",
