@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 
@@ -22,6 +22,8 @@ from broker.ports import LOCAL_PRINCIPALS, Grant
 from broker.reasons import ReasonCode
 from broker.wire import Publish, Subscription
 
+log = logging.getLogger(__name__)
+
 BUFFER_MAXIMUM = 65_535
 ROUNDS_FOR_AN_ANSWER = 16  # a subscription is in effect after two or three, unless very many clients subscribe at once
 
@@ -35,7 +37,6 @@ class LocalClients:
         self._reactor = reactor
         self._capabilities = capabilities
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._links: dict[int, Link] = {}
         self._publishers: dict[int, Publisher] = {}
         self._streams: weakref.WeakSet[MessageStream] = weakref.WeakSet()
@@ -136,10 +137,8 @@ class LocalClients:
         return link
 
     def _forget(self, link: Link) -> None:
-        """End a link whose stream nobody holds any more; whichever thread the collector ran in."""
-        if threading.get_ident() == self._thread:
-            self._close(link)
-        elif not self._loop.is_closed():
+        """End a link whose stream nobody holds any more: soon, since the collector runs in any thread at any line."""
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._close, link)
 
     def _close(self, link: Link) -> None:
@@ -156,8 +155,13 @@ class LocalClients:
     def on_local(self, handles: Iterable[int]) -> None:
         """Hear from the reactor which connections to look at."""
         for handle in handles:
-            if (link := self._links.get(handle)) is not None:
+            if (link := self._links.get(handle)) is None:
+                continue
+            try:
                 link.touched()
+            except Exception:  # one link's trouble is not the others', nor the round's
+                log.exception("a local connection failed")
+                self._close(link)
 
     def close(self) -> None:
         """End all; subscriptions can still be read to the end of what had come."""

@@ -112,5 +112,6 @@ class Link:
     def close(self) -> None:
         """End the connection; a write that waits raises ``LinkClosed``."""
         self._reactor.close_local(self.handle)
+        self._may_write = True  # nobody waits: it is refused
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_exception(LinkClosed())

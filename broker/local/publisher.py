@@ -6,6 +6,7 @@ Here belongs the client's half of QoS 0, 1 and 2 (section 4.3). Not here: whose 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from broker._core.packets import encode
 from broker.errors import BrokerStopped, PublishRefused
@@ -14,6 +15,8 @@ from broker.reasons import ReasonCode
 from broker.wire import Connack, Connect, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel
 
 FIRST_FAILURE = 0x80
+WORK_PER_TURN = 64  # messages of QoS 0, or as many pages of them; then the loop's other tasks have their turn
+PAGE_BYTES = 4096
 
 
 class Publisher:
@@ -23,6 +26,8 @@ class Publisher:
         self._link = link
         self._room = asyncio.Semaphore(window)
         self._free_ids = list(range(window, 0, -1))
+        self._work = 0
+        self._closed = False
         self._waiting: dict[int, tuple[str, asyncio.Future[int]]] = {}
         self._closed_with = ReasonCode.UNSPECIFIED_ERROR
         link.on_touched = self._take_answers
@@ -40,6 +45,7 @@ class Publisher:
         """
         try:
             if message.qos == 0:
+                await self._take_turns(len(message.payload))
                 await self._link.write(encode(message, VERSION))
                 return ReasonCode.SUCCESS
             answer = await self._send(message)
@@ -51,8 +57,18 @@ class Publisher:
             raise PublishRefused(message.topic_name, ReasonCode(reason_code))
         return ReasonCode(reason_code)
 
+    async def _take_turns(self, payload_bytes: int) -> None:
+        """Let the loop go on from time to time: nothing else in a QoS 0 publish has to wait."""
+        self._work += 1 + payload_bytes // PAGE_BYTES
+        if self._work >= WORK_PER_TURN:
+            self._work = 0
+            await asyncio.sleep(0)
+
     async def _send(self, message: Publish) -> asyncio.Future[int]:
         await self._room.acquire()
+        if self._closed:
+            self._room.release()  # the next one that waits learns it too
+            raise LinkClosed
         packet_id = self._free_ids.pop()
         try:
             await self._link.write(encode(_numbered(message, packet_id), VERSION))
@@ -82,8 +98,9 @@ class Publisher:
         self._answer(packet.packet_id, packet.reason_code)
         if packet.reason_code >= FIRST_FAILURE:
             self._give_back(packet.packet_id)
-        elif self._link.is_open:
-            self._link.write_now(Pubrel(packet.packet_id))
+        else:
+            with suppress(LinkClosed):
+                self._link.write_now(Pubrel(packet.packet_id))
 
     def _answer(self, packet_id: int, reason_code: int) -> None:
         waiting = self._waiting.pop(packet_id, None)
@@ -108,6 +125,9 @@ class Publisher:
     def close(self) -> None:
         """End the connection; who still waits is told why."""
         self._link.close()
+        if not self._closed:
+            self._closed = True
+            self._room.release()
         waiting, self._waiting = self._waiting, {}
         for topic_name, answer in waiting.values():
             if not answer.done():

@@ -41,24 +41,27 @@ class ObserverApart:
 
     def event(self, name: str, **fields: object) -> None:
         """Queue one event; never waits."""
-        self._put((name, fields))
+        if not self._put((name, fields)):
+            self.lost += 1
 
     async def close(self) -> None:
         """Let the observer hear what is queued, for a second; one that hangs is left behind with its thread."""
-        self._put(None)
+        told = False
         until = time.monotonic() + STOP_S
         while self._thread.is_alive():
+            told = told or self._put(None)
             if time.monotonic() > until:
                 self._stopping = True
                 log.error("the observer did not come to its end; its thread is left behind")
                 return
             await asyncio.sleep(STOP_STEP_S)
 
-    def _put(self, event: _Event | None) -> None:
+    def _put(self, event: _Event | None) -> bool:
         try:
             self._queue.put_nowait(event)
         except queue.Full:
-            self.lost += 1
+            return False
+        return True
 
     def _work(self) -> None:
         while not self._stopping and (event := self._queue.get()) is not None:

@@ -340,6 +340,21 @@ def test_a_reader_that_never_waits_leaves_the_loop_to_others(tmp_path: Path) -> 
     inside(tmp_path, body)
 
 
+def test_a_publisher_that_never_waits_leaves_the_loop_to_its_readers(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        async def publishing() -> None:
+            for number in range(20_000):
+                await broker.publish("a", str(number).rjust(200))
+
+        async with broker.subscribe("a") as messages:  # 4 MB in all, where an outbox takes one
+            task = asyncio.create_task(publishing())
+            assert [int(one.payload) for one in await take(messages, 20_000)] == list(range(20_000))
+            await task
+            assert messages.dropped == {}
+
+    inside(tmp_path, body)
+
+
 def test_two_tasks_cannot_read_one_subscription(tmp_path: Path) -> None:
     async def body(broker: Broker) -> None:
         async with broker.subscribe("a") as messages:

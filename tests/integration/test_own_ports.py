@@ -197,6 +197,21 @@ def test_an_observer_that_hangs_loses_events_and_the_broker_stops_without_it(
     go_on.set()
 
 
+def test_an_observer_whose_queue_is_full_at_the_end_hears_all_of_it_and_leaves_no_thread() -> None:
+    observer = Odd(pause_s=0.02)
+
+    async def whole() -> None:
+        apart = ObserverApart(observer, maximum=5)
+        for _ in range(100):
+            apart.event("x")
+        await apart.close()
+        assert len(observer.events) + apart.lost == 100
+
+    before = threading.active_count()
+    asyncio.run(whole())
+    assert threading.active_count() == before
+
+
 def test_an_observer_may_be_anything_with_an_event(tmp_path: Path) -> None:
     seen: list[Any] = []
 

@@ -442,9 +442,23 @@ def test_nothing_that_runs_in_production_imports_pytest_or_the_test_broker() -> 
         "import sys, broker.cli, broker.runtime, api\n"
         "assert not {'pytest', '_pytest', 'broker.testing'} & set(sys.modules)\n"
         "import broker.testing\n"
+        "assert all(getattr(broker.testing, name) for name in broker.testing.__all__)\n"
         "assert 'pytest' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=60)
+
+
+def test_a_test_run_that_uses_no_broker_loads_none(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            assert "broker.testing.plugin" in sys.modules
+            assert not {"broker.runtime", "broker._core.shard", "lmdb", "pydantic"} & set(sys.modules)
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_names_for_embedders_are_found_when_they_are_asked_for() -> None:
