@@ -1,22 +1,30 @@
 """CONNECT and CONNACK. See connect.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from broker._core.aliases cimport OUTBOUND_ALIASES_MAXIMUM
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
-from broker._core.connection cimport add_rare, arm_keep_alive, fail, mark_ready, outbox_reserve
+from broker._core.connection cimport (
+    add_rare,
+    arm_connect_deadline,
+    arm_keep_alive,
+    fail,
+    mark_ready,
+    outbox_reserve,
+)
 from broker._core.cursor cimport Span
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
 from broker._core.limiter cimport slow_start
-from broker._core.memory cimport give_memory, take_memory
+from broker._core.memory cimport give_memory, take_memory, unlikely_
 from broker._core.message cimport Outgoing, keep_message, outgoing_open
 from broker._core.model cimport (
     AUTHENTICATING,
     CONNECTED,
     RARE_CONNECT,
+    TIMER_DAMPED,
     Connection,
     Grant,
     Session,
@@ -53,11 +61,14 @@ from broker._core.reasons cimport (
     UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.session cimport drop_will, find_session, need_extra, new_session
+from broker._core.timers cimport timer_set
 from broker._core.topic_rules cimport valid_topic_name
 
 
 cdef enum:
     ASSIGNED_ID_BYTES = 37      # "auto-" and 32 hexadecimal digits
+    DAMPING_NS = 1000000000     # two that take each other's session change places once in this time
+    DAMPING_STEPS = DAMPING_NS >> 26
 
 
 cdef uint8_t answerable_version(ConnectFields* fields) noexcept nogil:
@@ -153,13 +164,20 @@ cdef bint may_enter(ShardState* shard, Connection* connection, Grant* grant) noe
     return (shard.application_listeners >> connection.listener) & 1
 
 
-cdef Session* take_over(ShardState* shard, Grant* grant, const Span* client_id) noexcept nogil:
+cdef inline uint16_t coarse_now(ShardState* shard) noexcept nogil:
+    # In steps of 64 ms, never 0; it comes round after an hour, and who is taken for young then waits for a second.
+    return <uint16_t>((shard.now_ns >> 26) | 1)
+
+
+cdef Session* take_over(
+        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id) noexcept nogil:
     # The session of this client, after its older connection has gone; NULL: there is none any more. [MQTT-3.1.4-3]
     cdef Session* session = find_session(shard, grant.principal, client_id.at, client_id.n)
     if session == NULL:
         return NULL
     if session.connection != NULL:
         fail(shard, session.connection, SESSION_TAKEN_OVER)
+        connection.took_over_at = coarse_now(shard)
     if session.parted:
         depart(shard, session)
         session = find_session(shard, grant.principal, client_id.at, client_id.n)
@@ -170,7 +188,7 @@ cdef bint enter_session(
         ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
 ) noexcept nogil:
     # True: an earlier session goes on.
-    cdef Session* session = take_over(shard, grant, client_id)
+    cdef Session* session = take_over(shard, connection, grant, client_id)
     cdef bint present = session != NULL and not fields.clean_start
     if present:
         resume_session(shard, session, connection)  # [MQTT-3.1.2-5]
@@ -249,6 +267,24 @@ cdef void admit(
         mark_ready(shard, connection)       # what waited for this client follows its CONNACK
 
 
+cdef inline bint is_open_listener(ShardState* shard, Connection* connection) noexcept nogil:
+    return connection.listener < 64 and (shard.open_listeners >> connection.listener) & 1
+
+
+cdef bint is_damped(ShardState* shard, ConnectFields* fields, Grant* grant) noexcept nogil:
+    # Taking over is for a client that has lost its connection. When the one that would go has itself just taken over,
+    # two clients are more likely using one identifier, and each will come back as soon as it is sent away.
+    cdef Session* session = find_session(shard, grant.principal, fields.client_id.at, fields.client_id.n)
+    return session != NULL and session.connection != NULL and session.connection.took_over_at != 0 and \
+        <uint16_t>(coarse_now(shard) - session.connection.took_over_at) < DAMPING_STEPS
+
+
+cdef void wait_for_python(ShardState* shard, Connection* connection) noexcept nogil:
+    connection.state = AUTHENTICATING
+    connection.barrier = 1
+    add_rare(shard, connection, RARE_CONNECT, 0)
+
+
 cdef Grant* known(ShardState* shard, ConnectFields* fields) noexcept nogil:
     cdef uint8_t[32] credential
     if not fields.has_user_name or not fields.has_password:
@@ -259,7 +295,8 @@ cdef Grant* known(ShardState* shard, ConnectFields* fields) noexcept nogil:
 
 
 cdef void handle_connect(
-        ShardState* shard, Connection* connection, const uint8_t* body, uint32_t n, bint open_listener) noexcept nogil:
+        ShardState* shard, Connection* connection, const uint8_t* body, uint32_t n) noexcept nogil:
+    cdef bint open_listener = is_open_listener(shard, connection)
     cdef ConnectFields fields
     cdef Grant* grant
     cdef int reason_code = parse_connect(body, n, &fields)
@@ -274,12 +311,29 @@ cdef void handle_connect(
         fail(shard, connection, <uint8_t>reason_code)  # [MQTT-3.1.4-1]
         return
     grant = shard.open_grant if open_listener else known(shard, &fields)
+    if grant == NULL:
+        wait_for_python(shard, connection)
+    elif unlikely_(is_damped(shard, &fields, grant)):
+        connection.state = AUTHENTICATING
+        connection.barrier = 1
+        connection.timer.kind = TIMER_DAMPED
+        timer_set(&shard.wheel, &connection.timer, shard.now_ns + DAMPING_NS)
+    else:
+        admit(shard, connection, &fields, grant)
+
+
+cdef void connect_damped(ShardState* shard, Connection* connection) noexcept nogil:
+    cdef ConnectFields fields
+    cdef Grant* grant
+    cdef uint32_t header = 0, remaining = 0
+    read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
+    parse_connect(connection.inbox + header, remaining, &fields)    # it was valid when it came
+    grant = shard.open_grant if is_open_listener(shard, connection) else known(shard, &fields)
     if grant != NULL:
         admit(shard, connection, &fields, grant)
-        return
-    connection.state = AUTHENTICATING
-    connection.barrier = 1
-    add_rare(shard, connection, RARE_CONNECT, 0)
+    else:       # its credential has ended meanwhile
+        arm_connect_deadline(shard, connection)
+        wait_for_python(shard, connection)
 
 
 cdef void admit_waiting(ShardState* shard, Connection* connection, Grant* grant) noexcept nogil:

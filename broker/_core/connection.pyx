@@ -130,7 +130,7 @@ cdef Connection* open_connection(ShardState* shard, int fd, uint32_t listener) n
     connection.slot = slot
     connection.generation = shard.generations[slot]
     connection.fd = fd
-    connection.listener = <uint16_t>listener
+    connection.listener = <uint8_t>listener
     connection.state = AWAIT_CONNECT
     connection.request_problem_information = 1
     connection.client_maximum_packet_size_bytes = 0xFFFFFFFF

@@ -134,9 +134,7 @@ cdef void handle_first_packet(
     if packet[0] != CONNECT << 4:  # [MQTT-3.1.0-1]
         close_connection(shard, connection)
     else:
-        handle_connect(
-            shard, connection, packet + header, total - header,
-            connection.listener < 64 and (shard.open_listeners >> connection.listener) & 1)
+        handle_connect(shard, connection, packet + header, total - header)
 
 
 cdef inline uint32_t packet_limit(ShardState* shard, Connection* connection) noexcept nogil:

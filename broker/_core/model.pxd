@@ -69,6 +69,7 @@ cdef enum TimerKind:
     TIMER_RATE_PAUSE = 4        # of a connection that was too fast: it is read again
     TIMER_SESSION = 5           # of a session whose client is away: its will is due, or its end
     TIMER_RETAINED = 6          # of a retained message that expires
+    TIMER_DAMPED = 7            # of a CONNECT that waits because its session was taken over a moment ago
 
 cdef enum Work:             # one unit is about what a small delivery takes, some 50 ns
     WORK_BYTES = 1024       # of a packet that is copied, for one unit
@@ -484,8 +485,9 @@ cdef struct Connection:
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
     uint16_t publishes_held     # of promises_held: PUBACKs and PUBCOMPs, what Receive Maximum counts
-    uint16_t client_topic_alias_maximum
-    uint16_t listener
+    uint16_t took_over_at       # when it took over a session, in low bits of the clock (64 ms); 0: it did not
+    uint8_t listener
+    uint8_t client_topic_alias_maximum      # of what it announced, as much as is used
     uint8_t state
     uint8_t version
     uint8_t barrier             # a rare packet waits in front of the inbox

@@ -5,7 +5,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport settle, stage_bytes
-from broker._core.connect cimport admit_waiting
+from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
     close_connection,
     connection_timer,
@@ -51,6 +51,7 @@ from broker._core.model cimport (
     DROP_REASONS,
     MESSAGE_SIZE_CLASSES,
     RARE_REFUSED,
+    TIMER_DAMPED,
     TIMER_LINGER,
     TIMER_SESSION,
     WITHOUT_END,
@@ -103,6 +104,10 @@ cdef void fire_timers(ShardState* state) noexcept nogil:
         elif timer.kind == TIMER_LINGER:
             connection.lingering = 0        # whoever has not read by now will not
             list_closing(state, connection)
+        elif timer.kind == TIMER_DAMPED:
+            connect_damped(state, connection)
+            if connection.state == CONNECTED:
+                lift_barrier(state, connection)
         else:
             connection_timer(state, connection, timer.kind)
         timer = wheel_pop(&state.wheel, state.now_ns)

@@ -113,6 +113,7 @@ class Clients(RuleBasedStateMachine):
             if old.synced != synced:  # another principal: another session, and the older one is of no interest any more
                 self.end(who, old)
                 old = None
+        self.core.wait(2)  # more than two clients in a row would have to wait
         properties = {"session_expiry_interval": LONG_S} if kept and version == 5 else {}
         client = self.core.connecting(
             f"c{who}", version, user_name=f"{'s' if synced else 'u'}{who}", keep_alive_s=0, clean_start=clean,

@@ -45,7 +45,8 @@ def test_delivery_at_the_lower_qos(
 @pytest.mark.clause("v5:MQTT-3.2.2-10", "v5:MQTT-3.8.4-7", "v311:MQTT-3.8.4-5")
 @VERSIONS
 def test_every_qos_is_granted(core: Core, version: int) -> None:
-    assert [core.connect("c", version).subscribe("a", qos=qos) for qos in (0, 1, 2)] == [(0,), (1,), (2,)]
+    client = core.connect("c", version)
+    assert [client.subscribe("a", qos=qos) for qos in (0, 1, 2)] == [(0,), (1,), (2,)]
 
 
 @pytest.mark.clause("v5:MQTT-3.3.1-3", "v311:MQTT-3.3.1-3")

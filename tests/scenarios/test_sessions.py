@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason
-from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel
-from tests.support.core import Client, Core
+from broker.wire import Connack, Disconnect, Pingresp, Puback, Pubcomp, Publish, Pubrec, Pubrel
+from tests.support.core import Client, Core, credential
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
 
@@ -379,6 +379,7 @@ def test_takeovers_in_a_row_lose_nothing(core: Core) -> None:
     client.subscribe("t", qos=1)
     for number in range(50):
         core.publish("t", b"%d" % number, 1)
+        core.wait(2)
         client = core.resume("c")
     assert client.payloads() == [b"%d" % number for number in range(50)]
     assert core.all_drops() == {}
@@ -399,6 +400,49 @@ def test_a_connection_lost_in_the_same_round_is_resumed(core: Core) -> None:
     second = core.connecting("c", clean_start=False, run=False)
     core.run()
     assert second.pick(Connack).session_present
+
+
+@VERSIONS
+def test_two_with_one_identifier_change_places_once_a_second(core: Core, version: int) -> None:
+    core.keep("c", version).subscribe("t", qos=1)
+    places = 0
+    waiting = [core.connecting("c", version, clean_start=False)]
+    for _ in range(100):  # ten seconds, each of the two back as soon as it is sent away
+        core.wait(0.1)
+        waiting = [one for one in waiting if one.is_open]
+        while len(waiting) < 2:
+            waiting.append(core.connecting("c", version, clean_start=False))
+            places += 1
+    assert 8 <= places <= 13
+    core.wait(5)
+    assert [one.is_open for one in waiting].count(True) == 1
+    assert core.shard.counters()["sessions"] == 1
+    assert core.shard.counters()["subscriptions"] == 1
+
+
+def test_a_takeover_by_whoever_lost_his_connection_waits_for_nothing(core: Core) -> None:
+    first = core.keep("c")
+    second = core.resume("c")
+    first.closed_with(0x8E)
+    core.wait(1.5)
+    core.resume("c")
+    second.closed_with(0x8E)
+
+
+def test_who_waits_to_take_over_may_go_or_lose_his_credential(core: Core) -> None:
+    core.keep("c")
+    core.resume("c")
+    gone, revoked, late = (core.connecting("c", clean_start=False) for _ in range(3))
+    gone.expect()
+    gone.drop()
+    late.feed(b"\xc0\x00")  # what follows its CONNECT waits with it
+    core.shard.remove_grant(credential("user", b"pw"))
+    core.wait(1.1)
+    assert len(core.asked) == 2
+    core.refuse(revoked.handle)
+    revoked.closed_with(0x87)
+    core.admit(late.handle, principal_id=1)
+    assert [type(one) for one in late.received()] == [Connack, Pingresp]
 
 
 # ---------------------------------------------------------------- ends
