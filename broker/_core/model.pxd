@@ -18,7 +18,7 @@ cdef enum ConnectionState:
 
 cdef enum Local:
     LOCAL_FD = -2           # in place of a descriptor: a connection from inside this process, which Python feeds
-    LOCAL_LISTENER = 65535  # in place of a listener's number
+    LOCAL_LISTENER = 255    # in place of a listener's number
 
 cdef enum Hearing:          # of a connection's socket
     HEARING = 0

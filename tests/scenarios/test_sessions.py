@@ -406,12 +406,13 @@ def test_a_connection_lost_in_the_same_round_is_resumed(core: Core) -> None:
 def test_two_with_one_identifier_change_places_once_a_second(core: Core, version: int) -> None:
     core.keep("c", version).subscribe("t", qos=1)
     places = 0
-    waiting = [core.connecting("c", version, clean_start=False)]
+    kept = {"properties": {"session_expiry_interval": 600}} if version == 5 else {}
+    waiting = [core.connecting("c", version, clean_start=False, **kept)]
     for _ in range(100):  # ten seconds, each of the two back as soon as it is sent away
         core.wait(0.1)
         waiting = [one for one in waiting if one.is_open]
         while len(waiting) < 2:
-            waiting.append(core.connecting("c", version, clean_start=False))
+            waiting.append(core.connecting("c", version, clean_start=False, **kept))
             places += 1
     assert 8 <= places <= 13
     core.wait(5)

@@ -16,7 +16,7 @@ from broker.reasons import ReasonCode
 from broker.wire import Connack, Connect, Disconnect, Packet, Pingreq, Pingresp, Publish, Subscribe, Subscription
 from tests.support.core import Core
 
-LOCAL_LISTENER = 65_535
+LOCAL_LISTENER = 255
 SECOND_NS = 1_000_000_000
 
 
