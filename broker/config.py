@@ -55,6 +55,7 @@ class Capabilities(Section):
     session_expiry_maximum_s: int = Field(default=30 * 24 * 3600, ge=1, le=0xFFFF_FFFF)
     will_delay_maximum_s: int = Field(default=24 * 3600, ge=0, le=0xFFFF_FFFF)
     unannounced_receive_maximum: int = Field(default=1024, ge=1, le=65_535)
+    retained_maximum_bytes: int = Field(default=1024 * MIB, ge=MIB, le=1 << 48)
     keep_alive_maximum_s: int = Field(default=3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(default=10.0, gt=0, le=3600)
     connections_maximum: int = Field(default=100_000, ge=1, le=10_000_000)

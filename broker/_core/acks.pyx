@@ -4,7 +4,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put
-from broker._core.deliver cimport pump
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.journal cimport add_promise, drop_first_promise, first_promise, promise_at
 from broker._core.memory cimport give_memory, likely_, take_memory
@@ -34,6 +33,7 @@ from broker._core.reasons cimport (
     SUCCESS,
     UNSPECIFIED_ERROR,
 )
+from broker._core.replay cimport pump
 from broker._core.session cimport (
     count_drop,
     enter_pubrel,

@@ -39,7 +39,6 @@ from broker._core.properties cimport (
     PROPERTY_MESSAGE_EXPIRY_INTERVAL,
     PROPERTY_RECEIVE_MAXIMUM,
     PROPERTY_REQUEST_PROBLEM_INFORMATION,
-    PROPERTY_RETAIN_AVAILABLE,
     PROPERTY_SERVER_KEEP_ALIVE,
     PROPERTY_SESSION_EXPIRY_INTERVAL,
     PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE,
@@ -55,7 +54,6 @@ from broker._core.reasons cimport (
     CLIENT_IDENTIFIER_NOT_VALID,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
-    RETAIN_NOT_SUPPORTED,
     SESSION_TAKEN_OVER,
     TOPIC_NAME_INVALID,
     UNSUPPORTED_PROTOCOL_VERSION,
@@ -83,8 +81,6 @@ cdef int check_will(ShardState* shard, ConnectFields* fields) noexcept nogil:
         return TOPIC_NAME_INVALID
     if fields.will_payload.n > shard.limits.maximum_payload_bytes:
         return PACKET_TOO_LARGE
-    if fields.will_retain:
-        return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-13]
     return 0
 
 
@@ -125,8 +121,6 @@ cdef void announce(
     # What this broker enforces, from the object it enforces it with.
     connack.values.receive_maximum = shard.limits.server_receive_maximum
     mark(&connack.values, PROPERTY_RECEIVE_MAXIMUM)
-    connack.values.retain_available = 0
-    mark(&connack.values, PROPERTY_RETAIN_AVAILABLE)
     connack.values.maximum_packet_size = shard.limits.maximum_packet_size_bytes
     mark(&connack.values, PROPERTY_MAXIMUM_PACKET_SIZE)
     connack.values.shared_subscription_available = 0

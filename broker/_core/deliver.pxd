@@ -22,5 +22,9 @@ cdef void make_busy(ShardState* shard, Account* account) noexcept nogil
 cdef bint offer(
     ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
-# Sends what waits, first of all what an earlier connection left, while quota and room allow.
-cdef void pump(ShardState* shard, Session* session) noexcept nogil
+# Encodes into the outbox of a connected session with quota for it; False when it was dropped for a counted reason.
+cdef bint send(
+    ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+    const uint32_t* identifiers, uint32_t count) noexcept nogil
+# Sends what was offered before, first of all what an earlier connection left; True when nothing of it waits any more.
+cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil

@@ -34,6 +34,7 @@ from broker._core.model cimport (
     INFLIGHT_PUBLISH_2,
     INFLIGHT_PUBREL,
     WAITING_AGAIN,
+    WAITING_QUEUE,
     WORK_BYTES,
     WORK_RECEIVERS,
     WORK_STEPS,
@@ -70,6 +71,7 @@ cdef enum:
     FIRST_IDENTIFIERS = 16
     WIDE_FAN_OUT = 1024     # receivers that no cache holds: each may cost ten times what it costs in a small fan-out
     WIDE_FIRST_SLICE = 256
+    WAITING_FIRST = WAITING_AGAIN | WAITING_QUEUE      # what is new goes behind these
 
 
 cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
@@ -179,7 +181,7 @@ cdef bint send(
 
 
 cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) noexcept nogil:
-    return session.waiting == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
+    return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
 
 cdef bint offer(
@@ -442,17 +444,17 @@ cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
     return True
 
 
-cdef void pump(ShardState* shard, Session* session) noexcept nogil:
+cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil:
     cdef Queued* entry
     cdef Outgoing out
     if session.connection == NULL or session.connection.state != CONNECTED:
-        return
+        return False
     if session.waiting & WAITING_AGAIN and not send_again(shard, session):
-        return
+        return False
     while session.queue != NULL and session.send_quota > 0:
         entry = queue_front(session)
         if not has_room(shard, session.connection, entry.message.payload_bytes):
-            return
+            return False
         outgoing_from_message(&out, entry.message)
         if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
             count_drop(shard, session, DROP_MESSAGE_EXPIRED)
@@ -460,3 +462,4 @@ cdef void pump(ShardState* shard, Session* session) noexcept nogil:
             send(shard, &out, session, entry.group, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
         queue_drop_front(shard, session)
         outgoing_close(shard, &out)
+    return session.queue == NULL

@@ -16,7 +16,6 @@ from broker._core.connection cimport (
     outbox_unsent,
 )
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, take_u16, take_varint
-from broker._core.deliver cimport pump
 from broker._core.framing cimport (
     AUTH,
     CONNECT,
@@ -50,6 +49,7 @@ from broker._core.packets cimport DisconnectFields, parse_disconnect
 from broker._core.properties cimport PROPERTY_SESSION_EXPIRY_INTERVAL, has
 from broker._core.publish cimport handle_publish
 from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED, SUCCESS
+from broker._core.replay cimport pump
 from broker._core.session cimport drop_will
 
 

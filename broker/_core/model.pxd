@@ -84,6 +84,7 @@ cdef enum HoldBack:         # why a connection is not parsed; several may hold
 cdef enum Waiting:          # what a session has to send before anything new
     WAITING_QUEUE = 1
     WAITING_AGAIN = 2       # packets of an earlier connection
+    WAITING_RUNS = 4        # retained messages: what is new does not wait for them
 
 cdef enum Layouts:
     LAYOUTS = 4             # (version 5) * 2 + (QoS above 0)
@@ -124,6 +125,7 @@ cdef struct Message:
     uint8_t version             # of the publisher: 5 has properties
     uint8_t size_class
     uint32_t message_expiry_s   # 0xFFFFFFFF: never
+    uint32_t publisher          # of a retained one: the hash of the session that published it, for no local
     uint32_t expiry_offset      # where the four bytes of the interval lie in the properties
     int64_t received_at_ns
 
@@ -181,6 +183,7 @@ cdef struct Subscription:
     uint8_t retain_as_published
     uint8_t owner_kind          # 0 Topic, 1 TrieNode.here, 2 TrieNode.below, 3 SharedGroup
     uint8_t dead
+    uint8_t has_run             # retained messages are still being delivered to it
 
 cdef struct SharedGroup:        # the members of one share name and filter
     Subscription entry          # stands in the filter's set; its session is NULL, which tells it from an ordinary one
@@ -191,30 +194,35 @@ cdef struct SharedGroup:        # the members of one share name and filter
 
 cdef struct RetainedNode:       # one level of the topics that have a retained message
     RetainedNode* next          # in its bucket
-    RetainedNode* parent
+    RetainedNode* parent        # NULL: the root
     RetainedNode* first_child
     RetainedNode* next_sibling
     RetainedNode* previous_sibling
     Retained* retained          # of the topic that ends here, or NULL
     uint32_t hash
-    uint32_t level_bytes
     uint32_t pins               # runs that stand here: it stays linked while there are any
-    uint32_t depth              # levels above it; the root has none
-    # the level's bytes follow
+    uint16_t level_bytes
+    # the level's bytes follow at once
 
 cdef struct Retained:           # the retained message of one topic
     Message* message
     RetainedNode* node
-    Principal* author           # whose rights it stands on, and whose quota
+    Principal* author           # whose rights it stands on, and whose quota; NULL: the server. Holds a reference
     Retained* author_next
     Retained* author_previous
-    Timer* timer                # of one that expires, else NULL
+    RetainedExpiry* expiry      # of one that expires, else NULL
     uint64_t serial             # in the order of setting
 
+cdef struct RetainedExpiry:
+    Timer timer                 # its owner is the Retained
+    Account* account
+
 cdef struct RetainedSpace:      # of one account
-    RetainedNode** buckets
-    RetainedNode* root
-    uint32_t bucket_mask
+    RetainedNode** buckets      # grows and shrinks by one bucket at a time, so that no publish pays for all
+    RetainedNode* root          # NULL: nothing was ever retained
+    uint32_t bucket_count
+    uint32_t bucket_capacity
+    uint32_t bucket_mask        # of the largest power of two that is not above bucket_count
     uint32_t node_count
     uint32_t count
     uint64_t bytes
@@ -222,11 +230,13 @@ cdef struct RetainedSpace:      # of one account
 cdef struct RetainedRun:        # the retained messages that one new subscription has still to get
     RetainedRun* next           # of the same session
     Subscription* subscription  # holds a reference; the run ends when it is dead
-    RetainedNode* at            # pinned; NULL before the first step
+    RetainedNode* at            # the next one to be looked at, pinned; NULL: the run is at its end
     uint64_t serial             # what was set after the subscription has been delivered to it already
-    uint32_t filter_bytes
-    uint32_t filter_levels
-    # the filter follows
+    uint64_t after_ticket       # its SUBACK leaves when this one is settled, and nothing of the run before that
+    uint32_t depth              # of `at`: the root has 0
+    uint16_t levels             # of the filter
+    uint8_t ends_with_hash
+    # where each level begins and, one further, the length plus 1: uint32_t each; then the filter
 
 cdef struct Receiver:
     Subscription* subscription
@@ -552,6 +562,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t session_expiry_maximum_s
     uint32_t will_delay_maximum_s
     uint32_t unannounced_receive_maximum
+    uint64_t retained_maximum_bytes     # of all accounts
     uint16_t keep_alive_maximum_s
     uint16_t topic_alias_maximum
     int64_t connect_timeout_ns

@@ -11,10 +11,11 @@ from broker._core.model cimport Account, Connection, Session, ShardState
 # `packet` is the whole PUBLISH of `total` bytes, `header` the size of its fixed header.
 cdef void handle_publish(
     ShardState* shard, Connection* connection, const uint8_t* packet, uint32_t total, uint32_t header) noexcept nogil
-# From inside the process: the caller has checked name and size. Returns how many sessions took it.
+# From inside the process: the caller has checked name, size and, for a retained one, quotas. Returns how many sessions
+# took it.
 cdef uint32_t publish_from_server(
     ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-    uint32_t payload_bytes, uint8_t qos) noexcept nogil
+    uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil
 # The will of a session, which is taken from it: published in its account's topics if its rights still cover the topic.
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil
 # Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.

@@ -24,6 +24,7 @@ from broker._core.model cimport (
     DROP_NOT_AUTHORIZED,
     DROP_PACKET_TOO_LARGE,
     DROP_QUOTA_EXCEEDED,
+    DROP_RETAINED_FULL,
     Account,
     Connection,
     FanOut,
@@ -48,10 +49,10 @@ from broker._core.reasons cimport (
     PROTOCOL_ERROR,
     QUOTA_EXCEEDED,
     RECEIVE_MAXIMUM_EXCEEDED,
-    RETAIN_NOT_SUPPORTED,
     SUCCESS,
     TOPIC_NAME_INVALID,
 )
+from broker._core.retained cimport may_retain, retain_message
 from broker._core.session cimport count_drop, qos2_add, qos2_count, qos2_known
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.utf8 cimport valid_utf8
@@ -79,8 +80,6 @@ cdef int check(ShardState* shard, Connection* connection, PublishFields* fields)
             return reason_code
     if unlikely_(not valid_topic_name(fields.topic_name.at, fields.topic_name.n, shard.limits.topic_levels_maximum)):
         return why_invalid(&fields.topic_name)
-    if unlikely_(fields.retain):
-        return RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-14]: CONNACK announces Retain Available 0
     return 0
 
 
@@ -173,6 +172,8 @@ cdef void fill(
 
 cdef uint32_t publish_message(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+    if unlikely_(out.retain):  # [MQTT-3.3.1-8]
+        retain_message(shard, account, out, publisher)
     return route(shard, account, out, publisher, rest)
 
 
@@ -194,6 +195,7 @@ cdef bint repeated(ShardState* shard, Connection* connection, PublishFields* fie
 
 cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # Laws of one PUBLISH that do not need its bytes any more; what it is refused for has been answered.
+    cdef Principal* author
     if unlikely_(fields.qos and over_receive_maximum(shard, connection)):
         fail(shard, connection, RECEIVE_MAXIMUM_EXCEEDED)
         return False
@@ -208,6 +210,11 @@ cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fi
         return False
     if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
         refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+        return False
+    author = connection.session.principal
+    if unlikely_(fields.retain and not may_retain(
+            shard, author.account, author, &fields.topic_name, fields.properties.n, fields.payload.n)):
+        refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_RETAINED_FULL)
         return False
     return True
 
@@ -265,7 +272,7 @@ cdef uint32_t publish_unattended(
 
 cdef uint32_t publish_from_server(
         ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-        uint32_t payload_bytes, uint8_t qos) noexcept nogil:
+        uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil:
     cdef Outgoing out
     cdef uint32_t taken
     outgoing_open(&out)
@@ -276,7 +283,7 @@ cdef uint32_t publish_from_server(
     out.payload.at = payload
     out.payload.n = payload_bytes
     out.qos = qos
-    out.retain = 0
+    out.retain = retain
     out.version = 5
     out.received_at_ns = shard.now_ns
     count_own(shard, account, wire_bytes(&out))
@@ -292,15 +299,19 @@ cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     cdef Outgoing out
     session.extra.will.message = NULL
     session.extra.will_at_ns = 0
+    outgoing_from_message(&out, message)
     if principal.revoked or not policy_allows_publish(
             principal.policy, principal, message_topic(message), message.topic_bytes):
         count_drop(shard, session, DROP_NOT_AUTHORIZED)
+    elif message.retain and not may_retain(
+            shard, principal.account, principal, &out.topic, out.properties.n, out.payload.n):
+        count_drop(shard, session, DROP_RETAINED_FULL)
     else:
         message.received_at_ns = shard.now_ns       # its expiry begins when it is published
-        outgoing_from_message(&out, message)
+        out.received_at_ns = shard.now_ns
         count_in(shard, principal, wire_bytes(&out))
-        publish_unattended(shard, principal.account, &out, session)
-        outgoing_close(shard, &out)
+        publish_unattended(shard, principal.account, &out, session)  # [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+    outgoing_close(shard, &out)
     release_message(shard, message)
 
 

@@ -28,17 +28,20 @@ from broker._core.model cimport (
     TIMER_SESSION,
     WAITING_AGAIN,
     WAITING_QUEUE,
+    WAITING_RUNS,
     InflightBody,
     Message,
     Principal,
     Queue,
     Queued,
+    RetainedRun,
     Session,
     SessionExtra,
     SharedGroup,
     ShardState,
     Subscription,
 )
+from broker._core.retained cimport close_run
 from broker._core.timers cimport timer_cancel
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport release_subscription, remove_subscription
@@ -159,8 +162,21 @@ cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
     session.ending = 1
 
 
+cdef void drop_first_run(ShardState* shard, Session* session) noexcept nogil:
+    cdef RetainedRun* run = session.extra.runs
+    session.extra.runs = run.next
+    close_run(shard, session.principal.account, run)
+    if session.extra.runs == NULL:
+        session.waiting &= ~<uint8_t>WAITING_RUNS
+
+
 cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) noexcept nogil:
     cdef uint32_t left = at_most
+    while session.waiting & WAITING_RUNS:
+        if left == 0:
+            return False
+        drop_first_run(shard, session)
+        left -= 1
     while session.subscriptions != NULL:
         if left == 0:
             return False

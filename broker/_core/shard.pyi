@@ -161,8 +161,12 @@ class Shard:
         no_local: bool = False,
         retain_as_published: bool = False,
         identifier: int = 0,
+        retain_handling: int = 0,
     ) -> bool:
-        """Add or replace a subscription with a valid filter; False when the session has its maximum."""
+        """Add or replace a subscription with a valid filter; False when the session has its maximum.
+
+        Retained messages follow the reply: always (``retain_handling`` 0), for a new one (1), never (2).
+        """
         ...
 
     def unsubscribe(self, handle: int, topic_filter: bytes) -> bool:
@@ -189,10 +193,13 @@ class Shard:
         """Stage the encoded answer to the packet that waits, behind earlier promises, and lift the barrier."""
         ...
 
-    def publish(self, account_id: int, topic_name: bytes, payload: bytes, qos: int, now_ns: int) -> int:
+    def publish(
+        self, account_id: int, topic_name: bytes, payload: bytes, qos: int, now_ns: int, *, retain: bool = False
+    ) -> int:
         """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
 
-        Raises ``BadRequest`` for a bad topic name or QoS and ``PayloadTooLarge``.
+        Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and ``QuotaExceeded`` for a retained one
+        that the account or the broker has no room for.
         """
         ...
 
@@ -210,6 +217,22 @@ class Shard:
         Account, principal (None: the account's own, published from inside the process), messages and bytes in,
         messages and bytes out. PUBLISH packets, inbound when accepted, outbound when first sent.
         """
+        ...
+
+    def clear_retained(self, account_id: int, topic_filter: bytes) -> tuple[int, bool]:
+        """Remove an account's retained messages that a filter matches; nobody is told.
+
+        Returns how many went, and whether to call again for more: one call takes under a millisecond or so. Raises
+        ``BadRequest`` for a bad filter.
+        """
+        ...
+
+    def clear_authored(self, principal_id: int) -> tuple[int, bool]:
+        """Remove the retained messages that a principal has set; returns as ``clear_retained`` does."""
+        ...
+
+    def retained(self, account_id: int) -> tuple[int, int]:
+        """Give the number of an account's retained messages and the bytes that they are counted as."""
         ...
 
     def counters(self) -> dict[str, int | list[int]]:

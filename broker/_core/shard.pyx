@@ -19,11 +19,13 @@ from broker._core.connection cimport (
     outbox_sent,
     outbox_unsent,
 )
+from broker._core.cursor cimport Span
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
 from broker._core.framing cimport read_header
 from broker._core.grants cimport (
     add_grant,
     compile_pattern,
+    find_account,
     find_grant,
     find_principal,
     hold_principal,
@@ -53,6 +55,7 @@ from broker._core.model cimport (
     RARE_REFUSED,
     TIMER_DAMPED,
     TIMER_LINGER,
+    TIMER_RETAINED,
     TIMER_SESSION,
     WITHOUT_END,
     Account,
@@ -71,6 +74,8 @@ from broker._core.model cimport (
 )
 from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.replay cimport pump, start_run
+from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
 from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
@@ -80,10 +85,15 @@ from broker._core.topics cimport (
     remove_subscription,
 )
 
-from broker.errors import BadRequest, PayloadTooLarge, WrongThread
+from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, WrongThread
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
+
+
+cdef enum:
+    WORK_OF_REPLY = 512     # for the retained messages that follow a SUBACK at once
+    WORK_OF_CALL = 16384    # of what Python asks for: under a millisecond
 
 
 cdef Limits NO_LIMITS
@@ -94,13 +104,17 @@ GRANT_LIMITS = (
 )
 
 
-cdef void fire_timers(ShardState* state) noexcept nogil:
+cdef bint fire_timers(ShardState* state) noexcept nogil:
+    # True: more may be due.
     cdef Timer* timer = wheel_pop(&state.wheel, state.now_ns)
     cdef Connection* connection
     while timer != NULL:
         connection = <Connection*>timer.owner
         if timer.kind == TIMER_SESSION:
             session_timer(state, <Session*>timer.owner)
+        elif timer.kind == TIMER_RETAINED:
+            retained_timer(state, timer)
+            state.slice_budget -= 1
         elif timer.kind == TIMER_LINGER:
             connection.lingering = 0        # whoever has not read by now will not
             list_closing(state, connection)
@@ -110,13 +124,17 @@ cdef void fire_timers(ShardState* state) noexcept nogil:
                 lift_barrier(state, connection)
         else:
             connection_timer(state, connection, timer.kind)
+        if state.slice_budget <= 0:     # very many are due at once: the wheel keeps the rest
+            return True
         timer = wheel_pop(&state.wheel, state.now_ns)
+    return False
 
 
 cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept nogil:
+    cdef bint late
     state.now_ns = now_ns
     state.slice_budget = work
-    fire_timers(state)
+    late = fire_timers(state)
     run_parted(state)
     continue_ending(state)
     continue_publishing(state)
@@ -124,7 +142,8 @@ cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept no
         state.slice_budget = work // 2 + 1
     run_ready(state)
     run_parted(state)
-    return state.busy_head != NULL or state.ready_head != NULL or state.parted_count > 0 or state.ending_head != NULL
+    return late or state.busy_head != NULL or state.ready_head != NULL or state.parted_count > 0 or \
+        state.ending_head != NULL
 
 
 cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
@@ -195,6 +214,7 @@ cdef class Shard:
         connections_close(self.state)
         sessions_close(self.state)
         usage_close(self.state)
+        retained_close(self.state)
         identities_close(self.state)
         journal_close(&self.state.journal)
         messages_close(self.state)
@@ -518,14 +538,16 @@ cdef class Shard:
         return True
 
     def subscribe(self, uint64_t handle, bytes topic_filter, int qos, *, bint no_local=False,
-                  bint retain_as_published=False, uint32_t identifier=0):
+                  bint retain_as_published=False, uint32_t identifier=0, int retain_handling=0):
         cdef Connection* connection = self.need_connected(handle)
         cdef Session* session = connection.session
         cdef Subscription* subscription
         cdef const uint8_t* at = topic_filter
         cdef uint32_t n = <uint32_t>len(topic_filter)
+        cdef bint is_new
         subscription = find_subscription(self.state, &session.principal.account.space, session, at, n)
-        if subscription == NULL:
+        is_new = subscription == NULL
+        if is_new:
             if session.subscription_count >= subscriptions_maximum(self.state, session):
                 return False
             subscription = add_subscription(self.state, &session.principal.account.space, session, at, n)
@@ -533,6 +555,8 @@ cdef class Shard:
         subscription.no_local = no_local
         subscription.retain_as_published = retain_as_published
         subscription.identifier = identifier
+        if retain_handling == 0 or (retain_handling == 1 and is_new):   # [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+            start_run(self.state, session, subscription, at, n)  # [MQTT-3.8.4-4] [v311 MQTT-3.3.1-6]
         return True
 
     def unsubscribe(self, uint64_t handle, bytes topic_filter):
@@ -564,13 +588,17 @@ cdef class Shard:
         cdef Connection* connection = self.need(handle)
         stage_bytes(self.state, connection, 0, packet, <uint32_t>len(packet))
         lift_barrier(self.state, connection)
+        if connection.session != NULL:      # retained messages, before anything else is routed to it
+            self.state.slice_budget = WORK_OF_REPLY
+            pump(self.state, connection.session)
 
     # ------------------------------------------------------------ from inside the process
 
-    def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns):
+    def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns, *, bint retain=False):
         cdef const uint8_t[::1] view
         cdef const uint8_t* at = NULL
         cdef Account* account
+        cdef Span name
         self.check_owner()
         if not self.valid_topic_name(topic_name):
             raise BadRequest("not a topic name", field="topic", provided=topic_name.decode(errors="replace"))
@@ -582,10 +610,44 @@ cdef class Shard:
             view = payload
             at = &view[0]
         account = need_account(self.state, account_id)
+        name.at = topic_name
+        name.n = <uint32_t>len(topic_name)
+        if retain and not may_retain(self.state, account, NULL, &name, 0, <uint32_t>len(payload)):
+            raise QuotaExceeded("no more messages can be retained")
         self.state.now_ns = now_ns
         self.state.slice_budget = 1024
         return publish_from_server(
-            self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos)
+            self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos,
+            retain)
+
+    def clear_retained(self, account_id, bytes topic_filter):
+        cdef Account* account
+        self.check_owner()
+        if not self.valid_topic_filter(topic_filter):
+            raise BadRequest("not a topic filter", field="filter", provided=topic_filter.decode(errors="replace"))
+        account = find_account(self.state, account_id)
+        if account == NULL:
+            return 0, False
+        self.state.slice_budget = WORK_OF_CALL
+        removed = remove_matching(self.state, account, topic_filter, <uint32_t>len(topic_filter))
+        return removed, self.state.slice_budget <= 0
+
+    def clear_authored(self, principal_id):
+        cdef Principal* principal
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        if principal == NULL:
+            return 0, False
+        removed = remove_authored(self.state, principal, WORK_OF_CALL)
+        return removed, removed == WORK_OF_CALL
+
+    def retained(self, account_id):
+        cdef Account* account
+        self.check_owner()
+        account = find_account(self.state, account_id)
+        if account == NULL:
+            return 0, 0
+        return account.retained.count, account.retained.bytes
 
     # ------------------------------------------------------------ usage
 
@@ -637,6 +699,7 @@ cdef class Shard:
             "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
             "subscriptions": state.subscription_slab.live,
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
+            "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
             "timers": state.wheel.armed, "promises": state.journal.ring_count, "match_steps": state.match_steps,
         }

@@ -340,6 +340,7 @@ cdef Subscription* add_subscription(
     subscription.no_local = 0
     subscription.retain_as_published = 0
     subscription.dead = 0
+    subscription.has_run = 0
     set_add(members, subscription)
     subscription.previous = NULL
     subscription.next = session.subscriptions

@@ -63,8 +63,9 @@ class CoreFace(Protocol):
         no_local: bool = False,
         retain_as_published: bool = False,
         identifier: int = 0,
+        retain_handling: int = 0,
     ) -> bool:
-        """Add or replace a subscription; False at the session's limit."""
+        """Add or replace a subscription; False at the session's limit. Its retained messages follow the reply."""
         ...
 
     def unsubscribe(self, handle: int, topic_filter: bytes) -> bool:

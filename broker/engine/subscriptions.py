@@ -53,5 +53,6 @@ def _subscribe_one(core: CoreFace, handle: int, version: int, one: Subscription,
         no_local=one.no_local,
         retain_as_published=one.retain_as_published,
         identifier=identifier,
+        retain_handling=one.retain_handling,
     )
     return ReasonCode(qos) if taken else ReasonCode.QUOTA_EXCEEDED

@@ -64,6 +64,8 @@ FIGURES = (
     Figure("core", "bytes_sent", "counter", "sent_bytes", "Bytes of MQTT sent."),
     Figure("core", "messages_received", "counter", "messages_received", "PUBLISH packets received."),
     Figure("core", "messages_sent", "counter", "messages_sent", "PUBLISH packets sent."),
+    Figure("core", "retained_count", "gauge", "retained_messages", "Topics with a retained message."),
+    Figure("core", "retained_bytes", "gauge", "retained_bytes", "What they are counted as in their budgets."),
     Figure("core", "messages_kept", "gauge", "messages_kept", "Messages that are held in memory, whatever for."),
     Figure("core", "promises", "gauge", "promises_held", "Acknowledgements that wait for the store."),
     Figure("core", "timers", "gauge", "timers_armed", "Deadlines that are set."),

@@ -80,8 +80,6 @@ def of_publish(first_byte: int, topic_name: str | bytes = "a", packet_id: int = 
         pytest.param(of_publish(0x36), 0x81, id="qos-3"),
         pytest.param(of_publish(0x38), 0x82, id="dup-with-qos-0"),
         pytest.param(of_publish(0x32, packet_id=0), 0x82, id="packet-id-0"),
-        pytest.param(of_publish(0x34), 0x9B, id="qos-2-is-announced-as-absent"),
-        pytest.param(of_publish(0x33), 0x9A, id="retain-is-announced-as-absent"),
         pytest.param(of_publish(0x32, b"a\x00b"), 0x81, id="nul-in-topic"),
         pytest.param(of_publish(0x32, b"\xed\xa0\x80"), 0x81, id="surrogate-in-topic"),
         pytest.param(of_publish(0x32, b"\xff"), 0x81, id="topic-is-no-utf8"),

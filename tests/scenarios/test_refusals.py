@@ -70,7 +70,6 @@ BREACHES: list[tuple[str, Packet | bytes, int]] = [
     ("SUBSCRIBE with packet identifier 0", b"\x82\x07\x00\x00\x00\x00\x01a\x00", 0x82),
     ("SUBSCRIBE cut short", b"\x82\x04\x00\x01\x00\x00", 0x81),
     ("UNSUBSCRIBE without a filter", b"\xa2\x03\x00\x01\x00", 0x82),
-    ("retained", Publish("t", b"", retain=True), 0x9A),
     ("topic alias above the maximum", Publish("t", properties={"topic_alias": 17}), 0x94),
     ("topic alias that was not set", Publish("", properties={"topic_alias": 1}), 0x94),
     ("empty topic name", b"\x30\x03\x00\x00\x00", 0x82),
@@ -79,7 +78,7 @@ BREACHES: list[tuple[str, Packet | bytes, int]] = [
 
 
 @pytest.mark.clause(
-    "v5:MQTT-4.13.1-1", "v5:MQTT-3.3.2-2", "v5:MQTT-4.7.0-1", "v5:MQTT-4.7.3-2", "v5:MQTT-3.2.2-14",
+    "v5:MQTT-4.13.1-1", "v5:MQTT-3.3.2-2", "v5:MQTT-4.7.0-1", "v5:MQTT-4.7.3-2",
     "v5:MQTT-3.2.2-17", "v5:MQTT-3.2.2-18", "v5:MQTT-3.3.2-9",
 )  # fmt: skip
 @pytest.mark.parametrize(("what", "packet", "reason_code"), BREACHES, ids=[one[0] for one in BREACHES])
@@ -103,7 +102,6 @@ BREACHES_311: list[tuple[str, Packet | bytes]] = [
     ("SUBSCRIBE without a filter", b"\x82\x02\x00\x01"),
     ("UNSUBSCRIBE without a filter", b"\xa2\x02\x00\x01"),
     ("reserved bits of a requested QoS", b"\x82\x06\x00\x01\x00\x01a\x04"),
-    ("retained, which is not there yet", Publish("t", retain=True)),
 ]
 
 

@@ -387,6 +387,18 @@ class Core:
         self.run()
         return taken
 
+    def publish_retained(self, topic_name: str, payload: bytes, qos: int = 0, account_id: int = 1) -> None:
+        """Set a retained message from inside the process."""
+        self.shard.publish(account_id, topic_name.encode(), payload, qos, self.now_ns, retain=True)
+        self.run()
+
+    def forget_retained(self) -> None:
+        """Clear everything that is retained, of all accounts that tests use."""
+        for account_id in range(10):
+            for topic_filter in (b"#", b"$SYS/#"):
+                while self.shard.clear_retained(account_id, topic_filter)[1]:
+                    pass
+
     # ------------------------------------------------------------ figures
 
     def figures(self) -> dict[str, int]:
@@ -394,7 +406,7 @@ class Core:
         found = self.shard.counters()
         names = (
             "connections", "unauthenticated_connections", "sessions", "subscriptions", "messages_kept", "timers",
-            "promises",
+            "promises", "retained_count", "retained_bytes",
         )  # fmt: skip
         return {name: int(found[name]) for name in names}  # type: ignore[arg-type]
 
@@ -416,5 +428,6 @@ class Core:
         self.holding = False
         self.run()
         self.store.release()
+        self.forget_retained()
         self.wait(self.limits["session_expiry_maximum_s"] + 1)  # sessions that are kept end by themselves
         assert self.figures() == self.base

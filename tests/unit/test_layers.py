@@ -32,10 +32,11 @@ ORDER = """
     aliases
     message
     topics grants timers journal
+    retained
     session
     connection
     limiter
-    deliver
+    deliver replay
     acks publish
     lifetime
     connect

@@ -1,0 +1,1 @@
+"""What waits for a session. Native only: see ``replay.pxd``."""

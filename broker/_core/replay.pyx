@@ -1,0 +1,152 @@
+"""Runs of retained messages towards one receiver, and the order of what waits. See replay.pxd.
+
+A run takes what is left over: it sends while the queue is empty, while little is unsent and while there is quota, and
+it puts nothing into the queue. So a subscription to a million retained messages costs a page of outbox, and neither the
+new messages of its own session nor anybody else wait for it.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from broker._core.connection cimport mark_ready, outbox_unsent
+from broker._core.deliver cimport send, send_waiting
+from broker._core.grants cimport policy_allows_publish
+from broker._core.message cimport (
+    Outgoing,
+    expiry_left_s,
+    message_bytes,
+    message_topic,
+    outgoing_close,
+    outgoing_from_message,
+)
+from broker._core.model cimport (
+    WAITING_RUNS,
+    Connection,
+    Message,
+    Principal,
+    Retained,
+    RetainedRun,
+    Session,
+    SessionExtra,
+    ShardState,
+    Subscription,
+)
+from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
+from broker._core.session cimport need_extra, trim_extra
+
+
+cdef enum:
+    PAGE_BYTES = 65536      # of retained messages unsent to one receiver: far below where its QoS 0 is dropped
+    WORK_PER_TURN = 512     # of one session, before the next one's
+
+
+cdef void unlist_run(SessionExtra* extra, RetainedRun* run) noexcept nogil:
+    cdef RetainedRun* before = NULL
+    cdef RetainedRun* at = extra.runs
+    while at != run:
+        before = at
+        at = at.next
+    if before == NULL:
+        extra.runs = run.next
+    else:
+        before.next = run.next
+    if extra.last_run == run:
+        extra.last_run = before
+
+
+cdef void end_run(ShardState* shard, Session* session, RetainedRun* run) noexcept nogil:
+    unlist_run(session.extra, run)
+    close_run(shard, session.principal.account, run)
+    if session.extra.runs == NULL:
+        session.waiting &= ~<uint8_t>WAITING_RUNS
+
+
+cdef void end_run_of(ShardState* shard, Session* session, Subscription* subscription) noexcept nogil:
+    cdef RetainedRun* run
+    if subscription.has_run:
+        run = session.extra.runs
+        while run.subscription != subscription:
+            run = run.next
+        end_run(shard, session, run)
+
+
+cdef void start_run(
+        ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
+) noexcept nogil:
+    cdef RetainedRun* run
+    cdef SessionExtra* extra
+    end_run_of(shard, session, subscription)
+    run = open_run(shard, session.principal.account, subscription, filter, n)
+    if run == NULL:
+        return
+    extra = need_extra(session)
+    if extra.runs == NULL:
+        extra.runs = run
+    else:
+        extra.last_run.next = run
+    extra.last_run = run
+    run.after_ticket = shard.journal.newest_ticket if session.connection.promises_held else 0
+    session.waiting |= WAITING_RUNS
+
+
+cdef inline bint has_page(ShardState* shard, Connection* connection, Message* message) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    return unsent == 0 or unsent + message_bytes(message) <= min(PAGE_BYTES, shard.limits.outbox_soft_limit_bytes)
+
+
+cdef inline bint still_allowed(Principal* author, Message* message) noexcept nogil:
+    # It stands on the rights that its author has now, not on those of then.
+    return author == NULL or (not author.revoked and policy_allows_publish(
+        author.policy, author, message_topic(message), message.topic_bytes))
+
+
+cdef void send_retained(
+        ShardState* shard, Session* session, Subscription* subscription, Message* message, uint8_t qos) noexcept nogil:
+    cdef Outgoing out
+    if subscription.no_local and message.publisher == session.hash:  # [MQTT-3.8.3-3]
+        return
+    outgoing_from_message(&out, message)
+    if expiry_left_s(&out, shard.now_ns):  # [MQTT-3.3.2-5]
+        send(  # [MQTT-3.3.1-9] [v311 MQTT-3.3.1-8]
+            shard, &out, session, NULL, qos, 1, &subscription.identifier, 1 if subscription.identifier else 0)
+    outgoing_close(shard, &out)
+
+
+cdef bint replay(ShardState* shard, Session* session, RetainedRun* run, Retained* retained) noexcept nogil:
+    # False: it has to wait for room or quota.
+    cdef Message* message = retained.message
+    cdef uint8_t qos = min(message.qos, run.subscription.qos)  # [MQTT-3.8.4-8]
+    if not still_allowed(retained.author, message):
+        remove_retained(shard, session.principal.account, retained)
+    elif (qos and session.send_quota <= 0) or not has_page(shard, session.connection, message):
+        return False
+    else:
+        send_retained(shard, session, run.subscription, message, qos)
+    step_run(shard, session.principal.account, run)
+    shard.slice_budget -= 1
+    return True
+
+
+cdef void continue_runs(ShardState* shard, Session* session) noexcept nogil:
+    cdef int64_t until = max(shard.slice_budget - WORK_PER_TURN, 0)
+    cdef RetainedRun* run = session.extra.runs
+    cdef Retained* retained
+    while run != NULL and run.after_ticket <= shard.journal.settled_ticket:
+        retained = NULL if run.subscription.dead else find_retained(shard, session.principal.account, run, until)
+        if retained != NULL:
+            if not replay(shard, session, run, retained):
+                return
+        elif run.at == NULL or run.subscription.dead:
+            end_run(shard, session, run)
+            shard.slice_budget -= 1
+            run = session.extra.runs
+        else:
+            mark_ready(shard, session.connection)   # its turn comes again
+            return
+    trim_extra(session)
+
+
+cdef void pump(ShardState* shard, Session* session) noexcept nogil:
+    if not send_waiting(shard, session):
+        return
+    if session.waiting & WAITING_RUNS:
+        continue_runs(shard, session)

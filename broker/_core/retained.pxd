@@ -1,0 +1,36 @@
+# The retained messages of each account: a tree of topic levels, what may be kept in it, and walks over it.
+#
+# Here belong setting, clearing, expiry, quotas, and runs that survive any change of the tree between two steps. Not
+# here: bytes and quota of a receiver (replay), rights to publish (grants; publish asks before it sets).
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from broker._core.cursor cimport Span
+from broker._core.message cimport Outgoing
+from broker._core.model cimport Account, Principal, Retained, RetainedRun, Session, ShardState, Subscription, Timer
+
+# Forgets everything that is retained; no run is left.
+cdef void retained_close(ShardState* shard) noexcept nogil
+
+# Whether the quotas of author (NULL: the server), account and process have room for it; an empty payload always has.
+cdef bint may_retain(
+    ShardState* shard, Account* account, Principal* author, const Span* topic, uint32_t properties_bytes,
+    uint32_t payload_bytes) noexcept nogil
+# Sets or, with an empty payload, clears the topic's message; the quotas were asked before. `publisher` may be NULL.
+cdef void retain_message(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil
+cdef void remove_retained(ShardState* shard, Account* account, Retained* retained) noexcept nogil
+# What a principal has set, up to `at_most`; returns how many went.
+cdef uint32_t remove_authored(ShardState* shard, Principal* principal, uint32_t at_most) noexcept nogil
+# What a filter matches, while there is budget; returns how many went. More may be left when the budget has ended.
+cdef uint32_t remove_matching(
+    ShardState* shard, Account* account, const uint8_t* filter, uint32_t n) noexcept nogil
+cdef void retained_timer(ShardState* shard, Timer* timer) noexcept nogil
+
+# A walk over what matches a filter and is set by now. NULL: there is nothing retained at all.
+cdef RetainedRun* open_run(
+    ShardState* shard, Account* account, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil
+cdef void close_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil
+# The next one that matches, without going past it; NULL: at the end (run.at is NULL), or the budget is down to `until`.
+cdef Retained* find_retained(
+    ShardState* shard, Account* account, RetainedRun* run, int64_t until) noexcept nogil
+cdef void step_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil
