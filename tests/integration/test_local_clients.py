@@ -19,6 +19,7 @@ from broker import (
     DropReason,
     Message,
     MessageStream,
+    PublishRefused,
     ReasonCode,
     SubscriptionEnded,
 )
@@ -451,6 +452,27 @@ def test_publishes_that_wait_when_the_broker_stops_are_told(tmp_path: Path) -> N
         assert BrokerStopped in {type(one) for one in outcomes}
 
     run(asyncio.new_event_loop, whole)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_publisher_that_the_core_cuts_tells_all_who_wait_and_the_next_publish_goes_on(
+    tmp_path: Path, qos: int
+) -> None:
+    async def body(broker: Broker) -> None:
+        await broker.publish("a", b"x", qos=qos)
+        tasks = [asyncio.create_task(broker.publish("a", b"x", qos=qos)) for _ in range(2000)]
+        await asyncio.sleep(0)
+        (publisher,) = (broker._local or pytest.fail("it runs"))._publishers.values()
+        broker._reactor.shard.fail_connection(publisher._link.handle, ReasonCode.ADMINISTRATIVE_ACTION)
+        broker._reactor.soon()
+        async with asyncio.timeout(10):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        refused = [one for one in outcomes if isinstance(one, PublishRefused)]
+        assert refused
+        assert {one.reason_code for one in refused} == {ReasonCode.ADMINISTRATIVE_ACTION}
+        assert await broker.publish("a", b"x", qos=qos) is ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+    inside(tmp_path, body)
 
 
 def test_a_subscription_that_the_broker_cuts_says_why(tmp_path: Path) -> None:
