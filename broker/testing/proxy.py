@@ -161,7 +161,7 @@ class Proxy:
 
     def client_ids(self) -> list[str]:
         """Ids of the clients that are connected, in the order in which they came."""
-        return [passage.client_id for passage in self._passages.values() if passage.is_connected]
+        return [one.client_id for one in list(self._passages.values()) if one.is_connected]
 
     def cut(self, client_id: str) -> None:
         """Cut a client's connections now. Raises ``LookupError`` with the ids that are connected."""

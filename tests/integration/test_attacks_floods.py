@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
+from broker.testing import BrokerUnderTest
 from tests.integration import wire
 from tests.integration.neighbour import Neighbour
 from tests.integration.served import Login, Served
@@ -108,16 +109,18 @@ def may_log_in(broker: Served, device: Login) -> bool:
         return answer is not None and answer.body[1] == 0
 
 
-def test_connections_over_the_limit_are_refused_and_room_is_given_back(serve: Serve) -> None:
-    broker = serve(environment=capabilities(connections_maximum=50))
-    device = broker.register()
+@pytest.mark.iot_broker(open=True, capabilities={"connections_maximum": 50})
+def test_connections_over_the_limit_are_refused_and_room_is_given_back(iot_broker: BrokerUnderTest) -> None:
     with ExitStack() as stack:
         for number in range(50):
-            stack.enter_context(Client(broker.port())).login("apikey", broker.api_key, f"{number}")
-        with Client(broker.port()) as late:
-            late.send(wire.connect(V5, "late", device.username, device.password))
+            stack.enter_context(Client(iot_broker.port)).login("anybody", "anything", f"{number}")
+        with Client(iot_broker.port) as late:
+            late.send(wire.connect(V5, "late"))
             late.expect_closed()
-    assert eventually(lambda: may_log_in(broker, device))
+        assert iot_broker.publish("a", b"from inside", qos=1) == 0x10, "the process itself is never kept out"
+    iot_broker.wait_until(lambda: not iot_broker.client_ids)
+    with Client(iot_broker.port) as again:
+        again.login("anybody", "anything")
 
 
 def test_out_of_descriptors_it_neither_ends_nor_spins_and_accepts_again(serve: Serve) -> None:

@@ -268,6 +268,36 @@ def test_a_subscription_that_cannot_be_says_what_is_wrong_at_once(
     inside(tmp_path, body)
 
 
+def test_a_retained_message_is_there_for_who_subscribes_later_until_it_is_cleared(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        await broker.publish("state", b"open", qos=1, retain=True, properties={"content_type": "text/plain"})
+        async with broker.subscribe("#") as messages:
+            (message,) = await take(messages, 1)
+            assert (message.payload, message.retain, message.content_type) == (b"open", True, "text/plain")
+            await broker.publish("state", b"closed", qos=1, retain=True)
+            assert [(one.payload, one.retain) for one in await take(messages, 1)] == [(b"closed", False)]
+        async with broker.subscribe(Subscription("#", retain_handling=2)) as messages:
+            await broker.publish("state", b"", qos=1, retain=True)
+            assert [one.payload for one in await take(messages, 1)] == [b""]
+        async with broker.subscribe("#") as messages:
+            await broker.publish("other", b"x", qos=1)
+            assert [one.topic_name for one in await take(messages, 1)] == ["other"]
+
+    inside(tmp_path, body)
+
+
+def test_thousands_of_retained_messages_come_in_pages_and_none_is_missing(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        for number in range(3000):
+            await broker.publish(f"state/{number}", str(number), qos=number % 3, retain=True)
+        async with broker.subscribe("state/#", buffer=10) as messages:
+            found = sorted([int(one.payload) for one in await take(messages, 3000)])
+            assert found == list(range(3000))
+            assert messages.dropped == {}
+
+    inside(tmp_path, body)
+
+
 def test_a_message_is_acknowledged_when_the_next_is_asked_for(tmp_path: Path) -> None:
     async def body(broker: Broker) -> None:
         def inflight() -> int:
