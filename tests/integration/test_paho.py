@@ -76,6 +76,7 @@ def open_client(served: Served) -> Iterator[Connect]:
         one.end()
 
 
+@pytest.mark.clause("v311:MQTT-7.0.0-2")
 @VERSIONS
 @pytest.mark.parametrize("qos", [0, 1])
 def test_thousands_of_messages_arrive_once_and_in_order(
