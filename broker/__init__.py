@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from broker.accounts.devices import DeviceDescription
     from broker.config import BrokerConfig, Capabilities, Endpoint, HttpConfig, ListenerConfig
     from broker.errors import (
         BadRequest,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from broker.wire import Subscription
 
 _HOMES = {
+    "accounts.devices": ("DeviceDescription",),
     "config": ("BrokerConfig", "Capabilities", "Endpoint", "HttpConfig", "ListenerConfig"),
     "errors": (
         "BadRequest",
@@ -54,6 +56,7 @@ __all__ = [
     "Capabilities",
     "ConfigError",
     "ConnectRequest",
+    "DeviceDescription",
     "DropReason",
     "Durability",
     "Endpoint",
