@@ -58,7 +58,8 @@ cdef void end_delivery(ShardState* shard, Session* session, uint16_t packet_id, 
     if reason_code >= UNSPECIFIED_ERROR:
         count_drop(shard, session, DROP_NEGATIVE_ACK)
     release_packet_id(shard, session, packet_id)
-    pump(shard, session)
+    if session.waiting:
+        pump(shard, session)
 
 
 cdef void handle_pubrec(

@@ -145,7 +145,7 @@ cdef bint send_identified(
     return True
 
 
-cdef bint send(
+cdef inline bint send(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     # The caller has made sure that there is a connection, and quota for QoS above 0.
@@ -184,25 +184,36 @@ cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) n
     return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
 
-cdef bint offer(
+cdef bint put_by(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    # What cannot be sent now: queued, or dropped for a reason.
     cdef int reason
-    if qos > out.qos:
-        qos = out.qos  # [MQTT-3.8.4-8]
-    if likely_(session.connection != NULL):
-        if likely_(qos == 0 or may_send_now(shard, session, out.payload.n)):
-            return send(shard, out, session, group, qos, retain, identifiers, count)
-    elif session.ending or session.session_expiry_interval_s == 0:
-        count_drop(shard, session, DROP_SESSION_ENDED)
-        return False
-    elif qos == 0:
-        count_drop(shard, session, DROP_CLIENT_AWAY)
-        return False
-    reason = enqueue(shard, session, keep_message(shard, out), group, qos, retain, identifiers, count)
+    if session.connection == NULL and (session.ending or session.session_expiry_interval_s == 0):
+        reason = DROP_SESSION_ENDED
+    elif session.connection == NULL and qos == 0:
+        reason = DROP_CLIENT_AWAY
+    else:
+        reason = enqueue(shard, session, keep_message(shard, out), group, qos, retain, identifiers, count)
     if reason >= 0:
         count_drop(shard, session, reason)
     return reason < 0
+
+
+cdef inline bint offer_here(
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    if qos > out.qos:
+        qos = out.qos  # [MQTT-3.8.4-8]
+    if likely_(session.connection != NULL and (qos == 0 or may_send_now(shard, session, out.payload.n))):
+        return send(shard, out, session, group, qos, retain, identifiers, count)
+    return put_by(shard, out, session, group, qos, retain, identifiers, count)
+
+
+cdef bint offer(
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    return offer_here(shard, out, session, group, qos, retain, identifiers, count)
 
 
 cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_t first) noexcept nogil:
@@ -228,7 +239,7 @@ cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uin
     cdef uint32_t count = 0
     if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
         count = gather_identifiers(shard, receivers, at)
-    return offer(
+    return offer_here(
         shard, out, session, NULL, receiver.qos, out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
