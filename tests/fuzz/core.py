@@ -10,12 +10,26 @@ from __future__ import annotations
 from broker._core.packets import encode
 from broker.errors import BadRequest, PayloadTooLarge, StoreError
 from broker.reasons import ReasonCode
-from broker.wire import Connect, Disconnect, Packet, Pingreq, Puback, Publish, Subscribe, Subscription, Unsubscribe
+from broker.wire import (
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Subscribe,
+    Subscription,
+    Unsubscribe,
+    Will,
+)
 from tests.support.core import SECOND_NS, UNLIMITED, Client, Core
 
 CLIENTS = 4
 TOPICS = ("a", "a/b", "a/b/c", "$x", "b")
-FILTERS = ("a", "a/b", "+", "#", "a/#", "+/b", "a/+/c", "/", "a#", "$x/#")
+FILTERS = ("a", "a/b", "+", "#", "a/#", "+/b", "a/+/c", "/", "a#", "$x/#", "$share/g/a/#", "$share/g/#", "$share//#")
 # What may be said to a connection in any state.
 REASONS = (0x80, 0x81, 0x83, 0x87, 0x8B, 0x8D, 0x98, 0x9C, 0xA0)
 STEPS_NS = (0, 1, 10**6, 17 * 10**6, SECOND_NS, 7 * SECOND_NS, 60 * SECOND_NS, 86_400 * SECOND_NS)
@@ -93,23 +107,38 @@ class Machine:
         properties = {"maximum_packet_size": 1 + what} if client.version == 5 and what & 1 else {}
         if client.version == 5 and what & 2:
             properties["receive_maximum"] = 1 + (what >> 4)
+        kept = self.program.byte()
+        if client.version == 5 and kept & 1:
+            properties["session_expiry_interval"] = 1 << (kept >> 3)
+        if client.version == 5 and kept & 0x20:
+            properties["topic_alias_maximum"] = 2
+        will = None
+        if kept & 2:
+            told = {"will_delay_interval": kept >> 6} if client.version == 5 and kept & 0xC0 else {}
+            will = Will(TOPICS[kept % len(TOPICS)], b"gone", kept % 3, bool(kept & 8), told)
         user_name = (None, "u0", "u1", "u2", "stranger", "u0", "u1", "u0")[what >> 2 & 7]
         password = None if user_name is None else b"pw"
         client_id = ("", "x", "y", "z" * 101)[what >> 5 & 3]
-        self.send(client, Connect(client_id, True, what & 0x1F, None, user_name, password, properties))
+        self.send(client, Connect(client_id, not kept & 4, what & 0x1F, will, user_name, password, properties))
 
     def publish(self) -> None:
         client, what = self.client(), self.program.byte()
-        qos = what & 1
+        qos = what % 3
         payload = b"p" * (what >> 1 & 0x3F) * (40 if what & 0x80 else 1)
         properties = {"message_expiry_interval": what & 7} if client.version == 5 and what & 2 else {}
-        topic = TOPICS[self.program.byte() % len(TOPICS)]
-        self.send(client, Publish(topic, payload, qos, packet_id=qos * (1 + what), properties=properties))
+        chosen = self.program.byte()
+        topic = TOPICS[chosen % len(TOPICS)]
+        if client.version == 5 and chosen & 0x80:
+            properties["topic_alias"] = 1 + (chosen >> 5 & 1)
+            topic = "" if chosen & 0x40 else topic
+        packet_id = 1 + (what & 7) if qos else 0
+        retain = chosen & 0x18 == 0x18
+        self.send(client, Publish(topic, payload, qos, retain, packet_id=packet_id, properties=properties))
 
     def subscribe(self) -> None:
         client, count = self.client(), 1 + self.program.byte() % 5
         chosen = [self.program.byte() for _ in range(count)]
-        wanted = tuple(Subscription(FILTERS[one % len(FILTERS)], one >> 4 & 1) for one in chosen)
+        wanted = tuple(Subscription(FILTERS[one % len(FILTERS)], one % 3) for one in chosen)
         identified = client.version == 5 and chosen[0] & 0x80
         self.send(client, Subscribe(1, wanted, {"subscription_identifier": (1 + chosen[0],)} if identified else {}))
 
@@ -119,14 +148,28 @@ class Machine:
     def acknowledge(self) -> None:
         client = self.client()
         for packet in client.received():
+            answer: Packet | None = None
             if isinstance(packet, Publish) and packet.packet_id:
-                client.feed(encode(Puback(packet.packet_id), client.version))
+                answer = (Puback if packet.qos == 1 else Pubrec)(packet.packet_id)
+            elif isinstance(packet, Pubrel):
+                answer = Pubcomp(packet.packet_id)
+            elif isinstance(packet, Pubrec):
+                answer = Pubrel(packet.packet_id)
+            if answer is not None:
+                client.feed(encode(answer, client.version))
+
+    def stray(self) -> None:
+        client, what = self.client(), self.program.byte()
+        kind = (Puback, Pubrec, Pubrel, Pubcomp)[what & 3]
+        self.send(client, kind(1 + (what >> 2 & 7), 0x80 if client.version == 5 and what == 0xE0 else 0))
 
     def ping(self) -> None:
         self.send(self.client(), Pingreq())
 
     def disconnect(self) -> None:
-        self.send(self.client(), Disconnect())
+        client, what = self.client(), self.program.byte()
+        properties = {"session_expiry_interval": what >> 2} if client.version == 5 and what & 1 else {}
+        self.send(client, Disconnect(4 if client.version == 5 and what & 2 else 0, properties))
 
     def close(self) -> None:
         self.core.shard.close_connection(self.client().handle)
@@ -195,10 +238,10 @@ class Machine:
 
 INSTRUCTIONS = (
     Machine.feed_bytes, Machine.connect, Machine.connect, Machine.publish, Machine.publish, Machine.publish,
-    Machine.subscribe, Machine.subscribe, Machine.unsubscribe, Machine.acknowledge, Machine.ping, Machine.disconnect,
-    Machine.close, Machine.fail, Machine.pause, Machine.read_some, Machine.turn, Machine.turn, Machine.work,
-    Machine.advance, Machine.judge, Machine.hold, Machine.break_store, Machine.grant, Machine.inject, Machine.stop,
-    Machine.describe,
+    Machine.subscribe, Machine.subscribe, Machine.unsubscribe, Machine.acknowledge, Machine.acknowledge,
+    Machine.stray, Machine.ping, Machine.disconnect, Machine.close, Machine.fail, Machine.pause, Machine.read_some,
+    Machine.turn, Machine.turn, Machine.work, Machine.advance, Machine.judge, Machine.hold, Machine.break_store,
+    Machine.grant, Machine.inject, Machine.stop, Machine.describe,
 )  # fmt: skip
 
 

@@ -428,6 +428,7 @@ class Core:
         self.holding = False
         self.run()
         self.store.release()
-        self.forget_retained()
         self.wait(self.limits["session_expiry_maximum_s"] + 1)  # sessions that are kept end by themselves
+        self.forget_retained()  # their wills may have been retained
+        self.run()
         assert self.figures() == self.base
