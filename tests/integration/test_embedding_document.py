@@ -60,3 +60,10 @@ def test_a_test_of_the_document_passes(tmp_path: Path, heading: str, source: str
     (tmp_path / "test_example.py").write_text(source)
     done = run_python(tmp_path, "-m", "pytest", "-q", "--strict-markers", "test_example.py")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_programs_satisfy_a_strict_type_checker(tmp_path: Path) -> None:
+    for number, example in enumerate(PROGRAMS):
+        (tmp_path / f"program_{number}.py").write_text(str(example.values[1]))
+    done = run_python(tmp_path, "-m", "mypy", "--strict", ".")
+    assert done.returncode == 0, done.stdout + done.stderr
