@@ -28,6 +28,9 @@ class ProbedWheel:
 def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
     """Sizes of the tables of an account's topic space; None for an account that the shard does not know."""
 
+def retained_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
+    """Sizes of the tree of an account's retained messages, and the runs that stand on its root; None as above."""
+
 def struct_sizes() -> dict[str, int]:
     """Bytes of the structs that every client costs."""
 

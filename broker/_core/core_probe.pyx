@@ -69,6 +69,17 @@ def topic_tables(Shard shard not None, uint32_t account_id):
     }
 
 
+def retained_tables(Shard shard not None, uint32_t account_id):
+    cdef Account* account = find_account(shard.state, account_id)
+    if account == NULL:
+        return None
+    return {
+        "messages": account.retained.count, "nodes": account.retained.node_count,
+        "buckets": account.retained.bucket_count, "bucket_capacity": account.retained.bucket_capacity,
+        "pins": 0 if account.retained.root == NULL else account.retained.root.pins,
+    }
+
+
 def struct_sizes():
     return {"connection": sizeof(Connection), "session": sizeof(Session), "subscription": sizeof(Subscription)}
 

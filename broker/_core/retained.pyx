@@ -150,7 +150,7 @@ cdef void free_node(RetainedSpace* space, RetainedNode* node) noexcept nogil:
         node.next_sibling.previous_sibling = node.previous_sibling
     give_memory(node)
     space.node_count -= 1
-    if space.bucket_count > FIRST_BUCKETS and space.node_count * 2 < space.bucket_count:
+    while space.bucket_count > FIRST_BUCKETS and space.node_count * 2 < space.bucket_count:     # two of them at most
         drop_bucket(space)
 
 

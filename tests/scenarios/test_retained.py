@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker._core.shard import GRANT_LIMITS
 from broker.errors import QuotaExceeded
 from broker.reasons import DropReason
 from broker.wire import Connect, Puback, Publish, Suback, Subscribe, Subscription, Will
@@ -329,6 +330,53 @@ def test_over_the_brokers_bytes_5_is_told_and_311_is_closed() -> None:
     client.publish("a", b"x" * 100, 1, retain=True)
     client.publish("b", b"x" * 500, 1, retain=True)
     assert [one.reason_code for one in client.received()] == [0, 0]  # type: ignore[union-attr]
+    core.end()
+
+
+def test_a_principal_has_a_number_of_its_own_that_clearing_gives_back() -> None:
+    core = Core()
+    limits = [0] * len(GRANT_LIMITS)
+    limits[GRANT_LIMITS.index("retained_maximum")] = 3
+    core.grant("d", device_id="d", limits=limits)
+    core.grant("other")
+    device, other = core.connect("c", user_name="d"), core.connect("o", user_name="other")
+    for topic in ("1", "2", "3", "4", "3"):
+        device.publish(topic, b"x", 1, retain=True)
+    assert [one.reason_code for one in device.received()] == [0x10, 0x10, 0x10, 0x97, 0x10]  # type: ignore[union-attr]
+    device.publish("1", b"", 1, retain=True)
+    device.publish("4", b"x", 1, retain=True)
+    other.publish("2", b"mine now", 1, retain=True)
+    device.publish("5", b"x", 1, retain=True)
+    assert [one.reason_code for one in device.received()] == [0x10] * 3  # type: ignore[union-attr]
+    device.publish("2", b"and mine again", 1, retain=True)
+    assert [one.reason_code for one in device.received()] == [0x97]  # type: ignore[union-attr]
+    core.end()
+
+
+def test_levels_are_paid_for() -> None:
+    # Row 11 of the attacks: a hundred levels for one byte of payload.
+    core = Core(retained_maximum_bytes=100_000)
+    core.grant()
+    client = core.connect("c")
+    for number in range(20):
+        client.publish("/".join([str(number), *("x" * 120)]), b"x", 1, retain=True)
+    codes = [one.reason_code for one in client.received()]  # type: ignore[union-attr]
+    assert codes == [0x10] * 12 + [0x97] * 8
+    core.end()
+
+
+def test_a_topic_of_the_most_levels_and_bytes_is_set_found_and_cleared() -> None:
+    core = Core()
+    core.grant()
+    client = core.connect("c")
+    for topic in ("/" * 127, "x" * 65_000, "/".join(["y" * 500] * 128)):
+        client.publish(topic, b"x", 1, retain=True)
+        client.pick(Puback)
+        assert retained(client, topic)[0][0] == topic
+        assert [one[0] for one in retained(client, "/".join(["+"] * (topic.count("/") + 1)))] == [topic]
+        client.unsubscribe(topic, "/".join(["+"] * (topic.count("/") + 1)))
+        client.publish(topic, b"", retain=True)
+        assert core.shard.retained(1) == (0, 0)
     core.end()
 
 
