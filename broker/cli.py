@@ -25,7 +25,7 @@ from broker.admin import Operator, SystemClock
 from broker.config import BrokerConfig, Endpoint, Flags, is_loopback, load_config
 from broker.errors import BrokerError, ConfigError, StoreError
 from broker.observability import logs
-from broker.ports import Grant
+from broker.ports import AccountLimits, Grant
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 
@@ -278,6 +278,15 @@ class _NoCore:
 
     def remove_grant(self, credential: bytes) -> None:
         """Cut nobody."""
+
+    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+        """End nothing."""
+
+    def put_account(self, account_id: int, limits: AccountLimits) -> None:
+        """Limit nobody."""
+
+    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
+        """Stop nobody."""
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -59,12 +59,24 @@ class Capabilities(Section):
     keep_alive_maximum_s: int = Field(default=3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(default=10.0, gt=0, le=3600)
     connections_maximum: int = Field(default=100_000, ge=1, le=10_000_000)
+    sessions_maximum: int = Field(default=1_000_000, ge=1, le=100_000_000)
     unauthenticated_connections_maximum: int = Field(default=4000, ge=1, le=10_000_000)
 
     @property
     def maximum_packet_size_bytes(self) -> int:
         """The largest packet that is read: a full payload and 128 KiB for its topic and properties."""
         return self.maximum_payload_bytes + PACKET_HEADROOM_BYTES
+
+
+class AccountBudgets(Section):
+    """What each account, and each of its devices, may have kept here at most, whatever its plan."""
+
+    sessions_maximum: int = Field(default=100_000, ge=1, le=100_000_000)
+    queue_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
+    outbox_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
+    retained_maximum: int = Field(default=100_000, ge=1, le=100_000_000)
+    retained_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
+    device_queue_maximum_bytes: int = Field(default=32 * MIB, ge=KIB, le=2**62)
 
 
 class ListenerConfig(Section):
@@ -111,6 +123,7 @@ class BrokerConfig(Section):
     public_host: str = Field(default="localhost", min_length=1, max_length=253)
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = {}
     capabilities: Capabilities = Capabilities.model_validate({})
+    account_budgets: AccountBudgets = AccountBudgets.model_validate({})
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypeAlias, TypedDict
 
 from broker.reasons import ReasonCode
 
@@ -55,6 +55,26 @@ class GrantLimits(NamedTuple):
 
 
 NO_LIMITS = GrantLimits()
+
+
+class AccountLimits(NamedTuple):
+    """What all of an account together may have; 0 is without limit. The order is the core's.
+
+    Of the connections, ``applications_reserved`` are for applications alone. Bytes are those of messages that wait in
+    queues, of what is not sent yet, and of retained messages.
+    """
+
+    connections_maximum: int = 0
+    applications_reserved: int = 0
+    sessions_maximum: int = 0
+    retained_maximum: int = 0
+    retained_maximum_bytes: int = 0
+    queue_maximum_bytes: int = 0
+    outbox_maximum_bytes: int = 0
+
+
+UsageRow: TypeAlias = tuple[int, int | None, int, int, int, int]
+"""Account, principal (None: the account's own), PUBLISH packets and their bytes in, the same out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +130,25 @@ class GrantTable(Protocol):
         ...
 
     def remove_grant(self, credential: bytes) -> None:
-        """Make a credential invalid and cut the connections that came in with it (DISCONNECT 0x98)."""
+        """Make a credential invalid and cut the connections that came in with it (DISCONNECT 0x98).
+
+        Sessions that are kept stay, for whoever the principal's next credential lets in.
+        """
+        ...
+
+    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+        """End all that a device has: connections (0x98), sessions, wills, and what it has set as retained.
+
+        Its credential has been removed before. Also the retained messages under ``devices/{device_id}/``.
+        """
+        ...
+
+    def put_account(self, account_id: int, limits: AccountLimits) -> None:
+        """Limit an account; what it has above new limits stays, and nothing is added."""
+        ...
+
+    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
+        """Let an account's clients publish until so much more has gone in and out."""
         ...
 
 

@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 OPEN_PRINCIPAL_ID = 0
 OPEN_ACCOUNT_ID = 0
 HOUSEKEEPING_S = 60.0
+COUNT_S = 1.0
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
 NS_PER_S = 1_000_000_000
@@ -282,7 +283,7 @@ class Broker:
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor)
-        directory = Directory(store, secret, gateway)
+        directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         directory.load()
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
@@ -308,6 +309,8 @@ class Broker:
         await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
+        counting = asyncio.create_task(self._keep_count(gateway, directory), name="usage")
+        stack.push_async_callback(_end, counting)
         stack.push_async_callback(self._drain, admin, doors[:-1])
         admin.start_serving()
         self._admin = admin
@@ -410,6 +413,17 @@ class Broker:
             except Exception:
                 log.exception("housekeeping failed")
 
+    async def _keep_count(self, gateway: Gateway, directory: Directory) -> None:
+        """Bring usage from the core to the accounts, in pieces, and whole quotas with each new month."""
+        while True:
+            await asyncio.sleep(COUNT_S)
+            rows = gateway.take_usage()
+            directory.usage.add(rows, self._clock.wall_s())
+            while rows:
+                await asyncio.sleep(0)
+                rows = gateway.take_usage()
+                directory.usage.add(rows, self._clock.wall_s())
+
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
             return LogObserver()
@@ -425,8 +439,7 @@ class Broker:
             local.close()
 
     async def _end_housekeeping(self, task: asyncio.Task[None], admin: Admin) -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await _end(task)
         await admin.persist_seen()
 
     async def _drain(self, admin: Admin, doors: list[socket.socket]) -> None:
@@ -458,3 +471,8 @@ def _judgement(outcome: object) -> Grant | Refusal:
         expected = f"0 to {LOCAL_PRINCIPALS - OWN_PRINCIPALS - 1}"
         raise ValueError(f"principal_id: expected {expected}, not {outcome.principal_id}")
     return replace(outcome, principal_id=number)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -11,7 +11,7 @@ from broker.accounts.directory import Directory
 from broker.admin import Admin
 from broker.config import BrokerConfig, Endpoint
 from broker.errors import BadRequest
-from broker.ports import Grant, Presence
+from broker.ports import AccountLimits, Grant, Presence
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
 
@@ -43,6 +43,9 @@ class FakeCore:
 
     grants: dict[bytes, Grant] = field(default_factory=dict)
     removed: list[bytes] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    accounts: dict[int, AccountLimits] = field(default_factory=dict)
+    quotas: dict[int, tuple[int, int]] = field(default_factory=dict)
     published: list[tuple[int, str, bytes, int]] = field(default_factory=list)
     subscribers: int = 0
     present: dict[int, Presence] = field(default_factory=dict)
@@ -54,6 +57,15 @@ class FakeCore:
     def remove_grant(self, credential: bytes) -> None:
         self.removed.append(credential)
         self.grants.pop(credential, None)
+
+    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+        self.ended.append(principal_id)
+
+    def put_account(self, account_id: int, limits: AccountLimits) -> None:
+        self.accounts[account_id] = limits
+
+    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
+        self.quotas[account_id] = (messages_left, bytes_left)
 
     def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
         if "#" in topic_name or "+" in topic_name:

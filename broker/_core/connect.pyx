@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
+from broker._core.admission cimport why_full
 from broker._core.aliases cimport OUTBOUND_ALIASES_MAXIMUM
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
 from broker._core.connection cimport (
@@ -58,6 +59,7 @@ from broker._core.reasons cimport (
     TOPIC_NAME_INVALID,
     UNSUPPORTED_PROTOCOL_VERSION,
 )
+from broker._core.revocation cimport judge_again
 from broker._core.session cimport drop_will, find_session, need_extra, new_session
 from broker._core.timers cimport timer_set
 from broker._core.topic_rules cimport valid_topic_name
@@ -117,11 +119,12 @@ cdef uint16_t server_keep_alive(ShardState* shard, ConnectFields* fields) noexce
 
 
 cdef void announce(
-        ShardState* shard, ConnectFields* fields, uint16_t keep_alive_s, ConnackFields* connack) noexcept nogil:
+        ShardState* shard, Grant* grant, ConnectFields* fields, uint16_t keep_alive_s, ConnackFields* connack
+) noexcept nogil:
     # What this broker enforces, from the object it enforces it with.
     connack.values.receive_maximum = shard.limits.server_receive_maximum
     mark(&connack.values, PROPERTY_RECEIVE_MAXIMUM)
-    connack.values.maximum_packet_size = shard.limits.maximum_packet_size_bytes
+    connack.values.maximum_packet_size = grant.limits.packet_bytes
     mark(&connack.values, PROPERTY_MAXIMUM_PACKET_SIZE)
     connack.values.shared_subscription_available = 0
     mark(&connack.values, PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE)
@@ -185,6 +188,7 @@ cdef bint enter_session(
     cdef Session* session = take_over(shard, connection, grant, client_id)
     cdef bint present = session != NULL and not fields.clean_start
     if present:
+        judge_again(shard, session, grant.policy)
         resume_session(shard, session, connection)  # [MQTT-3.1.2-5]
         drop_will(shard, session)       # one that was waiting: its client is back in time [MQTT-3.1.3-9]
     else:
@@ -197,7 +201,6 @@ cdef bint enter_session(
     session.session_expiry_interval_s = min(fields.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
     session.policy = grant.policy
     hold_grant(grant, connection)
-    grant.principal.connections += 1
     grant.principal.last_seen_ns = shard.now_ns
     return present
 
@@ -231,9 +234,13 @@ cdef void admit(
     cdef ConnackFields connack
     cdef Span client_id = fields.client_id
     cdef uint32_t size
+    cdef int full
     if not may_enter(shard, connection, grant) or (fields.has_will and not may_publish(
             grant, fields.will_topic.at, fields.will_topic.n)):
         fail(shard, connection, NOT_AUTHORIZED)
+        return
+    if fields.has_will and fields.will_payload.n > grant.limits.payload_bytes:
+        fail(shard, connection, PACKET_TOO_LARGE)
         return
     memset(&connack, 0, sizeof(connack))
     if client_id.n == 0:
@@ -242,9 +249,13 @@ cdef void admit(
         client_id.n = ASSIGNED_ID_BYTES
         connack.values.assigned_client_id = client_id  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
         mark(&connack.values, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER)
+    full = why_full(shard, connection, grant, client_id.at, client_id.n)
+    if full:
+        fail(shard, connection, <uint8_t>full)
+        return
     connection.keep_alive_s = server_keep_alive(shard, fields)
     if fields.version == 5:
-        announce(shard, fields, connection.keep_alive_s, &connack)
+        announce(shard, grant, fields, connection.keep_alive_s, &connack)
     size = connack_size(fields.version, &connack)
     if size > connection.client_maximum_packet_size_bytes:
         fail(shard, connection, PACKET_TOO_LARGE)

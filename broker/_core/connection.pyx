@@ -373,7 +373,6 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
         part_session(shard, connection.session)
         connection.session = NULL
     if connection.grant != NULL:
-        connection.grant.principal.connections -= 1
         connection.grant.principal.last_seen_ns = shard.now_ns
         let_go_of_grant(shard, connection)
     give_memory(connection.inbox)

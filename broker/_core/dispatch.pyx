@@ -138,7 +138,7 @@ cdef void handle_first_packet(
 
 
 cdef inline uint32_t packet_limit(ShardState* shard, Connection* connection) noexcept nogil:
-    return shard.limits.maximum_packet_size_bytes if connection.state == CONNECTED \
+    return connection.grant.limits.packet_bytes if connection.state == CONNECTED \
         else shard.limits.connect_packet_maximum_bytes
 
 

@@ -227,6 +227,8 @@ cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) 
         grow_grants(shard)
     memcpy(grant.credential, credential, 32)
     grant.revoked = 0
+    grant.principal.grants += 1
+    grant.principal.revoked = 0
     link = &shard.grants[credential_hash(credential) & shard.grant_mask]
     grant.next = link[0]
     link[0] = grant
@@ -245,6 +247,7 @@ cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil:
     link[0] = grant.next
     shard.grant_count -= 1
     grant.revoked = 1
+    grant.principal.grants -= 1
     if grant.connections == 0:
         free_grant(shard, grant)
 
@@ -255,6 +258,13 @@ cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil:
         free_grant(shard, grant)
 
 
+cdef inline void count_connection(Principal* principal, int more) noexcept nogil:
+    principal.connections += more
+    principal.account.connections += more
+    if principal.device_id_bytes:
+        principal.account.device_connections += more
+
+
 cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
     connection.grant = grant
     connection.grant_previous = NULL
@@ -263,6 +273,7 @@ cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
         grant.first.grant_previous = connection
     grant.first = connection
     grant.connections += 1
+    count_connection(grant.principal, 1)
 
 
 cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil:
@@ -272,6 +283,7 @@ cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept no
         connection.grant.first = connection.grant_next
     if connection.grant_next != NULL:
         connection.grant_next.grant_previous = connection.grant_previous
+    count_connection(connection.grant.principal, -1)
     release_grant(shard, connection.grant)
     connection.grant = NULL
 

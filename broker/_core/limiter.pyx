@@ -32,6 +32,8 @@ cdef void derive_limits(ShardState* shard, GrantLimits* limits) noexcept nogil:
     limits.payload_bytes = shard.limits.maximum_payload_bytes
     if 0 < limits.payload_maximum_bytes < limits.payload_bytes:
         limits.payload_bytes = limits.payload_maximum_bytes
+    limits.packet_bytes = shard.limits.maximum_packet_size_bytes - (
+        shard.limits.maximum_payload_bytes - limits.payload_bytes)
     limits.token_ns = 0
     limits.capacity_ns = 0
     limits.strained_ns = 0

@@ -277,7 +277,7 @@ cdef struct AccountLimits:          # 0: without limit
     uint32_t retained_maximum
     uint64_t retained_maximum_bytes
     uint64_t queue_maximum_bytes
-    uint64_t unsent_maximum_bytes
+    uint64_t outbox_maximum_bytes
 
 cdef struct Account:
     Account* next
@@ -314,6 +314,7 @@ cdef struct GrantLimits:            # what one principal may use; shared by all 
     uint64_t queue_maximum_bytes    # of all its sessions
     # what follows from them
     uint32_t payload_bytes          # the largest payload, the shard's own limit included
+    uint32_t packet_bytes           # the largest packet, as it is announced
     # the bucket, in nanoseconds of its refill
     int64_t token_ns                # that bring one token; 0: no rate limit
     int64_t capacity_ns             # that fill it
@@ -345,6 +346,7 @@ cdef struct Principal:
     uint32_t session_count
     uint16_t name_bytes
     uint16_t device_id_bytes
+    uint32_t grants                 # of it, in the table
     uint8_t revoked                 # it has no rights any more: nothing of it is published
     int64_t last_seen_ns
     # name, then device_id follow
@@ -558,6 +560,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t subscriptions_per_device_session_maximum
     uint32_t subscriptions_per_application_session_maximum
     uint32_t connections_maximum
+    uint32_t sessions_maximum
     uint32_t unauthenticated_connections_maximum
     uint32_t session_expiry_maximum_s
     uint32_t will_delay_maximum_s

@@ -51,6 +51,8 @@ cdef int enqueue(
     const uint32_t* identifiers, uint32_t count) noexcept nogil
 cdef Queued* queue_front(Session* session) noexcept nogil
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil
+# The front goes to the end: for who looks at all of it.
+cdef void queue_rotate(Session* session) noexcept nogil
 cdef inline uint32_t queued_count(Session* session) noexcept nogil:
     return 0 if session.queue == NULL else session.queue.count
 

@@ -362,6 +362,14 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
         session.waiting &= ~<uint8_t>WAITING_QUEUE
 
 
+cdef void queue_rotate(Session* session) noexcept nogil:
+    cdef Queue* queue = session.queue
+    cdef uint32_t end = (queue.head + queue.count) & (queue.capacity - 1)
+    if end != queue.head:       # of a full ring the end is the front
+        queue.entries[end] = queue.entries[queue.head]
+    queue.head = (queue.head + 1) & (queue.capacity - 1)
+
+
 # ---------------------------------------------------------------- packet identifiers
 
 cdef void grow_inflight(Session* session) noexcept nogil:

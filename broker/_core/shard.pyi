@@ -14,6 +14,9 @@ LIMITS: tuple[str, ...]
 GRANT_LIMITS: tuple[str, ...]
 """The figures of one principal's limits, in the order in which ``put_grant`` and ``admit`` take them; 0: without."""
 
+ACCOUNT_LIMITS: tuple[str, ...]
+"""The same of an account, in the order in which ``put_account`` takes them."""
+
 @type_check_only
 class Description(TypedDict):
     """One connection as it is now; numbers are 0 and texts empty before CONNECT was accepted."""
@@ -62,6 +65,14 @@ class Shard:
 
     def remove_grant(self, credential: bytes) -> int:
         """Forget a credential; its connections are closed with 0x98. Returns how many there were."""
+        ...
+
+    def revoke_principal(self, principal_id: int, now_ns: int) -> None:
+        """End a principal that is no more: its connections (0x98), sessions and wills. Its grants go before."""
+        ...
+
+    def put_account(self, account_id: int, limits: Sequence[int]) -> None:
+        """Limit an account (see ``ACCOUNT_LIMITS``); what it has above new limits stays. Raises ``ValueError``."""
         ...
 
     def open_listener(self, listener: int, account_id: int, principal_id: int, principal: str) -> None:

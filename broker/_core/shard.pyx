@@ -59,6 +59,7 @@ from broker._core.model cimport (
     TIMER_SESSION,
     WITHOUT_END,
     Account,
+    AccountLimits,
     CompiledPolicy,
     Connection,
     Grant,
@@ -76,6 +77,7 @@ from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
+from broker._core.revocation cimport end_principal, judge_principal
 from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
@@ -101,6 +103,10 @@ LIMITS = tuple(NO_LIMITS)       # the names of the struct's fields, which are th
 GRANT_LIMITS = (
     "messages_per_s", "burst_messages", "connections_maximum", "sessions_maximum", "subscriptions_maximum",
     "retained_maximum", "payload_maximum_bytes", "queue_maximum_bytes",
+)
+ACCOUNT_LIMITS = (
+    "connections_maximum", "applications_reserved", "sessions_maximum", "retained_maximum", "retained_maximum_bytes",
+    "queue_maximum_bytes", "outbox_maximum_bytes",
 )
 
 
@@ -161,8 +167,10 @@ cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
 
 
 cdef inline uint32_t subscriptions_maximum(ShardState* state, Session* session) noexcept nogil:
-    return state.limits.subscriptions_per_device_session_maximum if session.principal.device_id_bytes \
+    cdef uint32_t granted = session.principal.limits.subscriptions_maximum
+    cdef uint32_t maximum = state.limits.subscriptions_per_device_session_maximum if session.principal.device_id_bytes \
         else state.limits.subscriptions_per_application_session_maximum
+    return granted if 0 < granted < maximum else maximum
 
 
 cdef tuple usage_tuple(Usage* usage):
@@ -266,6 +274,7 @@ cdef class Shard:
         grant = self.make_grant(
             account_id, principal_id, principal, device_id, publish, subscribe, synced, tuple(limits))
         add_grant(self.state, grant, credential)
+        judge_principal(self.state, grant.principal, grant.policy)
 
     cdef Grant* make_grant(self, account_id, principal_id, str principal, str device_id, publish,
                            subscribe, synced, tuple limits) except NULL:
@@ -330,11 +339,33 @@ cdef class Shard:
         grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
         if grant == NULL:
             return 0
+        if grant.principal.grants == 1:     # while no other credential stands for it, nothing of it is published
+            grant.principal.revoked = 1
         while grant.first != NULL:      # failing one takes it off the list
             fail(self.state, grant.first, ADMINISTRATIVE_ACTION)
             cut += 1
         retire_grant(self.state, grant)
         return cut
+
+    def revoke_principal(self, principal_id, long long now_ns):
+        cdef Principal* principal
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        if principal == NULL:
+            return
+        self.state.now_ns = now_ns
+        self.state.slice_budget = 1024
+        end_principal(self.state, principal)
+
+    def put_account(self, account_id, limits):
+        cdef AccountLimits* figures
+        self.check_owner()
+        if len(limits) != len(ACCOUNT_LIMITS):
+            raise ValueError(f"limits are {len(ACCOUNT_LIMITS)} figures: {', '.join(ACCOUNT_LIMITS)}")
+        figures = &need_account(self.state, account_id).limits
+        figures.connections_maximum, figures.applications_reserved, figures.sessions_maximum, \
+            figures.retained_maximum, figures.retained_maximum_bytes, figures.queue_maximum_bytes, \
+            figures.outbox_maximum_bytes = limits
 
     def open_listener(self, int listener, account_id, principal_id, str principal):
         self.check_owner()

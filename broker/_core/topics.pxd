@@ -19,6 +19,9 @@ cdef Subscription* add_subscription(
 cdef void remove_subscription(ShardState* shard, TopicSpace* space, Subscription* subscription) noexcept nogil
 cdef void release_subscription(ShardState* shard, Subscription* subscription) noexcept nogil
 
+# Writes a subscription's filter, of at most 65,535 bytes, and returns how many; without its share name.
+cdef uint32_t filter_of(Subscription* subscription, uint8_t* at) noexcept nogil
+
 # Fills shard.receivers with everybody who gets a message on this topic; `publisher` may be NULL.
 cdef void match_topic(
     ShardState* shard, TopicSpace* space, const uint8_t* topic, uint32_t n, Session* publisher) noexcept nogil

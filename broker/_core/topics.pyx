@@ -382,6 +382,38 @@ cdef void release_subscription(ShardState* shard, Subscription* subscription) no
         slab_give(&shard.subscription_slab, subscription)
 
 
+cdef uint32_t levels_of(TrieNode* node, uint8_t* at) noexcept nogil:
+    # Written from the last level to the first, after their size is known.
+    cdef TrieNode* level = node
+    cdef uint32_t n = 0, end
+    while level.parent != NULL:
+        n += level.level_bytes + 1
+        level = level.parent
+    end = n
+    level = node
+    while level.parent != NULL:
+        end -= 1
+        at[end] = c"/"
+        end -= level.level_bytes
+        memcpy(at + end, node_level(level), level.level_bytes)
+        level = level.parent
+    return n        # with a separator behind the last level
+
+
+cdef uint32_t filter_of(Subscription* subscription, uint8_t* at) noexcept nogil:
+    cdef Topic* topic
+    cdef uint32_t n
+    if subscription.owner_kind == OWNER_TOPIC:
+        topic = <Topic*>subscription.owner
+        memcpy(at, topic_name(topic), topic.name_bytes)
+        return topic.name_bytes
+    n = levels_of(<TrieNode*>subscription.owner, at)
+    if subscription.owner_kind == OWNER_HERE:
+        return n - 1
+    at[n] = c"#"
+    return n + 1
+
+
 # ---------------------------------------------------------------- matching
 
 cdef struct Matching:

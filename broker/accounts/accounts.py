@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from broker.accounts.ledger import ACCOUNT_NUMBERS, Ledger
@@ -38,8 +39,10 @@ def check_plan(plan: str) -> str:
 class Accounts:
     """All accounts of the installation, in memory and in the store."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, limit: Callable[[Account], None]) -> None:
+        """``limit`` is called with each account that is loaded, made or changed."""
         self._ledger = ledger
+        self._limit = limit
         self._by_id: dict[int, Account] = {}
         self._changing = asyncio.Lock()  # changes of accounts are rare: one at a time keeps them simple
 
@@ -107,3 +110,4 @@ class Accounts:
 
     def _apply(self, account: Account) -> None:
         self._by_id[account.account_id] = account
+        self._limit(account)

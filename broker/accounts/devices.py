@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.keys import seen_changes
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
+from broker.accounts.plans import device_limits
 from broker.accounts.records import Device, decode_number
 from broker.errors import Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
@@ -52,11 +53,15 @@ class _OfAccount:
 class Devices:
     """All devices of the installation, in memory and in the store."""
 
-    def __init__(self, ledger: Ledger, secret: bytes, grants: GrantTable, accounts: Accounts) -> None:
+    def __init__(
+        self, ledger: Ledger, secret: bytes, grants: GrantTable, accounts: Accounts, queue_maximum_bytes: int
+    ) -> None:
+        """``queue_maximum_bytes`` is the budget of one device's queues, 0: none."""
         self._ledger = ledger
         self._secret = secret
         self._grants = grants
         self._accounts = accounts
+        self._queue_maximum_bytes = queue_maximum_bytes
         self._by_number: dict[int, Device] = {}
         self._by_user_name: dict[str, int] = {}
         self._by_account: dict[int, _OfAccount] = {}
@@ -177,6 +182,28 @@ class Devices:
             lambda: self._leaving.discard(device.device_number),
         )
 
+    async def set_active(self, account_id: int, device_id: str, active: bool, now_s: int) -> Device:
+        """Let a device in or keep it out; who is connected is cut, and its sessions wait. Raises ``NotFound``."""
+        device = self.get(account_id, device_id)
+        if device.device_number in self._leaving:
+            raise NotFound("there is no such device")
+        changed = replace(device, active=active, updated_at=now_s)
+
+        def apply() -> None:
+            if device.device_number in self._by_number:  # it was not removed meanwhile
+                self._by_number[device.device_number] = self._of(account_id).by_id[device_id] = changed
+                self._follow(changed)
+
+        await self._ledger.commit([Change(DEVICES, number_key(device.device_number), changed.encode())], apply)
+        return changed
+
+    def _follow(self, device: Device) -> None:
+        """Give or take a device's grant as it and its account are now."""
+        if device.active and not self._accounts.get(device.account_id).suspended:
+            self._grants.put_grant(device.digest, self.grant(device))
+        else:
+            self._grants.remove_grant(device.digest)
+
     async def record_last_seen(self, seen: Mapping[int, int]) -> None:
         """Store when devices (by number) were last seen (seconds of UTC); what exists no more is passed over."""
         news = {
@@ -194,10 +221,10 @@ class Devices:
             return None
         return self.grant(device)
 
-    @staticmethod
-    def grant(device: Device) -> Grant:
-        """Make the grant of a device."""
-        return Grant(device.account_id, device.device_number, device.device_id, device.device_id, DEVICE)
+    def grant(self, device: Device) -> Grant:
+        """Make the grant of a device, with the limits of its account's plan."""
+        limits = device_limits(self._accounts.plan(device.account_id), self._queue_maximum_bytes)
+        return Grant(device.account_id, device.device_number, device.device_id, device.device_id, DEVICE, limits=limits)
 
     def account_ids(self) -> list[int]:
         """List the accounts that have, or had, devices."""
@@ -251,6 +278,7 @@ class Devices:
         if self._by_number.pop(device.device_number, None) is None:
             return  # two removals met on their way
         self._grants.remove_grant(device.digest)
+        self._grants.remove_device(device.account_id, device.device_number, device.device_id)
         self._of(device.account_id).remove(device)
         del self._by_user_name[device.user_name]
         self._last_seen.pop(device.device_number, None)

@@ -9,27 +9,35 @@ from broker.accounts.accounts import Accounts
 from broker.accounts.devices import Devices
 from broker.accounts.keys import Keys
 from broker.accounts.ledger import Ledger
+from broker.accounts.plans import account_limits
 from broker.accounts.records import Account
+from broker.accounts.usage import UsageBook
+from broker.config import AccountBudgets
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
 from broker.ports import Grant, GrantTable, Store
 
 DEFAULT_NAME = "default"
+DEFAULT_BUDGETS = AccountBudgets.model_validate({})
 
 
 class Directory:
     """Who exists in this installation; every change is durable before it is granted and before it is answered.
 
     ``secret`` is the installation's hash key; ``grants`` is told of every credential that becomes valid or invalid,
-    and takes the removal of one that it does not hold.
+    and takes the removal of one that it does not hold. ``budgets`` are those of each account beside its plan's limits.
     """
 
-    def __init__(self, store: Store, secret: bytes, grants: GrantTable) -> None:
+    def __init__(
+        self, store: Store, secret: bytes, grants: GrantTable, *, budgets: AccountBudgets = DEFAULT_BUDGETS
+    ) -> None:
         self._secret = secret
         self._grants = grants
         self._ledger = Ledger(store)
-        self.accounts = Accounts(self._ledger)
+        self.accounts = Accounts(self._ledger, self._limit_account)
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
-        self.devices = Devices(self._ledger, secret, grants, self.accounts)
+        self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
+        self.usage = UsageBook(self.accounts, grants)
+        self._budgets = budgets
 
     def load(self) -> None:
         """Read everything from the store and put all grants; once, before the first listener opens.
@@ -73,16 +81,32 @@ class Directory:
         self._grants.put_grant(digest, grant)
         return grant
 
+    def _limit_account(self, account: Account) -> None:
+        """Tell the core what an account may have: it is new, or on another plan."""
+        plan = self.accounts.plan(account.account_id)
+        self._grants.put_account(account.account_id, account_limits(plan, self._budgets))
+        self.usage.set_quota(account.account_id)
+
+    async def set_plan(self, account_id: int, plan: str) -> Account:
+        """Put an account on a plan; what it has above the new limits stays, and nobody is cut."""
+        account = await self.accounts.set_plan(account_id, plan)
+        await self._regrant(account_id)
+        return account
+
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:
         """Suspend an account (cuts and refuses its devices and applications), or let it back in."""
         account = await self.accounts.set_suspended(account_id, suspended)
+        await self._regrant(account_id)
+        return account
+
+    async def _regrant(self, account_id: int) -> None:
+        """Let all grants of an account follow it, in slices."""
         for digest, grant in list(self.keys.of_account(account_id)):
             self._follow(digest, grant)
         async for part in self.devices.slices(account_id):
             for device in part:
                 if device.active:
                     self._follow(device.digest, self.devices.grant(device))
-        return account
 
     def _follow(self, digest: bytes, grant: Grant) -> None:
         """Let a grant follow its account as it is now: another change may have come meanwhile."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from broker.accounts.accounts import Accounts, check_name
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
+from broker.accounts.plans import application_limits
 from broker.accounts.records import ApiKey, decode_number, encode_number
 from broker.errors import NotFound
 from broker.policy.credentials import api_key_digest, new_api_key
@@ -108,9 +109,9 @@ class Keys:
     def _put(key: ApiKey) -> Change:
         return Change(KEYS, number_key(key.key_id), key.encode())
 
-    @staticmethod
-    def _grant(key: ApiKey) -> Grant:
-        return Grant(key.account_id, key.principal_id, key.name, device_id="", policy=APPLICATION)
+    def _grant(self, key: ApiKey) -> Grant:
+        limits = application_limits(self._accounts.plan(key.account_id))
+        return Grant(key.account_id, key.principal_id, key.name, "", APPLICATION, limits=limits)
 
     def _apply(self, key: ApiKey) -> None:
         self._by_id[key.key_id] = key

@@ -30,7 +30,7 @@ class Operator:
     async def set_plan(self, name: str, plan: str) -> AccountView:
         """Put an account on another plan."""
         account = self._directory.accounts.named(name)
-        return self._account_view(await self._directory.accounts.set_plan(account.account_id, plan))
+        return self._account_view(await self._directory.set_plan(account.account_id, plan))
 
     async def set_suspended(self, name: str, suspended: bool) -> AccountView:
         """Cut and refuse an account's devices and applications, or let them back in."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import Capabilities
-from broker.ports import Durability, Grant, Presence
+from broker.ports import AccountLimits, Durability, Grant, Presence, UsageRow
 
 NS_PER_S = 1_000_000_000
+USAGE_PER_CALL = 1000
 
 
 def core_limits(capabilities: Capabilities) -> dict[str, int]:
@@ -45,6 +46,29 @@ class Gateway:
         """Forget a credential and cut who came in with it."""
         if self._shard.remove_grant(credential):
             self._reactor.soon()
+
+    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+        """End all that a device has."""
+        more = True
+        while more:
+            _, more = self._shard.clear_authored(principal_id)
+        more = True
+        while more:
+            _, more = self._shard.clear_retained(account_id, f"devices/{device_id}/#".encode())
+        self._shard.revoke_principal(principal_id, self._reactor.now_ns())
+        self._reactor.soon()
+
+    def put_account(self, account_id: int, limits: AccountLimits) -> None:
+        """Limit an account."""
+        self._shard.put_account(account_id, limits)
+
+    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
+        """Let an account's clients publish until so much more has gone in and out."""
+        self._shard.set_quota(account_id, messages_left, bytes_left)
+
+    def take_usage(self) -> list[UsageRow]:
+        """Take what has been counted since the last call; in pieces, so that many hold nobody up."""
+        return self._shard.take_usage(USAGE_PER_CALL)
 
     def presence(self, principal_id: int) -> Presence:
         """Give a principal's presence; zeros for one that the core does not know."""

@@ -28,6 +28,9 @@ from broker.storage.lmdb import LmdbStore
 class NoCore:
     def put_grant(self, credential, grant): pass
     def remove_grant(self, credential): pass
+    def remove_device(self, account_id, principal_id, device_id): pass
+    def put_account(self, account_id, limits): pass
+    def set_quota(self, account_id, messages_left, bytes_left): pass
 
 async def worker(directory, number):
     while True:

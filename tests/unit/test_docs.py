@@ -34,7 +34,7 @@ def section(heading: str) -> str:
 @pytest.mark.parametrize(
     ("heading", "model", "nested"),
     [
-        ("## Keys", BrokerConfig, {"http", "capabilities"}),
+        ("## Keys", BrokerConfig, {"http", "capabilities", "account_budgets"}),
         ("### `[[listeners]]`", ListenerConfig, set()),
         ("### `[http]`", HttpConfig, set()),
         ("### `[capabilities]`", Capabilities, set()),

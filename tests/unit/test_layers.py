@@ -39,6 +39,7 @@ ORDER = """
     deliver replay
     acks publish
     lifetime
+    admission revocation
     connect
     dispatch
     shard

@@ -1,0 +1,14 @@
+# What is left of rights that have gone: sessions of a principal that is no more, subscriptions that are not allowed any
+# more, and messages that wait because of them.
+#
+# Here belongs what the end or the change of rights does to what was begun with them. Not here: the rights (grants), the
+# connections that came in with a grant (the shard closes them), the will, which is judged when it is published.
+
+from broker._core.model cimport CompiledPolicy, Principal, Session, ShardState
+
+# The principal is no more: its connections are closed with 0x98, its sessions end, and nothing of it is published.
+cdef void end_principal(ShardState* shard, Principal* principal) noexcept nogil
+# Ends subscriptions that this policy does not cover, and drops what waits on topics that it does not cover.
+cdef void judge_again(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil
+# The same for all sessions of a principal.
+cdef void judge_principal(ShardState* shard, Principal* principal, CompiledPolicy* policy) noexcept nogil

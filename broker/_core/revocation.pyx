@@ -1,0 +1,92 @@
+"""The end and the change of rights. See revocation.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from broker._core.connection cimport fail
+from broker._core.grants cimport policy_allows_subscribe, release_principal
+from broker._core.lifetime cimport end_session
+from broker._core.memory cimport give_memory, take_memory
+from broker._core.message cimport message_topic
+from broker._core.model cimport (
+    DROP_NOT_AUTHORIZED,
+    CompiledPolicy,
+    Principal,
+    Queued,
+    Session,
+    ShardState,
+    Subscription,
+)
+from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.session cimport (
+    count_drop,
+    drop_will,
+    queue_drop_front,
+    queue_front,
+    queue_rotate,
+    queued_count,
+)
+from broker._core.topics cimport filter_of, remove_subscription
+
+
+cdef enum:
+    FILTER_BYTES = 65536        # and a separator
+
+
+cdef void end_principal(ShardState* shard, Principal* principal) noexcept nogil:
+    cdef Session* session
+    principal.revoked = 1
+    principal.refs += 1     # its last session may be all that holds it
+    while principal.sessions != NULL:
+        session = principal.sessions
+        drop_will(shard, session)
+        if session.connection != NULL:
+            fail(shard, session.connection, ADMINISTRATIVE_ACTION)
+        if session.parted:      # nothing is left to decide
+            shard.parted[session.parted - 1] = NULL
+            session.parted = 0
+        end_session(shard, session)
+    release_principal(shard, principal)
+
+
+cdef void judge_subscriptions(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil:
+    cdef uint8_t* filter = <uint8_t*>take_memory(FILTER_BYTES)
+    cdef Subscription* subscription = session.subscriptions
+    cdef Subscription* following
+    cdef uint32_t n
+    while subscription != NULL:
+        following = subscription.next
+        n = filter_of(subscription, filter)
+        if not policy_allows_subscribe(policy, session.principal, filter, n):
+            remove_subscription(shard, &session.principal.account.space, subscription)
+        subscription = following
+    give_memory(filter)
+
+
+cdef void judge_queue(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil:
+    # Each entry is looked at once and, where it may stay, goes behind the others: afterwards they are in their order.
+    cdef uint32_t _, count = queued_count(session)
+    cdef Queued* entry
+    for _ in range(count):
+        entry = queue_front(session)
+        if policy_allows_subscribe(
+                policy, session.principal, message_topic(entry.message), entry.message.topic_bytes):
+            queue_rotate(session)
+        else:
+            count_drop(shard, session, DROP_NOT_AUTHORIZED)
+            queue_drop_front(shard, session)
+
+
+cdef void judge_again(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil:
+    if session.policy == policy:
+        return
+    session.policy = policy
+    if session.subscriptions != NULL:
+        judge_subscriptions(shard, session, policy)
+    judge_queue(shard, session, policy)
+
+
+cdef void judge_principal(ShardState* shard, Principal* principal, CompiledPolicy* policy) noexcept nogil:
+    cdef Session* session = principal.sessions
+    while session != NULL:
+        judge_again(shard, session, policy)
+        session = session.principal_next
