@@ -145,7 +145,7 @@ cdef bint send_identified(
     return True
 
 
-cdef inline bint send(
+cdef inline bint send_here(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     # The caller has made sure that there is a connection, and quota for QoS above 0.
@@ -180,6 +180,12 @@ cdef inline bint send(
     return True
 
 
+cdef bint send(
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    return send_here(shard, out, session, group, qos, retain, identifiers, count)
+
+
 cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) noexcept nogil:
     return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
@@ -206,7 +212,7 @@ cdef inline bint offer_here(
     if qos > out.qos:
         qos = out.qos  # [MQTT-3.8.4-8]
     if likely_(session.connection != NULL and (qos == 0 or may_send_now(shard, session, out.payload.n))):
-        return send(shard, out, session, group, qos, retain, identifiers, count)
+        return send_here(shard, out, session, group, qos, retain, identifiers, count)
     return put_by(shard, out, session, group, qos, retain, identifiers, count)
 
 
