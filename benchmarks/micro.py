@@ -8,7 +8,11 @@ Belongs here: one benchmark a step, on a shard that has just what the step needs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -65,6 +69,51 @@ def test_a_hundred_publishes_among_ten_thousand_wildcard_filters(benchmark: Benc
         shard.subscribe(reader, f"devices/+/telemetry/{number}/#".encode(), 0)
     packets = b"".join(encode(Publish(f"devices/a/telemetry/{n * 97}/x", bytes(100)), 5) for n in range(PER_FEED))
     benchmark(feeding(shard, publisher, packets, reader))
+
+
+def filters_of(reader: int) -> Iterator[str]:
+    """A thousand filters of each of a thousand readers: 900 readers' are exact, 90 readers' have `+`, ten have `#`."""
+    for k in range(1000):
+        if reader < 900:
+            number = reader * 1000 + k
+            yield f"s/{number // 100}/d/{number % 100}/t"
+        elif reader < 990:
+            number = (reader - 900) * 1000 + k
+            yield f"s/{number // 9}/+/{number % 9}/t"
+        else:
+            yield f"s/{(reader - 990) * 1000 + k}/#"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_hundred_publishes_at_random_among_a_million_filters(benchmark: BenchmarkFixture, shard: Shard) -> None:
+    """Each finds two subscriptions and is sent to both; a tenth of a microsecond a message is reading its packet."""
+    publisher = connected(shard, "publisher", 4)
+    readers = [connected(shard, f"reader {number}", 4) for number in range(1000)]
+    before = resident_bytes()
+    for number, reader in enumerate(readers):
+        for topic_filter in filters_of(number):
+            shard.subscribe(reader, topic_filter.encode(), 0)
+    benchmark.extra_info["bytes_each"] = (resident_bytes() - before) / shard.counters()["subscriptions"]
+    chance = random.Random(1)
+    topics = [f"s/{chance.randrange(10_000)}/d/{chance.randrange(100)}/t" for _ in range(100 * PER_FEED)]
+    feeds = [
+        b"".join(encode(Publish(topic, bytes(100)), 4) for topic in topics[at : at + PER_FEED])
+        for at in range(0, len(topics), PER_FEED)
+    ]
+    turns = itertools.cycle(feeds)
+
+    def publish() -> None:
+        shard.feed(publisher, next(turns), 0)
+
+    def empty() -> None:  # what was sent is taken where nobody measures it
+        for reader in readers:
+            shard.take_output(reader)
+        shard.collect()
+
+    benchmark.pedantic(publish, setup=empty, rounds=300)
 
 
 @pytest.mark.parametrize("version", [4, 5])
