@@ -136,7 +136,7 @@ class Reader:
         if kind == "count":
             return self.item(*self.next()) * int(text)
         found = self.atom(kind, text)
-        if kind in {"hex", "word"} and self.tokens[self.at] == ("mark", "("):
+        if kind in {"hex", "word", "any"} and self.tokens[self.at] == ("mark", "("):
             found += self.atom(*self.next())
         return found
 
