@@ -42,7 +42,6 @@ from broker._core.properties cimport (
     PROPERTY_REQUEST_PROBLEM_INFORMATION,
     PROPERTY_SERVER_KEEP_ALIVE,
     PROPERTY_SESSION_EXPIRY_INTERVAL,
-    PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE,
     PROPERTY_TOPIC_ALIAS_MAXIMUM,
     PROPERTY_WILL_DELAY_INTERVAL,
     has,
@@ -126,8 +125,6 @@ cdef void announce(
     mark(&connack.values, PROPERTY_RECEIVE_MAXIMUM)
     connack.values.maximum_packet_size = grant.limits.packet_bytes
     mark(&connack.values, PROPERTY_MAXIMUM_PACKET_SIZE)
-    connack.values.shared_subscription_available = 0
-    mark(&connack.values, PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE)
     if shard.limits.topic_alias_maximum:
         connack.values.topic_alias_maximum = shard.limits.topic_alias_maximum
         mark(&connack.values, PROPERTY_TOPIC_ALIAS_MAXIMUM)

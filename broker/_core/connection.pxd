@@ -17,6 +17,11 @@ cdef Connection* find_connection(ShardState* shard, uint32_t slot, uint32_t gene
 cdef inline uint32_t outbox_unsent(Connection* connection) noexcept nogil:
     return connection.outbox_end - connection.outbox_start
 
+# Whether n more bytes stay below the soft limit; an empty outbox takes anything.
+cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    return unsent == 0 or unsent + n <= shard.limits.outbox_soft_limit_bytes
+
 # Room for n bytes at the end of the outbox; the connection becomes dirty. The caller fills all n bytes.
 cdef uint8_t* outbox_reserve(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil
 cdef void outbox_put(ShardState* shard, Connection* connection, const uint8_t* bytes, uint32_t n) noexcept nogil

@@ -26,7 +26,11 @@ class ProbedWheel:
         """How many timers are armed."""
 
 def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
-    """Sizes of the tables of an account's topic space; None for an account that the shard does not know."""
+    """Sizes of the tables of an account's topic space; None for an account that the shard does not know.
+
+    ``filter_bytes`` and ``filter_chunk_bytes`` are of all accounts: what subscriptions, filters and shared groups take,
+    and what is held from the system for them.
+    """
 
 def retained_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
     """Sizes of the tree of an account's retained messages, and the runs that stand on its root; None as above."""

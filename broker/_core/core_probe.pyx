@@ -62,9 +62,11 @@ def topic_tables(Shard shard not None, uint32_t account_id):
     if account == NULL:
         return None
     return {
-        "topics": account.space.topic_count, "nodes": account.space.node_count,
-        "subscriptions": account.space.subscription_count, "wildcards": account.space.wildcard_subscriptions,
-        "buckets": account.space.bucket_mask + 1, "node_buckets": account.space.node_mask + 1,
+        "topics": account.space.topics.count, "nodes": account.space.nodes.count,
+        "subscriptions": account.space.subscription_count, "wildcards": account.space.wildcards,
+        "buckets": account.space.topics.size, "node_buckets": account.space.nodes.size,
+        "groups": account.space.groups.count, "filter_bytes": shard.state.arena.live_bytes,
+        "filter_chunk_bytes": shard.state.arena.chunk_bytes,
         "sessions": account.sessions,
     }
 

@@ -22,6 +22,8 @@ cdef void make_busy(ShardState* shard, Account* account) noexcept nogil
 cdef bint offer(
     ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
+# The same for a shared group: one of its members gets it.
+cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group) noexcept nogil
 # Encodes into the outbox of a connected session with quota for it; False when it was dropped for a counted reason.
 cdef bint send(
     ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,

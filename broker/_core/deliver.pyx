@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.aliases cimport AliasUse, find_alias, remember_alias
-from broker._core.connection cimport outbox_reserve, outbox_unsent
+from broker._core.connection cimport has_room, outbox_reserve
 from broker._core.framing cimport PUBREL
 from broker._core.limiter cimport count_out
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
@@ -27,6 +27,7 @@ from broker._core.model cimport (
     CONNECTED,
     DROP_CLIENT_AWAY,
     DROP_MESSAGE_EXPIRED,
+    DROP_NO_MEMBER,
     DROP_OUTBOX_FULL,
     DROP_PACKET_TOO_LARGE,
     DROP_SESSION_ENDED,
@@ -34,7 +35,7 @@ from broker._core.model cimport (
     INFLIGHT_PUBLISH_2,
     INFLIGHT_PUBREL,
     WAITING_AGAIN,
-    WAITING_QUEUE,
+    WAITING_FIRST,
     WORK_BYTES,
     WORK_RECEIVERS,
     WORK_STEPS,
@@ -48,10 +49,12 @@ from broker._core.model cimport (
     SessionExtra,
     SharedGroup,
     ShardState,
+    Subscription,
 )
 from broker._core.packets cimport encode_ack
 from broker._core.session cimport (
     body_of,
+    count_account_drop,
     count_drop,
     enqueue,
     inflight_state,
@@ -63,6 +66,7 @@ from broker._core.session cimport (
     take_packet_id,
     trim_extra,
 )
+from broker._core.shared cimport choose_member
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription
 
@@ -71,12 +75,6 @@ cdef enum:
     FIRST_IDENTIFIERS = 16
     WIDE_FAN_OUT = 1024     # receivers that no cache holds: each may cost ten times what it costs in a small fan-out
     WIDE_FIRST_SLICE = 256
-    WAITING_FIRST = WAITING_AGAIN | WAITING_QUEUE      # what is new goes behind these
-
-
-cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
-    cdef uint32_t unsent = outbox_unsent(connection)
-    return unsent == 0 or unsent + n <= shard.limits.outbox_soft_limit_bytes
 
 
 cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
@@ -88,6 +86,8 @@ cdef inline uint16_t next_packet_id(
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     # What may have to be sent again is kept with its identifier: a session that ends with its connection keeps nothing.
     cdef uint16_t packet_id = take_packet_id(session, INFLIGHT_PUBLISH_1 if qos == 1 else INFLIGHT_PUBLISH_2)
+    if qos == 2:
+        group = NULL    # bound to this session from now on [MQTT-4.8.2-4] [MQTT-4.8.2-5]
     if unlikely_(session.session_expiry_interval_s or group != NULL):
         keep_body(session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
     return packet_id
@@ -239,10 +239,28 @@ cdef uint32_t gather_identifiers(ShardState* shard, Receiver* receivers, uint32_
     return count
 
 
+cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group) noexcept nogil:
+    # The member is chosen now, and not when the topic was matched: who left meanwhile gets nothing.
+    cdef Account* account = group.members[0].session.principal.account
+    cdef Subscription* member
+    if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
+        count_account_drop(shard, account, DROP_MESSAGE_EXPIRED)
+        return False
+    member = choose_member(shard, group, out)
+    if member == NULL:
+        count_account_drop(shard, account, DROP_NO_MEMBER)
+        return False
+    return offer(
+        shard, out, member.session, group, member.qos, out.retain & member.retain_as_published, &member.identifier,
+        1 if member.identifier else 0)
+
+
 cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uint32_t at) noexcept nogil:
     cdef Receiver* receiver = &receivers[at]
     cdef Session* session = receiver.subscription.session
     cdef uint32_t count = 0
+    if unlikely_(session == NULL):
+        return deliver_to_group(shard, out, <SharedGroup*>receiver.subscription)
     if unlikely_(receiver.also >= 0 or receiver.subscription.identifier):
         count = gather_identifiers(shard, receivers, at)
     return offer_here(
@@ -354,6 +372,9 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
     cdef uint32_t count
     while fan_out.receivers[living].subscription.dead:
         living = fan_out.receivers[living].also
+    if fan_out.receivers[living].subscription.session == NULL:
+        deliver_to_group(shard, out, <SharedGroup*>fan_out.receivers[living].subscription)
+        return
     if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
         count_drop(shard, fan_out.receivers[living].subscription.session, DROP_MESSAGE_EXPIRED)
         return

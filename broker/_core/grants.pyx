@@ -83,7 +83,7 @@ cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogi
     account.account_id = account_id
     account.messages_left = WITHOUT_END
     account.bytes_left = WITHOUT_END
-    space_open(&account.space)
+    space_open(shard, &account.space)
     link = &shard.accounts[spread_number(account_id) & shard.account_mask]
     account.next = link[0]
     link[0] = account
@@ -433,7 +433,7 @@ cdef void identities_close(ShardState* shard) noexcept nogil:
         while shard.accounts[i] != NULL:
             account = shard.accounts[i]
             shard.accounts[i] = account.next
-            space_close(&account.space)
+            space_close(shard, &account.space)
             give_memory(account)
     close_policies(shard)
     while shard.grant_limits != NULL:

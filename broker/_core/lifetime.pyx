@@ -2,17 +2,19 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from broker._core.handover cimport hand_over
 from broker._core.memory cimport give_memory
 from broker._core.model cimport Connection, Session, SessionExtra, ShardState
 from broker._core.publish cimport publish_will
 from broker._core.session cimport (
-    empty_session,
+    drop_subscriptions,
     free_session,
     list_again,
     need_extra,
     trim_extra,
     unlink_session,
 )
+from broker._core.shared cimport leave_benches
 from broker._core.timers cimport timer_cancel, timer_set
 
 
@@ -113,9 +115,16 @@ cdef void resume_session(ShardState* shard, Session* session, Connection* connec
     connection.session = session
     open_quota(shard, session, connection)
     list_again(session)     # [MQTT-4.4.0-1]
+    leave_benches(session)
 
 
 # ---------------------------------------------------------------- the end
+
+cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
+    # One step; True when nothing is left.
+    cdef uint32_t left = PIECES_PER_STEP
+    return drop_subscriptions(shard, session, &left) and hand_over(shard, session, &left)
+
 
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     unlink_session(shard, session)
@@ -123,7 +132,7 @@ cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
         timer_cancel(&shard.wheel, &session.extra.timer)
         if session.extra.will.message != NULL:
             publish_will(shard, session)
-    if empty_session(shard, session, PIECES_PER_STEP):
+    if empty(shard, session):
         free_session(shard, session)
         return
     session.hash_next = shard.ending_head
@@ -135,6 +144,6 @@ cdef void continue_ending(ShardState* shard) noexcept nogil:
     while shard.ending_head != NULL and shard.slice_budget > 0:
         session = shard.ending_head
         shard.slice_budget -= PIECES_PER_STEP
-        if empty_session(shard, session, PIECES_PER_STEP):
+        if empty(shard, session):
             shard.ending_head = session.hash_next
             free_session(shard, session)

@@ -6,7 +6,9 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from broker._core.arena cimport Arena
 from broker._core.memory cimport BufferPool, Slab
+from broker._core.table cimport Link, Table
 
 # ---------------------------------------------------------------- words
 
@@ -85,6 +87,11 @@ cdef enum Waiting:          # what a session has to send before anything new
     WAITING_QUEUE = 1
     WAITING_AGAIN = 2       # packets of an earlier connection
     WAITING_RUNS = 4        # retained messages: what is new does not wait for them
+    WAITING_FIRST = 3       # what is new goes behind these
+
+cdef enum Ending:
+    ENDING = 1              # out of the table; what is left of it goes in slices
+    ENDING_LISTED = 2       # what it has inflight is listed, to be handed over
 
 cdef enum Layouts:
     LAYOUTS = 4             # (version 5) * 2 + (QoS above 0)
@@ -134,61 +141,71 @@ cdef enum MessageConstants:
 
 # ---------------------------------------------------------------- topics
 
-cdef struct SubscriberSet:
-    Subscription** items        # points at `single` while there is room for one
-    Subscription* single
+cdef struct SubscriberSet:      # those who subscribed to one filter, and the shared groups of it
+    Subscription** items        # while there is room for one alone: that one itself, see subscribers_of
     uint32_t count
-    uint32_t capacity
+    uint32_t capacity           # 0: there is room for one
 
-cdef struct Topic:              # an exact topic filter
+cdef struct Topic:              # an exact topic filter; begins as a Link
     Topic* next
     uint32_t hash
     uint32_t name_bytes
     SubscriberSet subscribers
     # the name follows
 
-cdef struct TrieNode:           # one level of a filter with wildcards
-    TrieNode* next              # in its bucket
+cdef struct TrieNode:           # one level of the filters with wildcards; begins as a Link
+    TrieNode* next
+    uint32_t hash
+    uint32_t children           # in the hash: '+' and '#' not counted
     TrieNode* parent
     TrieNode* plus              # the child for '+'
-    uint32_t hash
-    uint32_t level_bytes
-    uint32_t children           # in the hash, '+' not counted
-    SubscriberSet here          # filters that end at this level
-    SubscriberSet below         # filters that end with '#' under this level
-    # the level's bytes follow
+    TrieNode* many              # the child for '#'
+    SubscriberSet here          # of the filter that ends here; with a tail, of the one that ends with it
+    uint16_t level_at           # of its text; in front of it, what stood here before levels were split off
+    uint16_t level_bytes
+    uint16_t text_bytes         # text behind the level: its tail, the rest of the only filter that goes on from here
+    # the text follows
 
 cdef struct TopicSpace:         # the private topics of one account
-    Topic** buckets
-    uint32_t bucket_mask
-    uint32_t topic_count
-    TrieNode** node_buckets
-    uint32_t node_mask
-    uint32_t node_count
+    Table topics
+    Table nodes
+    Table groups                # by share name and filter
     TrieNode* root
-    uint32_t wildcard_subscriptions
+    uint32_t wildcards          # entries in sets of the trie
     uint32_t subscription_count
 
 cdef struct Subscription:
-    Session* session
-    SubscriberSet* set
-    void* owner                 # the Topic or TrieNode that holds the set
+    Session* session            # NULL: it stands for a shared group, and is the SharedGroup's first field
+    void* owner                 # the Topic, TrieNode or SharedGroup that it belongs to
     Subscription* next          # of the same session
     Subscription* previous
-    uint32_t index              # in set.items
+    uint32_t index              # in its set, or among the group's members
     uint32_t identifier         # Subscription Identifier, 0: none
     uint32_t refs               # fan-outs that still name it; freed at 0 when dead
     uint8_t qos
     uint8_t no_local
     uint8_t retain_as_published
-    uint8_t owner_kind          # 0 Topic, 1 TrieNode.here, 2 TrieNode.below, 3 SharedGroup
+    uint8_t owner_kind          # an OwnerKind
     uint8_t dead
     uint8_t has_run             # retained messages are still being delivered to it
+    uint8_t benched             # of a group: it stands on its session's bench
+
+cdef enum OwnerKind:
+    OWNER_TOPIC = 0
+    OWNER_NODE = 1
+    OWNER_GROUP = 2
 
 cdef struct SharedGroup:        # the members of one share name and filter
-    Subscription entry          # stands in the filter's set; its session is NULL, which tells it from an ordinary one
-    SubscriberSet members       # ordinary subscriptions whose owner is this group
-    uint32_t next_member        # whose turn it is
+    Subscription entry          # stands in the filter's set; refs: fan-outs, queued and inflight deliveries
+    Link link                   # in the space's groups
+    Subscription** members      # ordinary subscriptions: first those whose turn may come, then others that are
+    uint32_t count              # connected, then those who are away
+    uint32_t capacity
+    uint32_t able               # members that could take a message when last looked at
+    uint32_t connected          # they, and those who were full
+    uint32_t next_able          # whose turn it is, in each of the three parts
+    uint32_t next_full
+    uint32_t next_away
     uint32_t name_bytes
     # the share name follows
 
@@ -424,6 +441,9 @@ cdef struct SessionExtra:       # what few sessions have
     uint16_t* again             # packet identifiers to be sent again on this connection, in order
     uint32_t again_at
     uint32_t again_count
+    Subscription** bench        # its shared subscriptions that have lost their turn until it has quota and room again
+    uint32_t bench_count
+    uint32_t bench_capacity
     RetainedRun* runs           # oldest first
     RetainedRun* last_run
 
@@ -453,7 +473,8 @@ cdef struct Session:
     uint16_t client_id_bytes
     uint16_t next_packet_id
     uint8_t waiting             # a Waiting
-    uint8_t ending              # out of the table; what is left of it goes in slices
+    uint8_t ending              # an Ending
+    uint8_t benched             # there is something on its extra's bench
 
 cdef struct Alias:
     uint8_t* topic              # NULL: not in use
@@ -658,12 +679,13 @@ cdef struct ShardState:
     uint32_t* identifiers       # scratch: subscription identifiers of one delivery
     uint32_t identifier_capacity
     uint64_t match_steps        # trie nodes visited, for tests of its bounds
+    uint32_t subscription_count     # of all accounts; dead ones too, while a fan-out names them
     Scratch layouts[4]
     Scratch forwarded           # properties of an inbound PUBLISH without its alias
     # memory
     Slab connection_slab
     Slab session_slab
-    Slab subscription_slab
+    Arena arena                 # subscriptions, filters, shared groups
     Slab message_slabs[6]
     BufferPool outbox_pool
     Wheel wheel

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send, send_waiting
 from broker._core.grants cimport policy_allows_publish
+from broker._core.memory cimport unlikely_
 from broker._core.message cimport (
     Outgoing,
     expiry_left_s,
@@ -32,6 +33,7 @@ from broker._core.model cimport (
 )
 from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
 from broker._core.session cimport need_extra, trim_extra
+from broker._core.shared cimport look_at_bench
 
 
 cdef enum:
@@ -148,5 +150,7 @@ cdef void continue_runs(ShardState* shard, Session* session) noexcept nogil:
 cdef void pump(ShardState* shard, Session* session) noexcept nogil:
     if not send_waiting(shard, session):
         return
+    if unlikely_(session.benched):
+        look_at_bench(shard, session)
     if session.waiting & WAITING_RUNS:
         continue_runs(shard, session)

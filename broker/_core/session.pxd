@@ -3,10 +3,11 @@
 # Here belong the table of sessions, queue, outbound inflight, inbound QoS 2 identifiers and quota as data. Not here:
 # bytes (deliver), connections (connection), when a session begins and ends (lifetime), who may have one (grants).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.model cimport (
     INFLIGHT_STATE,
+    Account,
     InflightBody,
     Message,
     Principal,
@@ -32,8 +33,8 @@ cdef inline uint8_t* client_id_of(Session* session) noexcept nogil:
     return (<uint8_t**>session.client_id)[0]
 # Out of the table and out of its principal's list: nobody finds it any more.
 cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil
-# Drops up to `at_most` subscriptions and messages of an unlinked session (each drop named); True when nothing is left.
-cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) noexcept nogil
+# Removes up to `left` subscriptions of an unlinked session; True when none is left.
+cdef bint drop_subscriptions(ShardState* shard, Session* session, uint32_t* left) noexcept nogil
 cdef void free_session(ShardState* shard, Session* session) noexcept nogil
 # Its connection has gone: it stands on the list of those about which lifetime decides.
 cdef void part_session(ShardState* shard, Session* session) noexcept nogil
@@ -44,7 +45,11 @@ cdef void trim_extra(Session* session) noexcept nogil
 cdef void drop_will(ShardState* shard, Session* session) noexcept nogil
 
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil
+# Of a delivery that no session was chosen for.
+cdef void count_account_drop(ShardState* shard, Account* account, int reason) noexcept nogil
 
+# The DropReason for which the queue does not take so many bytes more, -1: it takes them.
+cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil
 # The queue: -1 when it took the message, else the DropReason. `identifiers` are copied.
 cdef int enqueue(
     ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,

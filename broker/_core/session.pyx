@@ -22,6 +22,7 @@ from broker._core.model cimport (
     DROP_DEVICE_BUDGET_FULL,
     DROP_QUEUE_FULL,
     DROP_SESSION_ENDED,
+    ENDING,
     INFLIGHT_PUBREL,
     INFLIGHT_STATE,
     INFLIGHT_UNSENT,
@@ -29,6 +30,7 @@ from broker._core.model cimport (
     WAITING_AGAIN,
     WAITING_QUEUE,
     WAITING_RUNS,
+    Account,
     InflightBody,
     Message,
     Principal,
@@ -39,7 +41,6 @@ from broker._core.model cimport (
     SessionExtra,
     SharedGroup,
     ShardState,
-    Subscription,
 )
 from broker._core.retained cimport close_run
 from broker._core.timers cimport timer_cancel
@@ -59,7 +60,15 @@ cdef void sessions_open(ShardState* shard) noexcept nogil:
     shard.sessions = <Session**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
     shard.session_mask = FIRST_BUCKETS - 1
     slab_open(&shard.session_slab, sizeof(Session), 64)
-    slab_open(&shard.subscription_slab, sizeof(Subscription), 256)
+
+
+cdef void end_at_once(ShardState* shard, Session* session) noexcept nogil:
+    cdef uint32_t left = 0xFFFFFFFF
+    drop_subscriptions(shard, session, &left)
+    while session.queue != NULL:
+        count_drop(shard, session, DROP_SESSION_ENDED)
+        queue_drop_front(shard, session)
+    free_session(shard, session)
 
 
 cdef void sessions_close(ShardState* shard) noexcept nogil:
@@ -69,17 +78,14 @@ cdef void sessions_close(ShardState* shard) noexcept nogil:
         while shard.sessions[i] != NULL:
             session = shard.sessions[i]
             unlink_session(shard, session)
-            empty_session(shard, session, 0xFFFFFFFF)
-            free_session(shard, session)
+            end_at_once(shard, session)
     while shard.ending_head != NULL:
         session = shard.ending_head
         shard.ending_head = session.hash_next
-        empty_session(shard, session, 0xFFFFFFFF)
-        free_session(shard, session)
+        end_at_once(shard, session)
     give_memory(shard.sessions)
     give_memory(shard.parted)
     slab_close(&shard.session_slab)
-    slab_close(&shard.subscription_slab)
 
 
 # ---------------------------------------------------------------- the table
@@ -159,7 +165,7 @@ cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
     if session.principal_next != NULL:
         session.principal_next.principal_previous = session.principal_previous
     session.principal.session_count -= 1
-    session.ending = 1
+    session.ending = ENDING
 
 
 cdef void drop_first_run(ShardState* shard, Session* session) noexcept nogil:
@@ -170,24 +176,17 @@ cdef void drop_first_run(ShardState* shard, Session* session) noexcept nogil:
         session.waiting &= ~<uint8_t>WAITING_RUNS
 
 
-cdef bint empty_session(ShardState* shard, Session* session, uint32_t at_most) noexcept nogil:
-    cdef uint32_t left = at_most
+cdef bint drop_subscriptions(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
     while session.waiting & WAITING_RUNS:
-        if left == 0:
+        if left[0] == 0:
             return False
+        left[0] -= 1
         drop_first_run(shard, session)
-        left -= 1
     while session.subscriptions != NULL:
-        if left == 0:
+        if left[0] == 0:
             return False
+        left[0] -= 1
         remove_subscription(shard, &session.principal.account.space, session.subscriptions)
-        left -= 1
-    while session.queue != NULL:
-        if left == 0:
-            return False
-        count_drop(shard, session, DROP_SESSION_ENDED)
-        queue_drop_front(shard, session)
-        left -= 1
     return True
 
 
@@ -212,6 +211,7 @@ cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
         timer_cancel(&shard.wheel, &session.extra.timer)
         give_memory(session.extra.qos2_ids)
         give_memory(session.extra.again)
+        give_memory(session.extra.bench)
         give_memory(session.extra)
     if session.client_id_bytes > sizeof(session.client_id):
         give_memory(client_id_of(session))
@@ -242,10 +242,11 @@ cdef SessionExtra* need_extra(Session* session) noexcept nogil:
 cdef void trim_extra(Session* session) noexcept nogil:
     cdef SessionExtra* extra = session.extra
     if extra == NULL or extra.timer.armed or extra.will.message != NULL or extra.qos2_count or extra.again_count \
-            or extra.runs != NULL:
+            or extra.runs != NULL or extra.bench_count:
         return
     give_memory(extra.qos2_ids)
     give_memory(extra.again)
+    give_memory(extra.bench)
     give_memory(extra)
     session.extra = NULL
 
@@ -257,9 +258,13 @@ cdef void drop_will(ShardState* shard, Session* session) noexcept nogil:
         session.extra.will_at_ns = 0
 
 
-cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
+cdef void count_account_drop(ShardState* shard, Account* account, int reason) noexcept nogil:
     shard.counters.drops[reason] += 1
-    session.principal.account.drops[reason] += 1
+    account.drops[reason] += 1
+
+
+cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
+    count_account_drop(shard, session.principal.account, reason)
     need_activity(session.principal).drops[reason] += 1
 
 

@@ -5,6 +5,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport settle, stage_bytes
+from broker._core.arena cimport arena_close
 from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
     close_connection,
@@ -52,6 +53,7 @@ from broker._core.model cimport (
     CONNECTED,
     DROP_REASONS,
     MESSAGE_SIZE_CLASSES,
+    OWNER_GROUP,
     RARE_REFUSED,
     TIMER_DAMPED,
     TIMER_LINGER,
@@ -80,7 +82,12 @@ from broker._core.retained cimport may_retain, remove_authored, remove_matching,
 from broker._core.revocation cimport end_principal, judge_principal
 from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
-from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
+from broker._core.topic_rules cimport (
+    TOPIC_LEVELS_HARD_MAXIMUM,
+    inner_filter_at,
+    valid_topic_filter,
+    valid_topic_name,
+)
 from broker._core.topics cimport (
     add_subscription,
     find_subscription,
@@ -226,6 +233,7 @@ cdef class Shard:
         identities_close(self.state)
         journal_close(&self.state.journal)
         messages_close(self.state)
+        arena_close(&self.state.arena)
         give_memory(self.state.receivers)
         give_memory(self.state.identifiers)
         give_memory(self.state.forwarded.at)
@@ -586,6 +594,8 @@ cdef class Shard:
         subscription.no_local = no_local
         subscription.retain_as_published = retain_as_published
         subscription.identifier = identifier
+        if subscription.owner_kind == OWNER_GROUP:
+            return True     # retained messages are for ordinary subscriptions alone
         if retain_handling == 0 or (retain_handling == 1 and is_new):   # [MQTT-3.3.1-10] [MQTT-3.3.1-11]
             start_run(self.state, session, subscription, at, n)  # [MQTT-3.8.4-4] [v311 MQTT-3.3.1-6]
         return True
@@ -602,7 +612,11 @@ cdef class Shard:
 
     def may_subscribe(self, uint64_t handle, bytes topic_filter):
         cdef Connection* connection = self.need_connected(handle)
-        return may_subscribe(connection.grant, topic_filter, <uint32_t>len(topic_filter))
+        cdef const uint8_t* at = topic_filter
+        cdef uint32_t inner = inner_filter_at(at, <uint32_t>len(topic_filter))      # of a shared one; 0: the whole
+        if inner >= len(topic_filter) > 0:
+            return False
+        return may_subscribe(connection.grant, at + inner, <uint32_t>len(topic_filter) - inner)
 
     def may_publish(self, uint64_t handle, bytes topic_name):
         cdef Connection* connection = self.need_connected(handle)
@@ -728,7 +742,7 @@ cdef class Shard:
             "connections_refused": state.counters.connections_refused,
             "connections": state.connection_count, "unauthenticated_connections": state.unauthenticated_count,
             "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
-            "subscriptions": state.subscription_slab.live,
+            "subscriptions": state.subscription_count,
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],

@@ -1,7 +1,7 @@
 """What a topic name and a topic filter are (section 4.7), and how their bytes are hashed. See topic_rules.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from broker._core.utf8 cimport valid_utf8
 
@@ -83,7 +83,31 @@ cdef bint valid_topic_name(const uint8_t* p, uint32_t n, uint32_t levels_maximum
     return not (seen & <uint64_t>0x8080808080808080) or valid_utf8(p, n)  # [MQTT-1.5.4-1]
 
 
+cdef uint32_t inner_filter_at(const uint8_t* p, uint32_t n) noexcept nogil:
+    cdef uint32_t at = SHARE_NAME_AT
+    if n < SHARE_NAME_AT or memcmp(p, b"$share/", SHARE_NAME_AT) != 0:
+        return 0
+    while at < n and p[at] != c"/":
+        at += 1
+    return at + 1       # n + 1: it has no inner filter, and is not valid
+
+
+cdef bint valid_shared_filter(const uint8_t* p, uint32_t n, uint32_t inner, uint32_t levels_maximum) noexcept nogil:
+    if inner == SHARE_NAME_AT + 1 or inner >= n:    # no name, or no filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+        return False
+    if has_wildcard(p + SHARE_NAME_AT, inner - SHARE_NAME_AT) or not valid_utf8(p, inner):  # [MQTT-4.8.2-2]
+        return False
+    return valid_plain_filter(p + inner, n - inner, levels_maximum)
+
+
 cdef bint valid_topic_filter(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil:
+    cdef uint32_t inner = inner_filter_at(p, n)
+    if inner == 0:
+        return valid_plain_filter(p, n, levels_maximum)
+    return n <= 65535 and valid_shared_filter(p, n, inner, levels_maximum)
+
+
+cdef bint valid_plain_filter(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil:
     cdef uint32_t i
     cdef uint32_t levels = 1
     cdef bint starts, ends

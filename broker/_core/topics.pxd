@@ -6,10 +6,10 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from broker._core.model cimport Session, ShardState, Subscription, TopicSpace
 
-cdef void space_open(TopicSpace* space) noexcept nogil
-cdef void space_close(TopicSpace* space) noexcept nogil
+cdef void space_open(ShardState* shard, TopicSpace* space) noexcept nogil
+cdef void space_close(ShardState* shard, TopicSpace* space) noexcept nogil
 
-# The session's subscription with exactly this filter, or NULL.
+# The session's subscription with exactly this filter, which may be a shared one, or NULL.
 cdef Subscription* find_subscription(
     ShardState* shard, TopicSpace* space, Session* session, const uint8_t* filter, uint32_t n) noexcept nogil
 # A new subscription, linked into the filter's set and the session's list; the filter is valid and not subscribed yet.
@@ -22,6 +22,7 @@ cdef void release_subscription(ShardState* shard, Subscription* subscription) no
 # Writes a subscription's filter, of at most 65,535 bytes, and returns how many; without its share name.
 cdef uint32_t filter_of(Subscription* subscription, uint8_t* at) noexcept nogil
 
-# Fills shard.receivers with everybody who gets a message on this topic; `publisher` may be NULL.
+# Fills shard.receivers with everybody who gets a message on this topic, and every shared group that does. `publisher`
+# may be NULL.
 cdef void match_topic(
     ShardState* shard, TopicSpace* space, const uint8_t* topic, uint32_t n, Session* publisher) noexcept nogil

@@ -78,7 +78,7 @@ class Engine:
         if kind == RareKind.CONNECT and isinstance(decoded, Connect):
             self._ask(handle, self._request(handle, version, listener, decoded))
         elif isinstance(decoded, Subscribe):
-            self._core.reply(handle, encode(subscribe(self._core, handle, version, decoded), version))
+            self._core.reply(handle, encode(subscribe(self._core, handle, decoded), version))
         elif isinstance(decoded, Unsubscribe):
             self._core.reply(handle, encode(unsubscribe(self._core, handle, decoded), version))
         else:  # AUTH, although no CONNECT could name a method

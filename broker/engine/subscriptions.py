@@ -12,14 +12,12 @@ from broker.wire import Suback, Subscribe, Subscription, Unsuback, Unsubscribe
 MAXIMUM_QOS = 2
 """The highest QoS that is granted; CONNACK announces it."""
 
-SHARED_PREFIX = "$share/"
 
-
-def subscribe(core: CoreFace, handle: int, version: int, packet: Subscribe) -> Suback:
+def subscribe(core: CoreFace, handle: int, packet: Subscribe) -> Suback:
     """Apply one SUBSCRIBE, in the order of its filters, as if each had come alone."""
     identifier = _identifier(packet)
     # [MQTT-3.8.4-5]
-    codes = tuple(_subscribe_one(core, handle, version, one, identifier) for one in packet.subscriptions)
+    codes = tuple(_subscribe_one(core, handle, one, identifier) for one in packet.subscriptions)
     return Suback(packet.packet_id, codes)  # [MQTT-3.8.4-2] [MQTT-3.8.4-6]
 
 
@@ -37,12 +35,10 @@ def _identifier(packet: Subscribe) -> int:
     return found[0] if isinstance(found, tuple) else 0  # one at most [MQTT-3.8.2.1.2]: the decoder has seen to it
 
 
-def _subscribe_one(core: CoreFace, handle: int, version: int, one: Subscription, identifier: int) -> ReasonCode:
+def _subscribe_one(core: CoreFace, handle: int, one: Subscription, identifier: int) -> ReasonCode:
     topic_filter = one.topic_filter.encode()
     if not core.valid_topic_filter(topic_filter):
         return ReasonCode.TOPIC_FILTER_INVALID
-    if version == 5 and one.topic_filter.startswith(SHARED_PREFIX):
-        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED  # announced in CONNACK [MQTT-3.2.2-20]
     if not core.may_subscribe(handle, topic_filter):
         return ReasonCode.NOT_AUTHORIZED
     qos = min(one.qos, MAXIMUM_QOS)

@@ -45,7 +45,6 @@ def test_connack_announces_what_is_enforced_and_nothing_else(core: Core) -> None
         "receive_maximum": core.limits["server_receive_maximum"],
         "topic_alias_maximum": core.limits["topic_alias_maximum"],
         "maximum_packet_size": core.limits["maximum_packet_size_bytes"],
-        "shared_subscription_available": 0,
         "server_keep_alive": core.limits["keep_alive_maximum_s"],
     }
 

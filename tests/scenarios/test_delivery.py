@@ -219,11 +219,6 @@ def test_pipelined_subscribes_are_answered_in_their_order(any_core: Core, versio
     client.expect(Suback(5, (0,)), Suback(9, (0,)), Suback(3, (0,)), Pingresp())
 
 
-def test_a_shared_filter_is_refused_as_announced(core: Core) -> None:
-    assert core.connect("c").subscribe("$share/g/t") == (0x9E,)
-    assert core.connect("d", 4).subscribe("$share/g/t") == (0x80,)  # nobody may subscribe to "$..." by "#"
-
-
 @pytest.mark.clause(
     "v5:MQTT-3.10.4-1", "v5:MQTT-3.10.4-2", "v5:MQTT-3.10.4-4", "v5:MQTT-3.10.4-5", "v5:MQTT-3.10.4-6",
     "v5:MQTT-3.11.3-1", "v311:MQTT-3.10.4-1", "v311:MQTT-3.10.4-2", "v311:MQTT-3.10.4-4", "v311:MQTT-3.10.4-5",

@@ -27,16 +27,18 @@ ORDER = """
     properties
     packets
     memory
+    arena table
     model
     topic_rules
     aliases
     message
+    trie groups
     topics grants timers journal
     retained
     session
     connection
-    limiter
-    deliver replay
+    limiter shared
+    deliver handover replay
     acks publish
     lifetime
     admission revocation

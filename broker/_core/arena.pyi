@@ -1,0 +1,1 @@
+"""Memory that goes back to the system. Native only: see ``arena.pxd``."""

@@ -1,0 +1,1 @@
+"""Shared groups and the order of their members. Native only: see ``groups.pxd``."""

@@ -1,0 +1,1 @@
+"""What an ending session leaves to its shared groups. Native only: see ``handover.pxd``."""

@@ -1,0 +1,81 @@
+"""What an ending session leaves to the other members of its shared groups. See handover.pxd."""
+
+from libc.stdint cimport uint16_t, uint32_t
+
+from broker._core.deliver cimport deliver_to_group
+from broker._core.message cimport Outgoing, outgoing_close, outgoing_from_message
+from broker._core.model cimport (
+    DROP_SESSION_ENDED,
+    ENDING_LISTED,
+    INFLIGHT_PUBLISH_1,
+    InflightBody,
+    Message,
+    Queued,
+    Session,
+    SessionExtra,
+    SharedGroup,
+    ShardState,
+)
+from broker._core.session cimport (
+    body_of,
+    count_drop,
+    inflight_state,
+    list_again,
+    queue_drop_front,
+    queue_front,
+    release_packet_id,
+)
+
+
+cdef inline bint is_alive(SharedGroup* group) noexcept nogil:
+    return group != NULL and not group.entry.dead
+
+
+cdef void give(ShardState* shard, Message* message, SharedGroup* group) noexcept nogil:
+    cdef Outgoing out
+    outgoing_from_message(&out, message)
+    deliver_to_group(shard, &out, group)
+    outgoing_close(shard, &out)
+
+
+cdef bint hand_over_sent(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
+    # QoS 1 in the order of sending; QoS 2 stays bound to the session, and ends with it. [MQTT-4.8.2-5]
+    cdef SessionExtra* extra
+    cdef InflightBody* body
+    cdef uint16_t packet_id
+    if session.bodies == NULL:
+        return True
+    if session.ending != ENDING_LISTED:
+        list_again(session)
+        session.ending = ENDING_LISTED
+    extra = session.extra
+    while session.inflight_count and extra.again_at < extra.again_count:
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        packet_id = extra.again[extra.again_at]
+        extra.again_at += 1
+        body = body_of(session, packet_id)
+        if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 and is_alive(body.group):
+            give(shard, body.message, body.group)
+            release_packet_id(shard, session, packet_id)
+    return True
+
+
+cdef bint hand_over_queued(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
+    cdef Queued* entry = queue_front(session)
+    while entry != NULL:
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        if is_alive(entry.group):
+            give(shard, entry.message, entry.group)
+        else:
+            count_drop(shard, session, DROP_SESSION_ENDED)
+        queue_drop_front(shard, session)
+        entry = queue_front(session)
+    return True
+
+
+cdef bint hand_over(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
+    return hand_over_sent(shard, session, left) and hand_over_queued(shard, session, left)

@@ -1,0 +1,1 @@
+"""Choice of a member of a shared group. Native only: see ``shared.pxd``."""

@@ -1,0 +1,1 @@
+"""Linear hashing. Native only: see ``table.pxd``."""

@@ -1,0 +1,1 @@
+"""Topic filters with wildcards. Native only: see ``trie.pxd``."""
