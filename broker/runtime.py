@@ -336,7 +336,7 @@ class Broker:
             )
         http = doors[-1]
         self._endpoints.append(Endpoint("http", "http", self._config.http.host, http.getsockname()[1]))
-        server = HttpServer(application(admin), http)
+        server = HttpServer(application(admin, self._clock), http)
         await server.start()
         stack.push_async_callback(server.stop)
         control = ControlServer(self._config.data_dir, admin.operator)
@@ -426,7 +426,7 @@ class Broker:
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
-            return LogObserver()
+            return LogObserver(self._clock.monotonic_s)
         apart = ObserverApart(self._own_observer)
         stack.push_async_callback(apart.close)
         return apart
