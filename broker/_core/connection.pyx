@@ -279,8 +279,7 @@ cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noe
         connection.outbox_start = 0
         connection.outbox_end = 0
         connection.outbox_capacity = 0
-        if connection.held_back or (
-                connection.session != NULL and (connection.session.waiting or connection.session.benched)):
+        if connection.held_back or (connection.session != NULL and connection.session.waiting):
             mark_ready(shard, connection)       # what waited for room may go on, even if the socket never blocked
 
 

@@ -87,6 +87,7 @@ cdef enum Waiting:          # what a session has to send before anything new
     WAITING_QUEUE = 1
     WAITING_AGAIN = 2       # packets of an earlier connection
     WAITING_RUNS = 4        # retained messages: what is new does not wait for them
+    WAITING_TURN = 8        # shared subscriptions on its bench: they get their turns back with quota and room
     WAITING_FIRST = 3       # what is new goes behind these
 
 cdef enum Ending:
@@ -474,7 +475,6 @@ cdef struct Session:
     uint16_t next_packet_id
     uint8_t waiting             # a Waiting
     uint8_t ending              # an Ending
-    uint8_t benched             # there is something on its extra's bench
 
 cdef struct Alias:
     uint8_t* topic              # NULL: not in use

@@ -10,7 +10,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send, send_waiting
 from broker._core.grants cimport policy_allows_publish
-from broker._core.memory cimport unlikely_
 from broker._core.message cimport (
     Outgoing,
     expiry_left_s,
@@ -21,6 +20,7 @@ from broker._core.message cimport (
 )
 from broker._core.model cimport (
     WAITING_RUNS,
+    WAITING_TURN,
     Connection,
     Message,
     Principal,
@@ -150,7 +150,7 @@ cdef void continue_runs(ShardState* shard, Session* session) noexcept nogil:
 cdef void pump(ShardState* shard, Session* session) noexcept nogil:
     if not send_waiting(shard, session):
         return
-    if unlikely_(session.benched):
+    if session.waiting & WAITING_TURN:
         look_at_bench(shard, session)
     if session.waiting & WAITING_RUNS:
         continue_runs(shard, session)

@@ -9,6 +9,7 @@ from broker._core.memory cimport likely_, resize_memory, unlikely_
 from broker._core.message cimport Outgoing
 from broker._core.model cimport (
     WAITING_FIRST,
+    WAITING_TURN,
     WORK_RECEIVERS,
     Message,
     Session,
@@ -62,19 +63,19 @@ cdef void bench(SharedGroup* group, Subscription* member) noexcept nogil:
     extra.bench[extra.bench_count] = member
     extra.bench_count += 1
     member.benched = 1
-    member.session.benched = 1
+    member.session.waiting |= WAITING_TURN
 
 
 cdef void leave_benches(Session* session) noexcept nogil:
     cdef SessionExtra* extra = session.extra
     cdef uint32_t i
-    if not session.benched:
+    if not session.waiting & WAITING_TURN:
         return
     for i in range(extra.bench_count):
         extra.bench[i].benched = 0
         take_turn(group_of(extra.bench[i]), extra.bench[i])
     extra.bench_count = 0
-    session.benched = 0
+    session.waiting &= ~<uint8_t>WAITING_TURN
 
 
 cdef void look_at_bench(ShardState* shard, Session* session) noexcept nogil:

@@ -11,6 +11,7 @@ from broker._core.model cimport (
     OWNER_GROUP,
     OWNER_NODE,
     OWNER_TOPIC,
+    WAITING_TURN,
     Receiver,
     Session,
     SessionExtra,
@@ -194,7 +195,9 @@ cdef void leave_bench(Subscription* member) noexcept nogil:
         if extra.bench[i] == member:
             extra.bench_count -= 1
             extra.bench[i] = extra.bench[extra.bench_count]
-            return
+            break
+    if extra.bench_count == 0:
+        member.session.waiting &= ~<uint8_t>WAITING_TURN
 
 
 cdef void leave_group(ShardState* shard, TopicSpace* space, Subscription* member) noexcept nogil:
