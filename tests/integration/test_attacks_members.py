@@ -115,7 +115,7 @@ def test_a_breach_of_the_protocol_ends_the_connection_with_its_reason(
 @pytest.mark.parametrize(
     ("raw", "reason_code"),
     [
-        (b"\x23\x00\x01", 0x94),  # an alias, above the maximum of 0
+        (b"\x23\x00\x11", 0x94),  # an alias above the maximum of 16
         (b"\x23\x00\x00", 0x94),
         (b"\x01\x00\x01\x00", 0x82),  # one property twice
         (b"\x21\x00\x01", 0x81),  # a property of another packet
