@@ -27,7 +27,7 @@ from tests.integration.wire import (
     publish,
     subscribe,
 )
-from tests.packets.conversation import PINGREQ, Conversation, Line, waiting
+from tests.packets.conversation import PINGREQ, Conversation, Line
 from tests.packets.table import LIMITS, Row, load_rows
 
 LISTENERS = [
@@ -118,8 +118,7 @@ def variables(broker: Served) -> Mapping[str, bytes]:
 def test_a_row_holds_over_a_socket(broker: Served, variables: Mapping[str, bytes], row: Row) -> None:
     lines = SocketLines(broker, variables)
     try:
-        with waiting(row):
-            Conversation(row, lines).run()
+        Conversation(row, lines).run()
     except BaseException:
         forget_retained(broker)
         raise

@@ -7,11 +7,8 @@ Here belongs everything that does not depend on how bytes travel. Not here: the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Protocol
-
-import pytest
 
 from tests.packets.notation import V5, V311, to_bytes, to_patterns
 from tests.packets.table import Row
@@ -152,17 +149,6 @@ class Conversation:
             peer.cut()
         else:
             raise ValueError(f"no step of a conversation: {line}")
-
-
-@contextmanager
-def waiting(row: Row) -> Iterator[None]:
-    """A row that waits for something may fail."""
-    try:
-        yield
-    except AssertionError:
-        if not row.needs:
-            raise
-        pytest.xfail(f"waits for {row.needs}")
 
 
 def versions_named(clauses: tuple[str, ...]) -> set[int]:

@@ -41,7 +41,6 @@ class Row:
     start: str = "connected"
     door: str = "open"
     each: str = ""
-    needs: str = ""
     section: str = ""
     clauses: tuple[str, ...] = field(default=())
 

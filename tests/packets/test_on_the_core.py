@@ -14,7 +14,7 @@ import pytest
 from broker._core.framing import fixed_header
 from broker.config import Capabilities
 from broker.net.gateway import core_limits
-from tests.packets.conversation import Conversation, Line, waiting
+from tests.packets.conversation import Conversation, Line
 from tests.packets.table import LIMITS, Row, load_rows
 from tests.support.core import Client, Core
 
@@ -117,7 +117,6 @@ def cuttings(size: int) -> Iterator[Cuts]:
 
 @pytest.mark.parametrize("row", load_rows(), ids=str)
 def test_a_row_holds_on_the_core(row: Row) -> None:
-    with waiting(row):
-        size = run(row, ())
-        for cuts in cuttings(size):
-            run(row, cuts)
+    size = run(row, ())
+    for cuts in cuttings(size):
+        run(row, cuts)

@@ -54,14 +54,13 @@ def test_names_count_in_markers_and_docstrings_but_not_in_comments() -> None:
     assert named_in_python(source) == {f"{version}{prefix}-1", f"{version}{prefix}-2"}
 
 
-def test_names_count_in_rows_of_the_wire_table_that_wait_for_nothing() -> None:
+def test_names_count_in_rows_of_the_wire_table_but_not_in_their_comments() -> None:
     prefix = "v5:MQTT-1.5.4"  # put together here, so that this file names nothing itself
     source = f"""
         # not {prefix}-3
         [[row]]
         clauses = ["{prefix}-1"]
         [[row]]
-        clauses = ["{prefix}-2"]
-        needs = "something"
+        section = "5.0 1.5, {prefix}-2"
     """
     assert named_in_rows(source) == {f"{prefix}-1"}
