@@ -250,18 +250,12 @@ def test_a_client_is_disconnected_now_or_after_so_many_packets(iot_broker: Broke
 @OPEN
 def test_a_will_is_published_when_its_client_is_cut(iot_broker: BrokerUnderTest) -> None:
     inbox = iot_broker.subscribe("will")
-
-    async def whole() -> str:
-        will = aiomqtt.Will("will", "gone")
-        try:
-            async with aiomqtt.Client(iot_broker.host, iot_broker.port, identifier="client", will=will):
-                iot_broker.wait_connected("client")
-                iot_broker.faults.disconnect("client")
-                return (await inbox.anext()).text
-        except aiomqtt.MqttError:
-            return inbox.seen[0].text
-
-    assert asyncio.run(whole()) == "gone"
+    with Client(iot_broker.port, V311) as client:
+        client.send(connect(V311, "client", "will", "gone", flags=0x06))  # in these places stand topic and message
+        assert client.expect(CONNACK).body[1] == 0
+        iot_broker.wait_connected("client")
+        iot_broker.faults.disconnect("client")
+        assert inbox.next().text == "gone"
 
 
 @OPEN
