@@ -1,6 +1,6 @@
 """CONNECT and CONNACK. See connect.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from broker._core.admission cimport why_full

@@ -1,6 +1,6 @@
 """Network connections without sockets: slots, outboxes, refusals, deadlines, the end. See connection.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.aliases cimport free_aliases

@@ -286,6 +286,26 @@ def test_a_retained_message_is_there_for_who_subscribes_later_until_it_is_cleare
     inside(tmp_path, body)
 
 
+def test_tasks_share_the_work_of_a_shared_subscription_and_what_one_leaves_behind_goes_to_another(
+    tmp_path: Path,
+) -> None:
+    async def body(broker: Broker) -> None:
+        second = broker.subscribe("$share/workers/jobs", buffer=10)
+        async with broker.subscribe("$share/workers/jobs", buffer=10) as first:
+            for number in range(20):
+                await broker.publish("jobs", str(number), qos=1)
+            mine = await take(first, 10)
+            theirs = await take(second, 1)  # and leaves before it has said that this one is done
+            with pytest.raises(ZeroDivisionError):
+                async with second:
+                    raise ZeroDivisionError
+            rest = await take(first, 10)
+            assert sorted(int(one.payload) for one in mine + rest) == list(range(20))
+            assert theirs[0].payload in [one.payload for one in rest]
+
+    inside(tmp_path, body)
+
+
 def test_thousands_of_retained_messages_come_in_pages_and_none_is_missing(tmp_path: Path) -> None:
     async def body(broker: Broker) -> None:
         for number in range(3000):
