@@ -77,6 +77,7 @@ cdef enum Work:             # one unit is about what a small delivery takes, som
     WORK_BYTES = 1024       # of a packet that is copied, for one unit
     WORK_STEPS = 4          # nodes of the trie that are visited
     WORK_RECEIVERS = 8      # subscriptions that are looked at
+    WORK_COLD = 4           # units of what was touched long ago: a retained message that is set, sent or removed
 
 cdef enum HoldBack:         # why a connection is not parsed; several may hold
     HELD_BACK = 1           # until promises or outbox go down

@@ -15,7 +15,7 @@ from broker._core.memory cimport give_memory, resize_memory, take_zeroed
 from broker._core.message cimport NEVER_EXPIRES, Outgoing, hold_message, keep_message, message_topic, release_message
 from broker._core.model cimport (
     TIMER_RETAINED,
-    WORK_STEPS,
+    WORK_COLD,
     Account,
     Message,
     Principal,
@@ -318,6 +318,7 @@ cdef void let_go(ShardState* shard, Account* account, Retained* retained) noexce
 
 cdef void remove_retained(ShardState* shard, Account* account, Retained* retained) noexcept nogil:
     cdef RetainedNode* node = retained.node
+    shard.slice_budget -= 2 * WORK_COLD
     drop_expiry(shard, retained)
     let_go(shard, account, retained)
     give_memory(retained)
@@ -328,6 +329,7 @@ cdef void remove_retained(ShardState* shard, Account* account, Retained* retaine
 cdef void retain_message(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
     cdef RetainedNode* node = walk_topic(shard, &account.retained, &out.topic, out.payload.n > 0)
     cdef Retained* retained = NULL if node == NULL else node.retained
+    shard.slice_budget -= WORK_COLD
     if out.payload.n == 0:
         if retained != NULL:
             remove_retained(shard, account, retained)  # [MQTT-3.3.1-6] [MQTT-3.3.1-7] [v311 MQTT-3.3.1-10]
@@ -348,11 +350,11 @@ cdef void retain_message(ShardState* shard, Account* account, Outgoing* out, Ses
     retained.serial = shard.retained_serial
 
 
-cdef uint32_t remove_authored(ShardState* shard, Principal* principal, uint32_t at_most) noexcept nogil:
+cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept nogil:
     # The last one may take the principal with it: it is held until then.
     cdef uint32_t removed = 0
     principal.refs += 1
-    while removed < at_most and principal.activity != NULL and principal.activity.authored != NULL:
+    while shard.slice_budget > 0 and principal.activity != NULL and principal.activity.authored != NULL:
         remove_retained(shard, principal.account, principal.activity.authored)
         removed += 1
     release_principal(shard, principal)
@@ -370,7 +372,6 @@ cdef uint32_t remove_matching(
     while retained != NULL:
         remove_retained(shard, account, retained)
         removed += 1
-        shard.slice_budget -= 1
         retained = find_retained(shard, account, run, 0)
     close_run(shard, account, run)
     return removed
@@ -474,16 +475,12 @@ cdef inline bint ends_here(RetainedRun* run) noexcept nogil:
 
 cdef Retained* find_retained(ShardState* shard, Account* account, RetainedRun* run, int64_t until) noexcept nogil:
     cdef Retained* retained
-    cdef uint32_t steps = 0
     while run.at != NULL and shard.slice_budget > until:
         retained = run.at.retained
         if retained != NULL and retained.serial <= run.serial and ends_here(run):
             return retained
         step_run(shard, account, run)
-        steps += 1
-        if steps == WORK_STEPS:
-            steps = 0
-            shard.slice_budget -= 1
+        shard.slice_budget -= 1     # a step of a long walk goes to memory
     return NULL
 
 

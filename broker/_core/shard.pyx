@@ -101,8 +101,8 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    WORK_OF_REPLY = 512     # for the retained messages that follow a SUBACK at once
-    WORK_OF_CALL = 16384    # of what Python asks for: under a millisecond
+    WORK_OF_REPLY = 1024    # for the retained messages that follow a SUBACK at once
+    WORK_OF_CALL = 16384    # of what Python asks for: about a millisecond
 
 
 cdef Limits NO_LIMITS
@@ -127,7 +127,6 @@ cdef bint fire_timers(ShardState* state) noexcept nogil:
             session_timer(state, <Session*>timer.owner)
         elif timer.kind == TIMER_RETAINED:
             retained_timer(state, timer)
-            state.slice_budget -= 1
         elif timer.kind == TIMER_LINGER:
             connection.lingering = 0        # whoever has not read by now will not
             list_closing(state, connection)
@@ -683,8 +682,9 @@ cdef class Shard:
         principal = find_principal(self.state, principal_id)
         if principal == NULL:
             return 0, False
-        removed = remove_authored(self.state, principal, WORK_OF_CALL)
-        return removed, removed == WORK_OF_CALL
+        self.state.slice_budget = WORK_OF_CALL
+        removed = remove_authored(self.state, principal)
+        return removed, self.state.slice_budget <= 0
 
     def retained(self, account_id):
         cdef Account* account

@@ -246,7 +246,7 @@ def test_the_end_of_very_many_at_once_is_cut_into_slices() -> None:
         publisher.publish(f"t/{number}", b"x", properties={"message_expiry_interval": 10}, retain=True)
     core.now_ns += 11 * 10**9
     core.slice()
-    assert core.shard.retained(1)[0] == 250
+    assert 290 <= core.shard.retained(1)[0] < 300
     core.run()
     assert core.shard.retained(1) == (0, 0)
     core.end()

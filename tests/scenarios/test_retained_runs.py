@@ -5,8 +5,6 @@ Here belongs what a run does between its subscription and its end. Not here: whi
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 
 from broker._core.core_probe import retained_tables
@@ -199,7 +197,7 @@ def test_one_larger_than_a_page_comes_by_itself(core: Core) -> None:
 
 
 def test_subscribers_to_everything_take_turns() -> None:
-    core = Core(deliveries=1200)
+    core = Core(deliveries=2048)
     core.grant()
     for number in range(3000):
         core.shard.publish(1, b"r/%d" % number, b"%d" % number, 0, core.now_ns, retain=True)
@@ -212,7 +210,7 @@ def test_subscribers_to_everything_take_turns() -> None:
         got = [len(client.received()) for client in clients]
         most = max(most, *got)
         counts = [one + two for one, two in zip(counts, got, strict=True)]
-        assert all(abs(one - two) <= 1200 for one, two in pairwise(counts))
+        assert max(counts) - min(counts) <= 600
     assert counts == [3001] * 4
-    assert most <= 1100
+    assert most <= 600  # in one slice
     core.end()
