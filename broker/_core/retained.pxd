@@ -19,11 +19,11 @@ cdef bint may_retain(
 # Sets or, with an empty payload, clears the topic's message; the quotas were asked before. `publisher` may be NULL.
 cdef void retain_message(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil
 cdef void remove_retained(ShardState* shard, Account* account, Retained* retained) noexcept nogil
-# What a principal has set, or what a filter matches, while there is budget; returns how many went. More may be left when
-# the budget has ended.
+# What a principal has set, or what a filter matches, while there is budget; returns how many went. `more`: the budget
+# ended first. Of what a principal has set some is left then as well.
 cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept nogil
 cdef uint32_t remove_matching(
-    ShardState* shard, Account* account, const uint8_t* filter, uint32_t n) noexcept nogil
+    ShardState* shard, Account* account, const uint8_t* filter, uint32_t n, bint* more) noexcept nogil
 cdef void retained_timer(ShardState* shard, Timer* timer) noexcept nogil
 
 # A walk over what matches a filter and is set by now. NULL: there is nothing retained at all.

@@ -6,7 +6,7 @@ among its siblings and is no business of a run that stands behind it: it was del
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from broker._core.cursor cimport Span
@@ -362,17 +362,20 @@ cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept 
 
 
 cdef uint32_t remove_matching(
-        ShardState* shard, Account* account, const uint8_t* filter, uint32_t n) noexcept nogil:
+        ShardState* shard, Account* account, const uint8_t* filter, uint32_t n, bint* more) noexcept nogil:
+    # One is removed at least if there is one, however far it is: whoever calls again gets on.
     cdef RetainedRun* run = open_run(shard, account, NULL, filter, n)
     cdef Retained* retained
     cdef uint32_t removed = 0
+    more[0] = False
     if run == NULL:
         return 0
-    retained = find_retained(shard, account, run, 0)
-    while retained != NULL:
-        remove_retained(shard, account, retained)
-        removed += 1
-        retained = find_retained(shard, account, run, 0)
+    while run.at != NULL and (removed == 0 or shard.slice_budget > 0):
+        retained = find_retained(shard, account, run, 0 if removed else INT64_MIN)
+        if retained != NULL:
+            remove_retained(shard, account, retained)
+            removed += 1
+    more[0] = run.at != NULL
     close_run(shard, account, run)
     return removed
 

@@ -666,6 +666,7 @@ cdef class Shard:
 
     def clear_retained(self, account_id, bytes topic_filter):
         cdef Account* account
+        cdef bint more = False
         self.check_owner()
         if not self.valid_topic_filter(topic_filter):
             raise BadRequest("not a topic filter", field="filter", provided=topic_filter.decode(errors="replace"))
@@ -673,8 +674,8 @@ cdef class Shard:
         if account == NULL:
             return 0, False
         self.state.slice_budget = WORK_OF_CALL
-        removed = remove_matching(self.state, account, topic_filter, <uint32_t>len(topic_filter))
-        return removed, self.state.slice_budget <= 0
+        removed = remove_matching(self.state, account, topic_filter, <uint32_t>len(topic_filter), &more)
+        return removed, more
 
     def clear_authored(self, principal_id):
         cdef Principal* principal

@@ -284,6 +284,21 @@ def test_clearing_by_filter_takes_that_branch_alone(core: Core) -> None:
     assert core.shard.clear_retained(77, b"#") == (0, False)
 
 
+def test_clearing_gets_on_however_far_what_matches_is(core: Core) -> None:
+    for number in range(20_000):
+        core.shard.publish(1, b"a/%d" % number, b"x", 0, core.now_ns, retain=True)
+    core.publish_retained("a/0/x", b"x")
+    assert core.shard.clear_retained(1, b"+/+/y") == (0, False)
+    assert core.shard.clear_retained(1, b"+/+/x")[0] == 1
+    calls = [1000]
+    while calls[-1]:
+        removed, more = core.shard.clear_retained(1, b"#")
+        calls.append(removed)
+        assert more == bool(core.shard.retained(1)[0])
+    assert max(calls) < 5000
+    assert core.shard.retained(1) == (0, 0)
+
+
 def test_what_a_principal_has_set_can_be_cleared(core: Core) -> None:
     other = core.grant("other")
     core.connect("a").publish("mine", b"x", retain=True)
