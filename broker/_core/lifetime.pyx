@@ -123,7 +123,9 @@ cdef void resume_session(ShardState* shard, Session* session, Connection* connec
 cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
     # One step; True when nothing is left.
     cdef uint32_t left = PIECES_PER_STEP
-    return drop_subscriptions(shard, session, &left) and hand_over(shard, session, &left)
+    cdef bint done = drop_subscriptions(shard, session, &left) and hand_over(shard, session, &left)
+    shard.slice_budget -= 1 + PIECES_PER_STEP - left
+    return done
 
 
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
@@ -143,7 +145,6 @@ cdef void continue_ending(ShardState* shard) noexcept nogil:
     cdef Session* session
     while shard.ending_head != NULL and shard.slice_budget > 0:
         session = shard.ending_head
-        shard.slice_budget -= PIECES_PER_STEP
         if empty(shard, session):
             shard.ending_head = session.hash_next
             free_session(shard, session)

@@ -136,6 +136,7 @@ cdef bint fire_timers(ShardState* state) noexcept nogil:
                 lift_barrier(state, connection)
         else:
             connection_timer(state, connection, timer.kind)
+        state.slice_budget -= 1
         if state.slice_budget <= 0:     # very many are due at once: the wheel keeps the rest
             return True
         timer = wheel_pop(&state.wheel, state.now_ns)
