@@ -195,9 +195,11 @@ cdef inline uint32_t answers_held(Connection* connection) noexcept nogil:
 
 
 cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
-    # A client that does not take its acknowledgements, or whose promises are not durable yet, is not read on.
+    # A client that does not take its acknowledgements, or whose promises are not durable yet, is not read on. More
+    # publishes than Receive Maximum are owed to nobody but who releases what was never received.
     cdef bint held = outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
-        answers_held(connection) >= shard.limits.server_receive_maximum
+        answers_held(connection) >= shard.limits.server_receive_maximum or \
+        connection.publishes_held > min(shard.limits.server_receive_maximum, <uint32_t>65534)
     connection.held_back = (connection.held_back & RATED) | (HELD_BACK if held else 0)
     return connection.held_back != 0
 

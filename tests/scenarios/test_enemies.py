@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker.wire import Puback, Pubcomp, Pubrel
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -39,3 +40,23 @@ def test_a_crowd_of_silent_clients_is_cut_in_slices(core: Core) -> None:
     while core.slice():
         pass
     assert not any(one.is_open for one in clients)
+
+
+# ---------------------------------------------------------------- promises
+
+
+@VERSIONS
+def test_releases_of_nothing_behind_a_promise_do_not_pile_up_without_end(version: int) -> None:
+    core = Core(server_receive_maximum=10)
+    core.grant(synced=True)
+    core.hold()
+    client = core.connect("c", version)
+    client.publish("t", b"", 1)
+    client.send(*(Pubrel(number) for number in range(1, 1001)))
+    assert client.described["promises_held"] <= 12
+    assert core.shard.is_stopped(client.handle)
+    core.release()
+    found = client.received()
+    assert found[0] == Puback(1, 0x10 if version == 5 else 0)
+    assert [one.packet_id for one in found[1:] if isinstance(one, Pubcomp)] == list(range(1, 1001))
+    core.end()
