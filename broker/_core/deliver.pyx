@@ -65,6 +65,7 @@ from broker._core.session cimport (
     release_packet_id,
     take_packet_id,
     trim_extra,
+    why_not_kept,
 )
 from broker._core.shared cimport choose_member
 from broker._core.topic_rules cimport hash_bytes
@@ -81,15 +82,19 @@ cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
     return <uint8_t>(0x30 | qos << 1 | retain)
 
 
+cdef inline bint is_kept(Session* session, SharedGroup* group) noexcept nogil:
+    # What may have to be sent again is kept with its identifier: a session that ends with its connection keeps nothing.
+    return session.session_expiry_interval_s != 0 or group != NULL
+
+
 cdef inline uint16_t next_packet_id(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    # What may have to be sent again is kept with its identifier: a session that ends with its connection keeps nothing.
     cdef uint16_t packet_id = take_packet_id(session, INFLIGHT_PUBLISH_1 if qos == 1 else INFLIGHT_PUBLISH_2)
     if qos == 2:
         group = NULL    # bound to this session from now on [MQTT-4.8.2-4] [MQTT-4.8.2-5]
-    if unlikely_(session.session_expiry_interval_s or group != NULL):
-        keep_body(session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
+    if unlikely_(is_kept(session, group)):
+        keep_body(shard, session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
     return packet_id
 
 
@@ -190,6 +195,12 @@ cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) n
     return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
 
+cdef inline bint may_keep(
+        ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint32_t count) noexcept nogil:
+    return likely_(not is_kept(session, group)) or \
+        why_not_kept(shard, session, keep_message(shard, out), count) < 0
+
+
 cdef bint put_by(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
@@ -211,7 +222,8 @@ cdef inline bint offer_here(
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     if qos > out.qos:
         qos = out.qos  # [MQTT-3.8.4-8]
-    if likely_(session.connection != NULL and (qos == 0 or may_send_now(shard, session, out.payload.n))):
+    if likely_(session.connection != NULL and (qos == 0 or (
+            may_send_now(shard, session, out.payload.n) and may_keep(shard, out, session, group, count)))):
         return send_here(shard, out, session, group, qos, retain, identifiers, count)
     return put_by(shard, out, session, group, qos, retain, identifiers, count)
 

@@ -467,6 +467,7 @@ cdef struct Session:
     uint32_t session_expiry_interval_s      # 0: it ends with its connection
     uint32_t subscription_count
     uint32_t inflight_serial
+    uint32_t inflight_bytes     # of the messages in `bodies`; they count like queued ones
     int32_t send_quota          # below 0 while more PUBRELs than that were sent again
     uint32_t match_index
     uint32_t parted             # its place + 1 among those whose connection has just gone; 0: it is not among them

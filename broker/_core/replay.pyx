@@ -33,7 +33,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
-from broker._core.session cimport need_extra, trim_extra
+from broker._core.session cimport need_extra, trim_extra, why_not_kept
 from broker._core.shared cimport look_at_bench
 
 
@@ -102,6 +102,12 @@ cdef inline bint still_allowed(Principal* author, Message* message) noexcept nog
         author.policy, author, message_topic(message), message.topic_bytes))
 
 
+cdef inline bint may_follow(ShardState* shard, Session* session, Message* message) noexcept nogil:
+    # What is acknowledged makes room for the next one.
+    return session.send_quota > 0 and (
+        session.session_expiry_interval_s == 0 or why_not_kept(shard, session, message, 1) < 0)
+
+
 cdef void send_retained(
         ShardState* shard, Session* session, Subscription* subscription, Message* message, uint8_t qos) noexcept nogil:
     cdef Outgoing out
@@ -120,7 +126,7 @@ cdef bint replay(ShardState* shard, Session* session, RetainedRun* run, Retained
     cdef uint8_t qos = min(message.qos, run.subscription.qos)  # [MQTT-3.8.4-8]
     if not still_allowed(retained.author, message):
         remove_retained(shard, session.principal.account, retained)
-    elif (qos and session.send_quota <= 0) or not has_page(shard, session.connection, message):
+    elif (qos and not may_follow(shard, session, message)) or not has_page(shard, session.connection, message):
         return False
     else:
         send_retained(shard, session, run.subscription, message, qos)

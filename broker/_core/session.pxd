@@ -73,9 +73,11 @@ cdef inline uint32_t inflight_state(Session* session, uint16_t packet_id) noexce
         return 0
     entry = session.inflight[packet_id & session.inflight_mask]
     return entry & INFLIGHT_STATE if (entry & 0xFFFF) == packet_id else 0
+# Why a delivery may not be kept until it is acknowledged: a DropReason, or -1: it may.
+cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil
 # Keeps what is needed to send an inflight delivery again. `identifiers` are copied, the message is held.
 cdef void keep_body(
-    Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
+    ShardState* shard, Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
 cdef InflightBody* body_of(Session* session, uint16_t packet_id) noexcept nogil
 # PUBREC came: from now on a PUBREL is what is inflight, and the message is let go.

@@ -194,12 +194,13 @@ cdef void drop_inflight(ShardState* shard, Session* session) noexcept nogil:
     cdef uint32_t i
     if session.inflight == NULL:
         return
+    shard.slice_budget -= session.inflight_count
     for i in range(session.inflight_mask + 1):
         if session.inflight[i]:
             if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent; nobody knows whether it was taken
                 count_drop(shard, session, DROP_SESSION_ENDED)
             if session.bodies != NULL:
-                close_body(shard, &session.bodies[i])
+                close_body(shard, session, &session.bodies[i])
     give_memory(session.inflight)
     give_memory(session.bodies)
 
@@ -292,10 +293,12 @@ cdef inline uint64_t queued_size(Message* message, uint32_t identifiers) noexcep
 cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
     # The narrowest budget first, so that a drop names what its owner can change; -1: there is room.
     cdef Principal* principal = session.principal
-    if session.queue != NULL and (session.queue.count >= shard.limits.queue_messages_maximum or
-                                  session.queue.bytes + size > shard.limits.queue_maximum_bytes):
-        return DROP_QUEUE_FULL
-    if size > shard.limits.queue_maximum_bytes:
+    cdef uint64_t kept = session.inflight_bytes
+    if session.queue != NULL:
+        kept += session.queue.bytes
+        if session.queue.count >= shard.limits.queue_messages_maximum:
+            return DROP_QUEUE_FULL
+    if kept + size > shard.limits.queue_maximum_bytes:
         return DROP_QUEUE_FULL
     if principal.limits.queue_maximum_bytes and principal.activity != NULL and \
             principal.activity.queued_bytes + size > principal.limits.queue_maximum_bytes:
@@ -306,11 +309,24 @@ cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcep
     return -1
 
 
-cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
-    session.queue.bytes += sign * size
+cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil:
+    # Who acknowledges has little inflight, and does not depend on budgets that others have used up.
+    cdef uint64_t size = queued_size(message, identifiers)
+    cdef uint64_t free = min(shard.limits.outbox_soft_limit_bytes, shard.limits.queue_maximum_bytes)
+    if session.inflight_bytes == 0 or session.inflight_bytes + size <= free:
+        return -1
+    return why_no_room(shard, session, size)
+
+
+cdef inline void count_kept(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
     need_activity(session.principal).queued_bytes += sign * size
     session.principal.account.queued_bytes += sign * size
     shard.queued_bytes += sign * size
+
+
+cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
+    session.queue.bytes += sign * size
+    count_kept(shard, session, size, sign)
 
 
 cdef int enqueue(
@@ -415,8 +431,12 @@ cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil:
     return session.next_packet_id
 
 
-cdef void close_body(ShardState* shard, InflightBody* body) noexcept nogil:
+cdef void close_body(ShardState* shard, Session* session, InflightBody* body) noexcept nogil:
+    cdef uint64_t size
     if body.message != NULL:
+        size = queued_size(body.message, body.identifiers[0] if body.identifiers != NULL else 0)
+        session.inflight_bytes -= <uint32_t>size
+        count_kept(shard, session, size, -1)
         release_message(shard, body.message)
     if body.group != NULL:
         release_subscription(shard, &body.group.entry)
@@ -433,12 +453,12 @@ cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet
     session.inflight[slot] = 0
     session.inflight_count -= 1
     if session.bodies != NULL:
-        close_body(shard, &session.bodies[slot])
+        close_body(shard, session, &session.bodies[slot])
     return True
 
 
 cdef void keep_body(
-        Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
+        ShardState* shard, Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef InflightBody* body
     if session.bodies == NULL:
@@ -446,6 +466,8 @@ cdef void keep_body(
     body = &session.bodies[packet_id & session.inflight_mask]
     body.message = message
     hold_message(message)
+    session.inflight_bytes += <uint32_t>queued_size(message, count)
+    count_kept(shard, session, queued_size(message, count), 1)
     body.group = group
     if group != NULL:
         group.entry.refs += 1
@@ -468,7 +490,7 @@ cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) 
     mark_sent(session, packet_id)
     session.inflight[slot] = packet_id | INFLIGHT_PUBREL
     if session.bodies != NULL:
-        close_body(shard, &session.bodies[slot])
+        close_body(shard, session, &session.bodies[slot])
         session.inflight_serial += 1
         session.bodies[slot].serial = session.inflight_serial
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.wire import Puback, Pubcomp, Pubrel
+from broker.reasons import DropReason
+from broker.wire import Puback, Pubcomp, Publish, Pubrel
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -59,4 +60,57 @@ def test_releases_of_nothing_behind_a_promise_do_not_pile_up_without_end(version
     found = client.received()
     assert found[0] == Puback(1, 0x10 if version == 5 else 0)
     assert [one.packet_id for one in found[1:] if isinstance(one, Pubcomp)] == list(range(1, 1001))
+    core.end()
+
+
+# ---------------------------------------------------------------- what is inflight
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_is_sent_and_never_acknowledged_counts_as_much_as_what_waits(version: int, qos: int) -> None:
+    core = Core(queue_maximum_bytes=100_000)
+    core.grant()
+    client = core.keep("c", version)
+    client.subscribe("t", qos=qos)
+    for _ in range(100):
+        core.publish("t", bytes(10_000), qos)
+    got = len(client.publishes())
+    assert 9 <= got <= 21, "a queue's worth sent, and a queue's worth waiting"
+    assert core.shard.counters()["messages_kept"] < 25  # type: ignore[operator]
+    assert core.drops(DropReason.QUEUE_FULL) >= 75
+    client.drop()
+    client = core.resume("c", version)
+    again = client.publishes()
+    assert len(again) >= got
+    assert all(one.dup for one in again[:got])
+    core.end()
+
+
+def test_whoever_acknowledges_gets_messages_larger_than_a_queue_may_be() -> None:
+    small = Core(queue_maximum_bytes=1000)
+    small.grant()
+    client = small.keep("c")
+    client.subscribe("t", qos=1)
+    for _ in range(10):
+        small.publish("t", bytes(5000), 1)
+        (delivery,) = client.publishes()
+        client.acknowledge(delivery.packet_id)
+    assert small.all_drops() == {}
+    small.end()
+
+
+def test_retained_messages_wait_for_acknowledgements_when_a_queues_worth_is_inflight() -> None:
+    core = Core(queue_maximum_bytes=20_000)
+    core.grant()
+    for number in range(10):
+        core.publish_retained(f"r/{number}", bytes(5000), 1)
+    client = core.keep("c")
+    client.subscribe("r/+", qos=1)
+    found: list[Publish] = []
+    while arrived := client.publishes():
+        assert len(arrived) <= 4
+        found += arrived
+        client.acknowledge(*(one.packet_id for one in arrived))
+    assert len(found) == 10
     core.end()
