@@ -303,6 +303,8 @@ cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     if principal.revoked or not policy_allows_publish(
             principal.policy, principal, message_topic(message), message.topic_bytes):
         count_drop(shard, session, DROP_NOT_AUTHORIZED)
+    elif not within_quota(principal.account):
+        count_drop(shard, session, DROP_QUOTA_EXCEEDED)
     elif message.retain and not may_retain(
             shard, principal.account, principal, &out.topic, out.properties.n, out.payload.n):
         count_drop(shard, session, DROP_RETAINED_FULL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason
-from broker.wire import Puback, Pubcomp, Publish, Pubrel
+from broker.wire import Puback, Pubcomp, Publish, Pubrel, Will
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -114,3 +114,23 @@ def test_retained_messages_wait_for_acknowledgements_when_a_queues_worth_is_infl
         client.acknowledge(*(one.packet_id for one in arrived))
     assert len(found) == 10
     core.end()
+
+
+# ---------------------------------------------------------------- wills
+
+
+def test_a_will_is_no_way_around_the_largest_payload_of_a_plan(core: Core) -> None:
+    core.grant("small", limits=(0, 0, 0, 0, 0, 0, 100, 0))
+    core.connect("c", user_name="small", will=Will("t", bytes(100)))
+    refused = core.connecting("d", user_name="small", will=Will("t", bytes(101)))
+    refused.closed_with(0x95)
+
+
+def test_a_will_is_no_way_around_the_quota_of_the_month(core: Core) -> None:
+    watcher = core.connect("w")
+    watcher.subscribe("t")
+    client = core.connect("c", will=Will("t", b"gone"))
+    core.shard.set_quota(1, messages_left=0)
+    client.drop()
+    watcher.expect()
+    assert core.all_drops() == {DropReason.QUOTA_EXCEEDED: 1}
