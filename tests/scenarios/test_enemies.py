@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason
-from broker.wire import Puback, Pubcomp, Publish, Pubrel, Will
+from broker.wire import Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -134,3 +134,32 @@ def test_a_will_is_no_way_around_the_quota_of_the_month(core: Core) -> None:
     client.drop()
     watcher.expect()
     assert core.all_drops() == {DropReason.QUOTA_EXCEEDED: 1}
+
+
+# ---------------------------------------------------------------- identifiers
+
+
+@VERSIONS
+def test_all_identifiers_may_be_inflight_at_once_and_a_resumed_client_gets_them_in_order(version: int) -> None:
+    count = 65_535
+    core = Core(outbound_inflight_maximum=count, queue_messages_maximum=10 * count, queue_maximum_bytes=1 << 30)
+    core.grant()
+    client = core.keep("c", version)
+    client.subscribe("t", qos=2)
+    for number in range(count + 5):
+        core.shard.publish(1, b"t", b"%d" % number, 2, core.now_ns)
+    core.run()
+    first = client.publishes()
+    assert sorted(one.packet_id for one in first) == list(range(1, count + 1))
+    client.send(Pubrec(first[7].packet_id), Pubrec(first[3].packet_id))
+    assert client.received() == [Pubrel(first[7].packet_id), Pubrel(first[3].packet_id)]
+    client.drop()
+    client = core.resume("c", version)
+    found = client.received()
+    again = [one for one in found if isinstance(one, Publish)]
+    assert [one.payload for one in again] == [one.payload for one in first if one not in (first[3], first[7])]
+    assert [one for one in found if isinstance(one, Pubrel)] == [Pubrel(first[7].packet_id), Pubrel(first[3].packet_id)]
+    client.send(Pubcomp(first[7].packet_id), Pubcomp(first[3].packet_id))
+    assert [one.payload for one in client.publishes()] == [b"%d" % (count + n) for n in range(2)]
+    client.send(Disconnect(0))
+    core.end()
