@@ -1,4 +1,4 @@
-"""Every row of the wire table on the native core: in one piece, byte by byte, and cut in every place.
+"""Every row of the wire table on the native core: in one piece, in slices of one, byte by byte, cut in every place.
 
 Here belongs how bytes reach the core. Not here: what the rows say (``*.toml``), and the same over sockets
 (``tests/integration/test_packets.py``).
@@ -17,7 +17,7 @@ from broker.config import Capabilities
 from broker.net.gateway import core_limits
 from tests.packets.conversation import Conversation, Line
 from tests.packets.table import LIMITS, Row, load_rows
-from tests.support.core import Client, Core
+from tests.support.core import UNLIMITED, Client, Core
 
 OPEN_LISTENER = 1
 SANITIZED = os.environ.get("IOT_BROKER_BUILD") == "sanitize"
@@ -83,8 +83,8 @@ class CoreLines:
 
     variables: Mapping[str, bytes] = {"id": b"client", "user": b"user", "password": b"pw", "device": b"sensor-1"}
 
-    def __init__(self, cuts: Cuts) -> None:
-        self.core = Core(**core_limits(Capabilities.model_validate(LIMITS)))
+    def __init__(self, cuts: Cuts, deliveries: int) -> None:
+        self.core = Core(deliveries=deliveries, **core_limits(Capabilities.model_validate(LIMITS)))
         self.core.open_listener(OPEN_LISTENER)
         rights = ("devices/{device_id}/#",)
         self.core.grant(device_id="sensor-1", publish=rights, subscribe=rights)
@@ -98,9 +98,9 @@ class CoreLines:
         return line
 
 
-def run(row: Row, cuts: Cuts) -> int:
+def run(row: Row, cuts: Cuts, deliveries: int = UNLIMITED) -> int:
     """Carry out a row; gives how many bytes its client sent on one connection at most."""
-    lines = CoreLines(cuts)
+    lines = CoreLines(cuts, deliveries)
     Conversation(row, lines).run()
     sent = max(line.sent for line in lines.opened)
     lines.core.end()
@@ -122,5 +122,6 @@ def cuttings(size: int) -> Iterator[Cuts]:
 @pytest.mark.parametrize("row", load_rows(), ids=str)
 def test_a_row_holds_on_the_core(row: Row) -> None:
     size = run(row, ())
+    run(row, (), deliveries=1)
     for cuts in cuttings(size):
         run(row, cuts)
