@@ -208,6 +208,16 @@ class Broker:
         assert self._directory is not None  # it runs
         return self._directory.accounts.named(DEFAULT_NAME if account is None else account).account_id
 
+    def revoke(self, principal_id: int) -> None:
+        """Cut a principal of your own Authenticator (its number there): who is no longer welcome has to leave now.
+
+        Its connections end with 0x98, its sessions and wills with them. Nothing happens for one that is unknown; what
+        the Authenticator answers from now on is its own affair. Raises ``BrokerStopped`` and ``WrongThread``.
+        """
+        self._inside()
+        self._reactor.shard.revoke_principal(OWN_PRINCIPALS + principal_id, self._reactor.now_ns())
+        self._reactor.soon()
+
     def advance_clock(self, seconds: float) -> None:
         """Move all of this broker's clocks forward, for tests: what falls due meanwhile happens, in its order.
 

@@ -105,6 +105,32 @@ def test_an_authenticator_that_answers_nonsense_refuses_that_client_alone(
     assert words in caplog.text
 
 
+def test_who_is_revoked_is_cut_at_once_with_session_and_will_and_nobody_else(tmp_path: Path) -> None:
+    class ByNumber:
+        async def authenticate(self, request: ConnectRequest) -> Grant | Refusal:
+            return Grant(7, int(request.user_name or "0"), request.user_name or "", "", ALL)
+
+    async def body() -> None:
+        async with Broker(config(tmp_path / "data"), authenticator=ByNumber()) as broker:
+            number = port(broker)
+
+            def enter() -> list[Client]:
+                found = [Client(number) for _ in range(2)]
+                for count, client in enumerate(found, start=1):
+                    client.login(str(count), "p", f"client-{count}")
+                return found
+
+            first, second = await in_thread(enter)
+            broker.revoke(1)
+            broker.revoke(99)
+            await in_thread(lambda: first.expect_closed(ReasonCode.ADMINISTRATIVE_ACTION))
+            await in_thread(second.ping)
+            first.close()
+            second.close()
+
+    run(asyncio.new_event_loop, body)
+
+
 class Odd:
     """An observer that records, and then does what it was told."""
 
