@@ -11,12 +11,14 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from broker._core.core_probe import match_topics, topic_tables
 from broker._core.packets import encode
 from broker._core.shard import Shard
 from broker.config import Capabilities
@@ -114,6 +116,49 @@ def test_a_hundred_publishes_at_random_among_a_million_filters(benchmark: Benchm
         shard.collect()
 
     benchmark.pedantic(publish, setup=empty, rounds=300)
+
+
+# What filters look like, of a random number; and a topic name that each matches.
+SHAPES = {
+    "exact": ("devices/iot_dev_{}/telemetry", "devices/iot_dev_{}/telemetry"),
+    "plus": ("devices/iot_dev_{}/+/state", "devices/iot_dev_{}/lamp/state"),
+    "plus first": ("+/iot_dev_{}/telemetry/temperature", "devices/iot_dev_{}/telemetry/temperature"),
+    "hash": ("devices/iot_dev_{}/#", "devices/iot_dev_{}/lamp/state"),
+    "deep": ("site/{}/floor/+/room/+/sensor/#", "site/{}/floor/3/room/12/sensor/temperature"),
+}
+MILLION = 1_000_000
+MATCHES = 10_000
+NUMBERS = 1 << 40
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("sessions", [1000, 10_000])
+@pytest.mark.parametrize("shapes", [*((one,) for one in SHAPES), tuple(SHAPES)], ids=[*SHAPES, "mixed"])
+def test_ten_thousand_matches_among_a_million_subscriptions(
+    benchmark: BenchmarkFixture, sessions: int, shapes: tuple[str, ...]
+) -> None:
+    shard = Shard(
+        {**core_limits(Capabilities()), "subscriptions_per_application_session_maximum": MILLION},
+        secret=bytes(32), hash_seed=1, now_ns=0,
+    )  # fmt: skip
+    shard.open_listener(0, 0, 0, "open")
+    handles = [connected(shard, f"reader {number}", 5) for number in range(sessions)]
+    chance = random.Random(7)
+    wanted = [(SHAPES[shapes[number % len(shapes)]], chance.randrange(NUMBERS)) for number in range(MILLION)]
+    names = [shape[1].format(number).encode() for shape, number in chance.choices(wanted, k=MATCHES)]
+    base = resident_bytes()
+    for at, (shape, number) in enumerate(wanted):
+        shard.subscribe(handles[at % sessions], shape[0].format(number).encode(), 0)
+    tables = topic_tables(shard, 0)
+    assert tables is not None
+    benchmark.extra_info["resident_bytes_each"] = round((resident_bytes() - base) / MILLION, 1)
+    benchmark.extra_info["counted_bytes_each"] = round(tables["filter_bytes"] / MILLION, 1)
+    assert benchmark(match_topics, shard, 0, names) >= MATCHES
+    started = time.perf_counter()
+    for at, (shape, number) in enumerate(wanted):
+        shard.unsubscribe(handles[at % sessions], shape[0].format(number).encode())
+    benchmark.extra_info["unsubscribe_us"] = round((time.perf_counter() - started) * 1e6 / MILLION, 2)
+    benchmark.extra_info["bytes_each_afterwards"] = round((resident_bytes() - base) / MILLION, 1)
 
 
 @pytest.mark.parametrize("version", [4, 5])

@@ -35,6 +35,9 @@ def topic_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
 def retained_tables(shard: Shard, account_id: int) -> dict[str, int] | None:
     """Sizes of the tree of an account's retained messages, and the runs that stand on its root; None as above."""
 
+def match_topics(shard: Shard, account_id: int, topic_names: list[bytes]) -> int:
+    """Match one name after the other, and deliver nothing; returns how many receivers were found in all."""
+
 def struct_sizes() -> dict[str, int]:
     """Bytes of the structs that every client costs."""
 

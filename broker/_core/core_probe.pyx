@@ -13,6 +13,7 @@ from broker._core.memory cimport take_zeroed
 from broker._core.model cimport DEAF, HEARING, Account, Connection, Session, Subscription, Timer, Wheel
 from broker._core.shard cimport Shard
 from broker._core.timers cimport timer_cancel, timer_set, wheel_next_ns, wheel_open, wheel_pop
+from broker._core.topics cimport match_topic
 
 
 @final
@@ -80,6 +81,16 @@ def retained_tables(Shard shard not None, uint32_t account_id):
         "buckets": account.retained.bucket_count, "bucket_capacity": account.retained.bucket_capacity,
         "pins": 0 if account.retained.root == NULL else account.retained.root.pins,
     }
+
+
+def match_topics(Shard shard not None, uint32_t account_id, list topic_names):
+    cdef Account* account = find_account(shard.state, account_id)
+    cdef bytes name
+    cdef uint64_t found = 0
+    for name in topic_names:
+        match_topic(shard.state, &account.space, name, <uint32_t>len(name), NULL)
+        found += shard.state.receiver_count
+    return found
 
 
 def struct_sizes():
