@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,25 +23,56 @@ V311, V5 = paho.MQTTv311, paho.MQTTv5
 VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5.0"])
 
 
-class PahoClient:
-    """paho's client with a thread, and what happens to it as queues."""
+def connect_options(version: int, keep_s: int) -> dict[str, Any]:
+    """What 5.0 says in its CONNECT about its session."""
+    if version != V5:
+        return {}
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = keep_s
+    return {"clean_start": keep_s == 0, "properties": properties}
 
-    def __init__(self, served: Served, version: int, username: str, password: str, client_id: str) -> None:
+
+class PahoClient:
+    """paho's client with a thread, and what happens to it as queues. ``keep_s`` is how long its session is kept."""
+
+    def __init__(
+        self,
+        served: Served,
+        version: int,
+        username: str,
+        password: str,
+        client_id: str,
+        *,
+        keep_s: int = 0,
+        will: tuple[str, bytes, int, bool] | None = None,
+        manual_ack: bool = False,
+    ) -> None:
         self.messages: queue.Queue[paho.MQTTMessage] = queue.Queue()
         self.connected: queue.Queue[Any] = queue.Queue()
         self.ends: queue.Queue[Any] = queue.Queue()
         self._subscribed: queue.Queue[list[Any]] = queue.Queue()
-        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTProtocolVersion(version))
-        self.client.username_pw_set(username, password)
-        self.client.on_connect = lambda client, data, flags, reason, properties: self.connected.put(
-            (reason, properties)
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=keep_s == 0 if version == V311 else None,
+            protocol=paho.MQTTProtocolVersion(version),
+            manual_ack=manual_ack,
         )
+        if will is not None:
+            self.client.will_set(*will)
+        self.session_present = False
+        self.client.username_pw_set(username, password)
+        self.client.on_connect = self._on_connect
         self.client.on_disconnect = lambda client, data, flags, reason, properties: self.ends.put(reason)
         self.client.on_message = lambda client, data, message: self.messages.put(message)
         self.client.on_subscribe = lambda client, data, mid, reasons, properties: self._subscribed.put(reasons)
-        self.client.connect("127.0.0.1", served.port(), 60)
+        self.client.connect("127.0.0.1", served.port(), 60, **connect_options(version, keep_s))
         self.client.loop_start()
         self.connack = self.connected.get(timeout=WAIT_S)
+
+    def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self.session_present = flags.session_present
+        self.connected.put((reason, properties))
 
     def subscribe(self, *arguments: Any, **more: Any) -> list[int]:
         self.client.subscribe(*arguments, **more)
@@ -56,6 +88,15 @@ class PahoClient:
         self.client.disconnect()
         self.client.loop_stop()
 
+    def kill(self) -> None:
+        """Its network is gone, and it does not come back by itself."""
+        self.client.reconnect_delay_set(60, 60)
+        one = self.client.socket()
+        assert one is not None
+        one.shutdown(socket.SHUT_RDWR)
+        self.ends.get(timeout=WAIT_S)
+        self.client.loop_stop()
+
 
 Connect = Callable[..., PahoClient]
 
@@ -65,10 +106,10 @@ def open_client(served: Served) -> Iterator[Connect]:
     """Connect clients; all end with the test."""
     opened: list[PahoClient] = []
 
-    def connect(version: int, login: Login | None = None, client_id: str | None = None) -> PahoClient:
+    def connect(version: int, login: Login | None = None, client_id: str | None = None, **more: Any) -> PahoClient:
         name = client_id or (login.device_id if login else f"paho-{len(opened)}")
         username, password = (login.username, login.password) if login else ("apikey", served.api_key)
-        opened.append(PahoClient(served, version, username, password, name))
+        opened.append(PahoClient(served, version, username, password, name, **more))
         return opened[-1]
 
     yield connect
