@@ -42,6 +42,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--baseline-command", default=None, help="words that start an older build of ours, beside it")
     parser.add_argument("--broker-core", type=int, default=0)
     parser.add_argument("--generator-core", type=int, default=1)
+    parser.add_argument("--real-time", action="store_true", help="SCHED_FIFO for broker and generator (root alone)")
     parser.add_argument("--no-syscalls", action="store_true", help="skip the separate runs under strace")
     parser.add_argument("--output", type=Path, default=generator.ROOT / "build" / "bench", help="folder for the JSON")
     options = parser.parse_args(words)
@@ -82,7 +83,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """Cores only where there are two of them."""
     cores = os.sched_getaffinity(0)
     if {options.broker_core, options.generator_core} <= cores and options.broker_core != options.generator_core:
-        return Plan(options.repetitions, options.seconds, options.broker_core, options.generator_core)
+        return Plan(
+            options.repetitions, options.seconds, options.broker_core, options.generator_core, options.real_time
+        )
     say("these cores are not there: broker and generator share what there is, and figures are not comparable")
     return Plan(options.repetitions, options.seconds, None, None)
 

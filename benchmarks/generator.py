@@ -40,14 +40,15 @@ def run(
     arguments: list[str],
     *,
     core: int | None,
+    wrapper: tuple[str, ...] = (),
     timeout_s: float = 180,
     on_mark: Callable[[str], None] | None = None,
 ) -> Report:
     """Run the generator and return its last report; ``command`` in it is what was run.
 
-    ``on_mark`` is told ``measuring`` and ``measured`` the moment they are so.
+    ``wrapper`` words come before its command. ``on_mark`` is told ``measuring`` and ``measured`` as it is so.
     """
-    command = [*pinned(core), str(BUILD / "loadgen"), *arguments, *(["--marks"] if on_mark else [])]
+    command = [*pinned(core), *wrapper, str(BUILD / "loadgen"), *arguments, *(["--marks"] if on_mark else [])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = threading.Timer(timeout_s, process.kill)
     deadline.start()

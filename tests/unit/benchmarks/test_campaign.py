@@ -89,6 +89,14 @@ def test_a_run_is_repeated_at_most_twice_and_then_the_quietest_counts(monkeypatc
     assert campaign.others_share(results["a"].runs[0]) == pytest.approx(0.2)
 
 
+def test_before_all_others_no_run_is_disturbed_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, [0.9])
+    plan = Plan(1, 1.0, 0, 1, real_time=True)
+    results = campaign.run_scenario(SPARSE, [Idle("a")], plan, lambda _: None)
+    assert len(results["a"].runs) == 1
+    assert results["a"].dropped == []
+
+
 def test_passwords_are_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, [])
     results, _ = play([Idle("a")])
