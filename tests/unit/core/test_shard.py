@@ -175,7 +175,7 @@ def test_topic_tables_shrink_with_what_they_hold() -> None:
     sizes = ("buckets", "node_buckets", "filter_chunk_bytes")
     assert {**after, **dict.fromkeys(sizes, 0)} == {**before, **dict.fromkeys(sizes, 0), "sessions": 1}
     assert full["filter_bytes"] - after["filter_bytes"] >= 6000 * 100
-    assert full["filter_chunk_bytes"] > 4 << 18
+    assert full["filter_chunk_bytes"] > 4 << 18 or full["filter_chunk_bytes"] == 0  # 0: the sanitizers' malloc
     assert after["filter_chunk_bytes"] <= before["filter_chunk_bytes"] + (1 << 18)  # a spare one at most
     assert after["buckets"] <= 64
     assert after["node_buckets"] <= 64
