@@ -139,3 +139,104 @@ def test_properties_of_5_reach_mosquitto_sub(
     assert (content_type, correlation, indicator, response, payload) == ("text/plain", "c-1", "1", "reply/here", "m")
     assert 3590 <= int(expiry) <= 3600
     assert users.split() == ["k:v1", "k:v2"]
+
+
+# ---------------------------------------------------------------- what outlives a connection
+
+
+def keeping(version: str) -> list[str]:
+    """Options of a session that is kept."""
+    return ["-c", *(["-x", "3600"] if version == "5" else [])]
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", ["1", "2"])
+def test_what_came_while_mosquitto_sub_was_away_is_printed_when_it_returns(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str], version: str, qos: str
+) -> None:
+    own = access(served, version, device.username, device.password, device.device_id)
+    wanted = ["-t", device.topic("commands"), "-q", qos, "-F", "> %q %p", *keeping(version)]
+    with subscriber(program, own, *wanted):
+        pass  # killed without a word
+    application = access(served, version, "apikey", served.api_key, "operator-" + device.device_id)
+    lines = "".join(f"{number}\n" for number in range(100))
+    assert publish(application, "-t", device.topic("commands"), "-q", qos, "-l", text=lines).returncode == 0
+    command = [program("mosquitto_sub"), *own, *wanted, "-C", "100", "-W", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.splitlines() == [f"> {qos} {number}" for number in range(100)]
+
+
+@VERSIONS
+def test_the_will_of_a_killed_mosquitto_sub_arrives(
+    served: Served, device: Login, program: Callable[[str], str], version: str
+) -> None:
+    watch = access(served, version, "apikey", served.api_key, "watch-" + device.device_id)
+    with subscriber(program, watch, "-t", device.topic("status"), "-q", "1", "-F", "> %r %p") as process:
+        own = access(served, version, device.username, device.password, device.device_id)
+        will = ["--will-topic", device.topic("status"), "--will-payload", "lost", "--will-qos", "1"]
+        with subscriber(program, own, "-t", device.topic("commands"), *will):
+            pass
+        assert received(process, 1) == ["0 lost"]
+
+
+@VERSIONS
+def test_a_retained_message_of_mosquitto_pub_greets_mosquitto_sub_until_it_is_cleared(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str], version: str
+) -> None:
+    own = access(served, version, device.username, device.password, device.device_id)
+    watch = access(served, version, "apikey", served.api_key, "watch-" + device.device_id)
+    status, options = device.topic("status"), ["-t", device.topic("status"), "-q", "1"]
+    assert publish(own, *options, "-r", "-m", "on").returncode == 0
+    with subscriber(program, watch, *options, "-F", "> %r %p") as process:
+        assert received(process, 1) == ["1 on"]
+    assert publish(own, *options, "-r", "-n").returncode == 0
+    with subscriber(program, watch, *options, "-F", "> %r %p") as process:
+        assert publish(own, "-t", status, "-q", "1", "-m", "next").returncode == 0
+        assert received(process, 1) == ["0 next"]
+
+
+@VERSIONS
+def test_two_mosquitto_subs_share_what_mosquitto_pub_sends(
+    served: Served, device: Login, publish: Run, program: Callable[[str], str], version: str
+) -> None:
+    shared = ["-t", "$share/pair/" + device.topic("events"), "-q", "1", "-F", "> %p"]
+    logins = [access(served, version, "apikey", served.api_key, f"{n}-{device.device_id}") for n in range(2)]
+    with subscriber(program, logins[0], *shared) as one, subscriber(program, logins[1], *shared) as other:
+        own = access(served, version, device.username, device.password, device.device_id)
+        lines = "".join(f"{number}\n" for number in range(100))
+        assert publish(own, "-t", device.topic("events"), "-q", "1", "-l", text=lines).returncode == 0
+        found = received(one, 50) + received(other, 50)
+        assert sorted(map(int, found)) == list(range(100))
+
+
+@pytest.mark.needs("mosquitto_rr")
+@VERSIONS
+def test_a_request_of_mosquitto_rr_is_answered(
+    served: Served, device: Login, program: Callable[[str], str], version: str
+) -> None:
+    question, answer = "questions/" + device.device_id, "answers/" + device.device_id
+    with Client(served.port(), V5) as responder:
+        responder.login("apikey", served.api_key, "responder-" + device.device_id)
+        assert responder.subscribe(question) == [1]
+        asking = access(served, version, "apikey", served.api_key, "asking-" + device.device_id)
+        command = [
+            program("mosquitto_rr"),
+            *asking,
+            "-t",
+            question,
+            "-e",
+            answer,
+            "-q",
+            "1",
+            "-m",
+            "how many",
+            "-W",
+            "20",
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            arrived = responder.expect(PUBLISH)
+            assert arrived.payload(V5) == b"how many"
+            assert (answer.encode() in arrived.body) == (version == "5"), "5.0 says where the answer is wanted"
+            responder.publish_qos1(answer, b"42")
+            assert process.communicate(timeout=20)[0].strip() == "42"
+            assert process.returncode == 0
