@@ -61,6 +61,9 @@ class Capabilities(Section):
     connections_maximum: int = Field(default=100_000, ge=1, le=10_000_000)
     sessions_maximum: int = Field(default=1_000_000, ge=1, le=100_000_000)
     unauthenticated_connections_maximum: int = Field(default=4000, ge=1, le=10_000_000)
+    unauthenticated_connections_per_address_maximum: int = Field(default=1000, ge=1, le=10_000_000)
+    queues_maximum_bytes: int = Field(default=2048 * MIB, ge=MIB, le=2**62)
+    outboxes_maximum_bytes: int = Field(default=1024 * MIB, ge=MIB, le=2**62)
 
     @property
     def maximum_packet_size_bytes(self) -> int:

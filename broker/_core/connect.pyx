@@ -61,6 +61,7 @@ from broker._core.reasons cimport (
 from broker._core.revocation cimport judge_again
 from broker._core.session cimport drop_will, find_session, need_extra, new_session
 from broker._core.timers cimport timer_set
+from broker._core.strangers cimport forget_stranger
 from broker._core.topic_rules cimport valid_topic_name
 
 
@@ -257,6 +258,7 @@ cdef void admit(
     if size > connection.client_maximum_packet_size_bytes:
         fail(shard, connection, PACKET_TOO_LARGE)
         return
+    forget_stranger(shard, connection)
     connack.session_present = enter_session(shard, connection, grant, &client_id, fields)  # [MQTT-3.2.2-2]
     if fields.has_will:
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]

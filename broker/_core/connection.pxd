@@ -4,6 +4,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from broker._core.memory cimport likely_
 from broker._core.model cimport Connection, Grant, ShardState
 
 cdef void connections_open(ShardState* shard) noexcept nogil
@@ -17,10 +18,17 @@ cdef Connection* find_connection(ShardState* shard, uint32_t slot, uint32_t gene
 cdef inline uint32_t outbox_unsent(Connection* connection) noexcept nogil:
     return connection.outbox_end - connection.outbox_start
 
-# Whether n more bytes stay below the soft limit; an empty outbox takes anything.
+# Whether the budgets of account and process let an outbox grow for n more bytes. Who is refused is pumped again when
+# memory has been given back.
+cdef bint may_grow(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil
+# Whether n more bytes stay below the soft limit, which an empty outbox does not have, and within the budgets.
 cdef inline bint has_room(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
     cdef uint32_t unsent = outbox_unsent(connection)
-    return unsent == 0 or unsent + n <= shard.limits.outbox_soft_limit_bytes
+    if unsent and unsent + n > shard.limits.outbox_soft_limit_bytes:
+        return False
+    return likely_(connection.outbox_end + n <= connection.outbox_capacity) or may_grow(shard, connection, n)
+# The DropReason of a message of n bytes that has no room.
+cdef int why_no_outbox(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil
 
 # Room for n bytes at the end of the outbox; the connection becomes dirty. The caller fills all n bytes.
 cdef uint8_t* outbox_reserve(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil

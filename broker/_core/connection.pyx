@@ -1,6 +1,6 @@
 """Network connections without sockets: slots, outboxes, refusals, deadlines, the end. See connection.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.aliases cimport free_aliases
@@ -24,6 +24,9 @@ from broker._core.model cimport (
     AWAIT_CONNECT,
     CLOSING,
     CONNECTED,
+    DROP_ACCOUNT_BUDGET_FULL,
+    DROP_BROKER_BUDGET_FULL,
+    DROP_OUTBOX_FULL,
     LOCAL_FD,
     RARE_CLOSED,
     RARE_REFUSED,
@@ -31,7 +34,10 @@ from broker._core.model cimport (
     TIMER_CONNECT_DEADLINE,
     TIMER_KEEP_ALIVE,
     TIMER_RATE_PAUSE,
+    Account,
+    Activity,
     Connection,
+    GrantLimits,
     Rare,
     ShardState,
 )
@@ -66,6 +72,7 @@ from broker._core.reasons cimport (
     USE_ANOTHER_SERVER,
 )
 from broker._core.session cimport part_session
+from broker._core.strangers cimport forget_stranger, strangers_close
 from broker._core.timers cimport timer_cancel, timer_set
 
 
@@ -73,6 +80,8 @@ cdef enum:
     FIRST_SLOTS = 64
     RARE_MAXIMUM = 65536        # every connection has at most one barrier; log entries above this are dropped
     SECOND_NS = 1000000000
+    FIRST_STARVED = 64
+    STARVED_PER_RETURN = 8
     UNREAD_GRACE_NS = 100000000
 
 
@@ -92,6 +101,8 @@ cdef void connections_close(ShardState* shard) noexcept nogil:
     give_memory(shard.generations)
     give_memory(shard.free_slots)
     give_memory(shard.rare)
+    give_memory(shard.starved)
+    strangers_close(shard)
     slab_close(&shard.connection_slab)
     pool_close(&shard.outbox_pool)
 
@@ -152,7 +163,7 @@ cdef Connection* find_connection(ShardState* shard, uint32_t slot, uint32_t gene
 cdef void free_connection(ShardState* shard, Connection* connection) noexcept nogil:
     cdef uint32_t slot = connection.slot
     if connection.outbox != NULL:
-        pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
+        outbox_release(shard, connection)
     give_memory(connection.inbox)
     free_aliases(connection)
     timer_cancel(&shard.wheel, &connection.timer)
@@ -229,17 +240,102 @@ cdef void add_rare(ShardState* shard, Connection* connection, uint8_t kind, uint
 
 # ---------------------------------------------------------------- outbox
 
+cdef inline bint fits(uint64_t used, uint64_t more, uint64_t maximum) noexcept nogil:
+    # Half a budget is there for one message of any size: nothing waits for ever.
+    return used + more <= maximum or used <= maximum // 2
+
+
+cdef inline bint process_fits(ShardState* shard, uint64_t more) noexcept nogil:
+    return fits(shard.outbox_bytes, more, shard.limits.outboxes_maximum_bytes)
+
+
+cdef inline bint account_fits(Connection* connection, uint64_t more) noexcept nogil:
+    cdef Account* account
+    if connection.grant == NULL:
+        return True
+    account = connection.grant.principal.account
+    return account.limits.outbox_maximum_bytes == 0 or \
+        fits(account.outbox_bytes, more, account.limits.outbox_maximum_bytes)
+
+
+cdef void starve(ShardState* shard, Connection* connection) noexcept nogil:
+    if connection.starved_or_lingering:
+        return
+    connection.starved_or_lingering = 1
+    if shard.starved_at + shard.starved_count == shard.starved_capacity:
+        if shard.starved_at > shard.starved_count:
+            memmove(shard.starved, shard.starved + shard.starved_at, shard.starved_count * sizeof(uint64_t))
+            shard.starved_at = 0
+        else:
+            shard.starved_capacity = shard.starved_capacity * 2 if shard.starved_capacity else FIRST_STARVED
+            shard.starved = <uint64_t*>resize_memory(shard.starved, shard.starved_capacity * sizeof(uint64_t))
+    shard.starved[shard.starved_at + shard.starved_count] = <uint64_t>connection.generation << 32 | connection.slot
+    shard.starved_count += 1
+
+
+cdef void feed_starved(ShardState* shard) noexcept nogil:
+    # A few for each outbox that is given back, in their order; who still finds nothing comes to the end of the list.
+    cdef Connection* connection
+    cdef uint64_t handle
+    cdef int _
+    for _ in range(STARVED_PER_RETURN):
+        if shard.starved_count == 0:
+            shard.starved_at = 0
+            return
+        handle = shard.starved[shard.starved_at]
+        shard.starved_at += 1
+        shard.starved_count -= 1
+        connection = find_connection(shard, <uint32_t>handle, <uint32_t>(handle >> 32))
+        if connection != NULL and connection.state != CLOSING:
+            connection.starved_or_lingering = 0
+            mark_ready(shard, connection)
+
+
+cdef bint may_grow(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint64_t more = <uint64_t>connection.outbox_capacity + n
+    if connection.outbox == NULL and n <= OUTBOX_BUFFER_BYTES:
+        return True     # everybody may have a buffer of the pool
+    if process_fits(shard, more) and account_fits(connection, more):
+        return True
+    starve(shard, connection)
+    return False
+
+
+cdef int why_no_outbox(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    if unsent and unsent + n > shard.limits.outbox_soft_limit_bytes:
+        return DROP_OUTBOX_FULL
+    if not account_fits(connection, <uint64_t>connection.outbox_capacity + n):
+        return DROP_ACCOUNT_BUDGET_FULL
+    return DROP_BROKER_BUDGET_FULL
+
+
+cdef inline void count_outbox(ShardState* shard, Connection* connection, int64_t more) noexcept nogil:
+    connection.outbox_capacity += more
+    shard.outbox_bytes += more
+    if connection.grant != NULL:
+        connection.grant.principal.account.outbox_bytes += more
+
+
+cdef void outbox_release(ShardState* shard, Connection* connection) noexcept nogil:
+    pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
+    count_outbox(shard, connection, -<int64_t>connection.outbox_capacity)
+    connection.outbox = NULL
+    connection.outbox_start = 0
+    connection.outbox_end = 0
+    if unlikely_(shard.starved_count):
+        feed_starved(shard)
+
+
 cdef void outbox_grow(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:
     cdef uint32_t unsent = outbox_unsent(connection)
     cdef uint32_t capacity
     cdef uint8_t* grown
     if connection.outbox == NULL:
-        if n <= OUTBOX_BUFFER_BYTES:
-            connection.outbox = pool_take(&shard.outbox_pool)
-            connection.outbox_capacity = OUTBOX_BUFFER_BYTES
-        else:
-            connection.outbox = <uint8_t*>take_memory(n)
-            connection.outbox_capacity = n
+        capacity = max(n, <uint32_t>OUTBOX_BUFFER_BYTES)
+        connection.outbox = pool_take(&shard.outbox_pool) if capacity == OUTBOX_BUFFER_BYTES \
+            else <uint8_t*>take_memory(capacity)
+        count_outbox(shard, connection, capacity)
         return
     if unsent + n <= connection.outbox_capacity and connection.outbox_start >= unsent:
         memcpy(connection.outbox, connection.outbox + connection.outbox_start, unsent)
@@ -251,7 +347,7 @@ cdef void outbox_grow(ShardState* shard, Connection* connection, uint32_t n) noe
         memcpy(grown, connection.outbox + connection.outbox_start, unsent)
         pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
         connection.outbox = grown
-        connection.outbox_capacity = capacity
+        count_outbox(shard, connection, <int64_t>capacity - connection.outbox_capacity)
     connection.outbox_start = 0
     connection.outbox_end = unsent
 
@@ -274,11 +370,7 @@ cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noe
     connection.outbox_start += n
     shard.counters.bytes_sent += n
     if connection.outbox_start == connection.outbox_end:
-        pool_give(&shard.outbox_pool, connection.outbox, connection.outbox_capacity)
-        connection.outbox = NULL
-        connection.outbox_start = 0
-        connection.outbox_end = 0
-        connection.outbox_capacity = 0
+        outbox_release(shard, connection)
         if connection.held_back or (connection.session != NULL and connection.session.waiting):
             mark_ready(shard, connection)       # what waited for room may go on, even if the socket never blocked
 
@@ -363,7 +455,9 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
         return
     if connection.state != CONNECTED:
         shard.unauthenticated_count -= 1
+        forget_stranger(shard, connection)
     connection.state = CLOSING
+    connection.starved_or_lingering = 0
     timer_cancel(&shard.wheel, &connection.timer)
     if connection.fan_out != NULL:      # what was accepted is still routed, but nobody waits for the acknowledgement
         connection.fan_out.publisher = NULL
@@ -408,11 +502,20 @@ cdef void arm_keep_alive(ShardState* shard, Connection* connection) noexcept nog
         connection.last_packet_at_ns + <int64_t>connection.keep_alive_s * (SECOND_NS + SECOND_NS // 2))
 
 
+cdef void note_delay(ShardState* shard, Connection* connection) noexcept nogil:
+    # What the bucket got back because this process was late to read somebody again is not his moderation.
+    cdef Activity* activity = connection.grant.principal.activity
+    cdef GrantLimits* limits = connection.grant.limits
+    if activity != NULL:
+        activity.late_ns = max(limits.capacity_ns - (activity.full_at_ns - shard.now_ns) - limits.back_ns, 0)
+
+
 cdef void connection_timer(ShardState* shard, Connection* connection, uint8_t kind) noexcept nogil:
     cdef int64_t allowed_ns, idle_ns
     if connection.state == CLOSING:
         return
     if kind == TIMER_RATE_PAUSE:
+        note_delay(shard, connection)
         connection.held_back &= ~<uint8_t>RATED
         connection.resumes = 1
         connection.last_packet_at_ns = shard.now_ns

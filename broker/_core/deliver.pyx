@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.aliases cimport AliasUse, find_alias, remember_alias
-from broker._core.connection cimport has_room, outbox_reserve
+from broker._core.connection cimport has_room, outbox_reserve, why_no_outbox
 from broker._core.framing cimport PUBREL
 from broker._core.limiter cimport count_out
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
@@ -28,7 +28,6 @@ from broker._core.model cimport (
     DROP_CLIENT_AWAY,
     DROP_MESSAGE_EXPIRED,
     DROP_NO_MEMBER,
-    DROP_OUTBOX_FULL,
     DROP_PACKET_TOO_LARGE,
     DROP_SESSION_ENDED,
     INFLIGHT_PUBLISH_1,
@@ -140,7 +139,7 @@ cdef bint send_identified(
     if qos:
         packet_id = next_packet_id(shard, out, session, group, qos, retain, identifiers, count)
     elif not has_room(shard, connection, total):
-        count_drop(shard, session, DROP_OUTBOX_FULL)
+        count_drop(shard, session, why_no_outbox(shard, connection, total))
         return False
     shard.slice_budget -= total // WORK_BYTES
     count_out(shard, session, total)
@@ -169,7 +168,7 @@ cdef inline bint send_here(
         count_drop(shard, session, DROP_PACKET_TOO_LARGE)
         return False
     if qos == 0 and unlikely_(not has_room(shard, connection, total)):
-        count_drop(shard, session, DROP_OUTBOX_FULL)
+        count_drop(shard, session, why_no_outbox(shard, connection, total))
         return False
     at = outbox_reserve(shard, connection, total)
     memcpy(at, out.layout_at[layout], total)

@@ -1,6 +1,6 @@
 """Accounts, principals, credentials and rights. See grants.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.blake2b cimport same_digest
@@ -258,7 +258,9 @@ cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil:
         free_grant(shard, grant)
 
 
-cdef inline void count_connection(Principal* principal, int more) noexcept nogil:
+cdef inline void count_connection(Connection* connection, int more) noexcept nogil:
+    cdef Principal* principal = connection.grant.principal
+    principal.account.outbox_bytes += more * <int64_t>connection.outbox_capacity
     principal.connections += more
     principal.account.connections += more
     if principal.device_id_bytes:
@@ -273,7 +275,7 @@ cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
         grant.first.grant_previous = connection
     grant.first = connection
     grant.connections += 1
-    count_connection(grant.principal, 1)
+    count_connection(connection, 1)
 
 
 cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil:
@@ -283,7 +285,7 @@ cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept no
         connection.grant.first = connection.grant_next
     if connection.grant_next != NULL:
         connection.grant_next.grant_previous = connection.grant_previous
-    count_connection(connection.grant.principal, -1)
+    count_connection(connection, -1)
     release_grant(shard, connection.grant)
     connection.grant = NULL
 

@@ -15,6 +15,9 @@ cdef void derive_limits(ShardState* shard, GrantLimits* limits) noexcept nogil
 # The bucket is nearly empty. False: its owner kept that up for too long, and the connection was closed.
 cdef bint strained(ShardState* shard, Connection* connection, Activity* activity, int64_t lacking_ns) noexcept nogil
 
+# The excess is over when a packet finds enough in the bucket, and did not find it there because we were late.
+cdef void calm_down(GrantLimits* limits, Activity* activity, int64_t lacking_ns) noexcept nogil
+
 # One packet that is rated. The one that empties the bucket is still processed; then the connection is not read for a
 # while. False: the connection was closed (see strained). The bucket's only state is when it would be full again.
 cdef inline bint take_token(ShardState* shard, Connection* connection) noexcept nogil:
@@ -31,7 +34,8 @@ cdef inline bint take_token(ShardState* shard, Connection* connection) noexcept 
     activity.full_at_ns = shard.now_ns + lacking_ns
     if unlikely_(lacking_ns > limits.strained_ns):
         return strained(shard, connection, activity, lacking_ns)
-    activity.excess_since_ns = 0
+    if unlikely_(activity.excess_since_ns):
+        calm_down(limits, activity, lacking_ns)
     return True
 
 # Who was closed for what it did and comes back at once is slowed: it is let in, and read a while later.

@@ -21,7 +21,7 @@ from broker._core.timers cimport timer_set
 
 cdef enum:
     SECOND_NS = 1000000000
-    BACK_NS = 100000000         # what the bucket gets back before its owner is read again
+    BACK_NS = 100000000
     CALM_NS = 200000000
     SLOWED_NS = 1000000000
     EXCESS_S = 5                # closed after so long
@@ -42,6 +42,7 @@ cdef void derive_limits(ShardState* shard, GrantLimits* limits) noexcept nogil:
     limits.token_ns = max(<int64_t>SECOND_NS // limits.messages_per_s, 1)
     limits.capacity_ns = (<int64_t>limits.messages_per_s + limits.burst_messages) * limits.token_ns
     limits.calm_ns = min(max(<int64_t>CALM_NS, 2 * limits.token_ns), limits.capacity_ns)
+    limits.back_ns = max(<int64_t>BACK_NS, limits.token_ns)
     limits.strained_ns = limits.capacity_ns - max(limits.calm_ns - limits.token_ns, limits.token_ns)
 
 
@@ -52,11 +53,16 @@ cdef void pause(ShardState* shard, Connection* connection, int64_t until_ns) noe
     timer_set(&shard.wheel, &connection.timer, until_ns)
 
 
+cdef void calm_down(GrantLimits* limits, Activity* activity, int64_t lacking_ns) noexcept nogil:
+    cdef int64_t held_ns = limits.capacity_ns - (lacking_ns - limits.token_ns)
+    if held_ns >= min(limits.calm_ns + activity.late_ns, limits.capacity_ns):
+        activity.excess_since_ns = 0
+
+
 cdef bint strained(ShardState* shard, Connection* connection, Activity* activity, int64_t lacking_ns) noexcept nogil:
     cdef GrantLimits* limits = connection.grant.limits
     cdef int64_t pause_ns
-    if lacking_ns - limits.token_ns <= limits.capacity_ns - limits.calm_ns:
-        activity.excess_since_ns = 0
+    calm_down(limits, activity, lacking_ns)
     if lacking_ns + limits.token_ns <= limits.capacity_ns:
         return True     # one is left: whether the excess is unbroken is not decided yet
     if activity.excess_since_ns == 0:
@@ -65,7 +71,7 @@ cdef bint strained(ShardState* shard, Connection* connection, Activity* activity
         activity.excess_since_ns = 0
         fail(shard, connection, MESSAGE_RATE_TOO_HIGH)
         return False
-    pause_ns = min(lacking_ns - limits.capacity_ns + max(<int64_t>BACK_NS, limits.token_ns), <int64_t>SECOND_NS)
+    pause_ns = min(lacking_ns - limits.capacity_ns + limits.back_ns, <int64_t>SECOND_NS)
     # Many connections of one principal share its bucket: what they overdraw it by is bounded.
     activity.full_at_ns = shard.now_ns + min(lacking_ns, limits.capacity_ns + <int64_t>SECOND_NS)
     pause(shard, connection, shard.now_ns + pause_ns)

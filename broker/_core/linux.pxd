@@ -37,11 +37,24 @@ cdef extern from *:
         }
         return peer->ss_family == AF_UNIX;
     }
+    /* 16 bytes, an IPv4 address mapped; 0: it has none */
+    static inline int broker_address(const struct sockaddr_storage *peer, unsigned char *to) {
+        memset(to, 0, 16);
+        if (peer->ss_family == AF_INET) {
+            to[10] = to[11] = 0xff;
+            memcpy(to + 12, &((const struct sockaddr_in *)peer)->sin_addr.s_addr, 4);
+        } else if (peer->ss_family == AF_INET6) {
+            memcpy(to, ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr, 16);
+        } else
+            return 0;
+        return 1;
+    }
     """
     struct sockaddr:
         pass
     struct sockaddr_storage:
         pass
+    bint address_of "broker_address"(const sockaddr_storage*, unsigned char*) nogil
     bint is_loopback "broker_is_loopback"(const sockaddr_storage*) nogil
     int accept4(int, sockaddr*, unsigned int*, int) nogil
 cdef extern from "netinet/in.h" nogil:

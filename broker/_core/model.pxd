@@ -313,7 +313,7 @@ cdef struct Account:
     uint32_t connections
     uint32_t device_connections     # of them: not applications'
     uint64_t queued_bytes
-    uint64_t unsent_bytes           # in outboxes
+    uint64_t outbox_bytes           # memory of outboxes
     int64_t messages_left       # of the month's quota, both directions together; it goes on below 0
     int64_t bytes_left
     Usage own                   # of what belongs to no principal, since it was last taken
@@ -338,6 +338,7 @@ cdef struct GrantLimits:            # what one principal may use; shared by all 
     int64_t token_ns                # that bring one token; 0: no rate limit
     int64_t capacity_ns             # that fill it
     int64_t calm_ns                 # what it holds when a packet of somebody who keeps to his rate comes
+    int64_t back_ns                 # what it gets back before its owner is read again
     int64_t strained_ns             # what it may lack after a packet before it is worth a closer look
 
 cdef struct Activity:               # of a principal that has done something; an idle one has none
@@ -348,6 +349,7 @@ cdef struct Activity:               # of a principal that has done something; an
     Principal* usage_next           # others with usage that was not taken yet
     int64_t full_at_ns              # when its bucket would be full again: the rate limit's only state
     int64_t excess_since_ns         # 0: it keeps to its rate
+    int64_t late_ns                 # of what it holds, so much came because its pause ended late
     int64_t slowed_until_ns         # it was closed for what it did: who comes back before that is not read until then
     uint32_t drops[14]
 
@@ -492,13 +494,19 @@ cdef struct Aliases:            # of one connection; they end with it [MQTT-3.3.
     uint16_t outbound_count
     uint16_t outbound_capacity
 
+cdef struct Strangers:          # connections from one address that have proven nothing yet
+    Strangers* next
+    uint8_t address[16]
+    uint32_t bucket
+    uint32_t count
+
 cdef struct Connection:
     Connection* dirty_next
     Connection* ready_next
     Connection* closing_next
     Connection* waking_next
     Connection* grant_next      # others that came in with the same grant
-    Connection* grant_previous
+    Connection* grant_previous  # while it has no grant: the Strangers among whom it is counted, NULL: it is not
     Session* session
     Grant* grant
     FanOut* fan_out             # its own PUBLISH that is still being routed
@@ -536,7 +544,7 @@ cdef struct Connection:
     uint8_t held_back           # HoldBack
     uint8_t resumes             # was not parsed until now: its keep alive starts anew with the next slice
     uint8_t from_loopback       # the peer is on this machine
-    uint8_t lingering           # everything is sent and shut down; what still arrives is thrown away
+    uint8_t starved_or_lingering    # among the starved; of a CLOSING one: all is sent, what comes is thrown away
 
 # ---------------------------------------------------------------- durability
 
@@ -585,6 +593,9 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t connections_maximum
     uint32_t sessions_maximum
     uint32_t unauthenticated_connections_maximum
+    uint32_t unauthenticated_connections_per_address_maximum
+    uint64_t queues_maximum_bytes
+    uint64_t outboxes_maximum_bytes
     uint32_t session_expiry_maximum_s
     uint32_t will_delay_maximum_s
     uint32_t unannounced_receive_maximum
@@ -622,7 +633,7 @@ cdef struct ShardState:
     uint64_t match_serial
     uint64_t retained_serial
     uint64_t queued_bytes       # of all accounts
-    uint64_t unsent_bytes       # in outboxes
+    uint64_t outbox_bytes       # memory of outboxes
     uint32_t retained_count
     uint64_t retained_bytes
     uint64_t hash_seed
@@ -661,6 +672,11 @@ cdef struct ShardState:
     Connection* ready_head
     Connection* ready_tail
     Connection* closing_head    # to be looked at when the round ends
+    uint64_t* starved           # handles of those whose outbox could not grow
+    uint32_t starved_at
+    uint32_t starved_count
+    uint32_t starved_capacity
+    Strangers** strangers
     Connection* waking_head     # deaf ones that may be read again
     Account* busy_head          # accounts with unfinished fan-outs, served in turn (law 11)
     Account* busy_tail

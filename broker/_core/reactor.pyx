@@ -51,6 +51,7 @@ from broker._core.linux cimport (
     TFD_NONBLOCK,
     TFD_TIMER_ABSTIME,
     accept4,
+    address_of,
     c_close,
     c_read,
     c_send,
@@ -86,6 +87,7 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
+from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
 from broker._core.timers cimport timer_set, wheel_next_ns
 
 import socket
@@ -156,6 +158,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef int fd, _
     cdef int one = 1
     cdef unsigned int size
+    cdef uint8_t[ADDRESS_BYTES] address
     cdef sockaddr_storage peer
     cdef Connection* connection
     for _ in range(ACCEPTS_PER_ROUND):
@@ -173,6 +176,10 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             continue
         net.sockets += 1
         connection.from_loopback = is_loopback(&peer)
+        if address_of(&peer, address) and not count_stranger(net.shard, connection, address):
+            net.shard.counters.connections_refused += 1
+            close_connection(net.shard, connection)
+            continue
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
         watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, handle_of(connection))
@@ -217,14 +224,14 @@ cdef void throw_away(Net* net, Connection* connection) noexcept nogil:
 
 
 cdef void stop_lingering(Net* net, Connection* connection) noexcept nogil:
-    connection.lingering = 0
+    connection.starved_or_lingering = 0
     list_closing(net.shard, connection)
 
 
 cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
     cdef ssize_t got
     if connection.state == CLOSING:
-        if connection.lingering:
+        if connection.starved_or_lingering:
             throw_away(net, connection)
         return
     if is_stopped(connection):
@@ -281,7 +288,7 @@ cdef void send_outbox(Net* net, Connection* connection) noexcept nogil:
         connection.blocked = 0
         watch_connection(net, connection)
         mark_ready(net.shard, connection)       # what waited for room in the outbox may go on
-    if <uint32_t>sent == unsent and connection.lingering:
+    if <uint32_t>sent == unsent and connection.starved_or_lingering:
         shutdown(connection.fd, SHUT_WR)
 
 
@@ -310,7 +317,7 @@ cdef void end_closing(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
         if connection.fd >= 0 and not connection.dirty:
             if connection.close_reason and connection.timer.kind != TIMER_LINGER:
                 start_lingering(net, connection, now_ns)
-            if not connection.lingering:
+            if not connection.starved_or_lingering:
                 close_socket(net, connection)
         elif connection.fd == LOCAL_FD:
             list_local(net, connection)     # it stays until Python has read the last bytes
@@ -323,7 +330,7 @@ cdef void end_closing(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
 
 cdef void start_lingering(Net* net, Connection* connection, int64_t now_ns) noexcept nogil:
     connection.timer.kind = TIMER_LINGER
-    connection.lingering = 1
+    connection.starved_or_lingering = 1
     timer_set(&net.shard.wheel, &connection.timer, now_ns + LINGER_NS)
     if outbox_unsent(connection) == 0:
         shutdown(connection.fd, SHUT_WR)

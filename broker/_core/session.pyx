@@ -19,6 +19,7 @@ from broker._core.memory cimport (
 from broker._core.message cimport hold_message, message_bytes, release_message
 from broker._core.model cimport (
     DROP_ACCOUNT_BUDGET_FULL,
+    DROP_BROKER_BUDGET_FULL,
     DROP_DEVICE_BUDGET_FULL,
     DROP_QUEUE_FULL,
     DROP_SESSION_ENDED,
@@ -306,6 +307,8 @@ cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcep
     if session.principal.account.limits.queue_maximum_bytes and \
             session.principal.account.queued_bytes + size > session.principal.account.limits.queue_maximum_bytes:
         return DROP_ACCOUNT_BUDGET_FULL
+    if shard.queued_bytes + size > shard.limits.queues_maximum_bytes:
+        return DROP_BROKER_BUDGET_FULL
     return -1
 
 

@@ -87,8 +87,11 @@ class Shard:
         """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
         ...
 
-    def open_connection(self, listener: int, now_ns: int, *, from_loopback: bool = True) -> int:
-        """Open a connection without a socket and return its handle; 0 when a limit of connections is reached."""
+    def open_connection(self, listener: int, now_ns: int, *, from_loopback: bool = True, address: bytes = b"") -> int:
+        """Open a connection without a socket and return its handle; 0 when a limit of connections is reached.
+
+        ``address`` (16 bytes, IPv4 mapped) counts it among the strangers from there.
+        """
         ...
 
     def feed(self, handle: int, data: bytes | bytearray | memoryview, now_ns: int, deliveries: int = ...) -> None:

@@ -81,6 +81,7 @@ from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
 from broker._core.revocation cimport end_principal, judge_principal
 from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
+from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport (
     TOPIC_LEVELS_HARD_MAXIMUM,
@@ -128,7 +129,7 @@ cdef bint fire_timers(ShardState* state) noexcept nogil:
         elif timer.kind == TIMER_RETAINED:
             retained_timer(state, timer)
         elif timer.kind == TIMER_LINGER:
-            connection.lingering = 0        # whoever has not read by now will not
+            connection.starved_or_lingering = 0        # whoever has not read by now will not
             list_closing(state, connection)
         elif timer.kind == TIMER_DAMPED:
             connect_damped(state, connection)
@@ -400,7 +401,8 @@ cdef class Shard:
 
     # ------------------------------------------------------------ connections
 
-    def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True):
+    def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True,
+                        bytes address=b""):
         cdef Connection* connection
         self.check_owner()
         self.state.now_ns = now_ns
@@ -408,6 +410,10 @@ cdef class Shard:
         if connection == NULL:
             return 0
         connection.from_loopback = from_loopback
+        if len(address) == ADDRESS_BYTES and not count_stranger(self.state, connection, address):
+            self.state.counters.connections_refused += 1
+            close_connection(self.state, connection)
+            return 0
         return handle_of(connection)
 
     def feed(self, uint64_t handle, data, long long now_ns, long long deliveries=1 << 40):
@@ -742,7 +748,8 @@ cdef class Shard:
             "messages_sent": state.counters.messages_sent,
             "connections_accepted": state.counters.connections_accepted,
             "connections_refused": state.counters.connections_refused,
-            "connections": state.connection_count, "unauthenticated_connections": state.unauthenticated_count,
+            "connections": state.connection_count, "queued_bytes": state.queued_bytes,
+            "outbox_bytes": state.outbox_bytes, "unauthenticated_connections": state.unauthenticated_count,
             "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
             "subscriptions": state.subscription_count,
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),

@@ -66,6 +66,8 @@ FIGURES = (
     Figure("core", "messages_sent", "counter", "messages_sent", "PUBLISH packets sent."),
     Figure("core", "retained_count", "gauge", "retained_messages", "Topics with a retained message."),
     Figure("core", "retained_bytes", "gauge", "retained_bytes", "What they are counted as in their budgets."),
+    Figure("core", "queued_bytes", "gauge", "queued_bytes", "Messages that wait in queues, as their budgets count."),
+    Figure("core", "outbox_bytes", "gauge", "outbox_bytes", "Memory for what clients have not read yet."),
     Figure("core", "messages_kept", "gauge", "messages_kept", "Messages that are held in memory, whatever for."),
     Figure("core", "promises", "gauge", "promises_held", "Acknowledgements that wait for the store."),
     Figure("core", "timers", "gauge", "timers_armed", "Deadlines that are set."),

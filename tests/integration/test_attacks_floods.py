@@ -171,9 +171,9 @@ def test_a_storm_of_reconnects_with_one_identifier_keeps_one_session(served: Ser
 
 
 @VERSIONS
-def test_a_flood_of_pings_is_answered_ping_for_ping(served: Served, device: Login, version: int) -> None:
+def test_a_flood_of_pings_is_answered_ping_for_ping(served: Served, version: int) -> None:
     with Neighbour(served), Client(served.port(), version) as client:
-        client.login(device.username, device.password)
+        client.login("apikey", served.api_key, "pinger")  # an application has no rate
         for _ in range(10):
             client.send(b"\xc0\x00" * 20_000)
             for _ in range(20_000):
@@ -181,11 +181,11 @@ def test_a_flood_of_pings_is_answered_ping_for_ping(served: Served, device: Logi
 
 
 @VERSIONS
-def test_pings_whose_answers_nobody_reads_stop_being_read(served: Served, device: Login, version: int) -> None:
+def test_pings_whose_answers_nobody_reads_stop_being_read(served: Served, version: int) -> None:
     with Neighbour(served):
         before = served.rss_bytes()
         client = Client(served.port(), version, receive_buffer_bytes=4096)
-        client.login(device.username, device.password)
+        client.login("apikey", served.api_key, "pinger")
         client.socket.setblocking(False)
         sent, until = 0, time.monotonic() + 20
         quiet_since = time.monotonic()
@@ -291,6 +291,7 @@ def test_churn_of_subscriptions_gives_its_memory_back(served: Served) -> None:
 def test_publishers_who_wait_for_nothing_lose_nothing_while_the_queue_has_room(serve: Serve) -> None:
     # Twenty publishers at once with up to 200 messages in flight each, over both versions.
     served = serve(environment=capabilities(queue_messages_maximum=50_000))
+    assert served.cli("accounts", "set-plan", "default", "unlimited").returncode == 0
     devices = [served.register() for _ in range(20)]
     with Neighbour(served), ExitStack() as stack:
         application = stack.enter_context(Client(served.port(), V5))
@@ -326,7 +327,7 @@ def test_more_in_flight_than_receive_maximum_allows_is_never_the_brokers_own_del
 ) -> None:
     # 5.0 has been told 256; a client that keeps to it is never cut for what the broker has not acknowledged yet.
     with Client(served.port(), V5) as client:
-        client.login(device.username, device.password)
+        client.login("apikey", served.api_key, "full-window")
         for _ in range(20):
             client.send(b"".join(wire.publish(V5, device.topic("telemetry"), b"x", n) for n in range(1, 257)))
             assert [client.expect(PUBACK).packet_id for _ in range(256)] == list(range(1, 257))

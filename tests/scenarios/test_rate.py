@@ -113,9 +113,20 @@ def test_a_fifth_of_a_second_without_excess_starts_the_five_seconds_again(core: 
     client = connect(core)
     pour(client, CAPACITY)
     for _ in range(40):
-        core.wait(0.25)
+        core.wait(0.12)
+        core.wait(0.13)
         pour(client, 25)
     assert client.is_open
+
+
+def test_a_delay_of_the_process_is_not_taken_for_moderation(core: Core) -> None:
+    rated(core)
+    client = connect(core)
+    pour(client, CAPACITY)
+    for _ in range(30):
+        core.wait(0.25)  # its timer is a tenth and a half late each time
+        pour(client, 25)
+    assert not client.is_open
 
 
 def test_the_keep_alive_clock_stands_while_reading_pauses() -> None:

@@ -36,6 +36,7 @@ ORDER = """
     topics grants timers journal
     retained
     session
+    strangers
     connection
     limiter shared
     deliver handover replay

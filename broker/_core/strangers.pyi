@@ -1,0 +1,1 @@
+"""Connections that have proven nothing, by address. Native only: see ``strangers.pxd``."""
