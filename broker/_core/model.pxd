@@ -439,7 +439,7 @@ cdef struct SessionExtra:       # what few sessions have
     int64_t will_at_ns          # 0: no will is waiting
     int64_t ends_at_ns          # 0: never
     Will will                   # message NULL: none
-    uint16_t* qos2_ids          # inbound QoS 2 identifiers whose PUBREL is awaited: open addressing, 0 is free
+    uint16_t* qos2_ids          # inbound QoS 2 identifiers whose PUBREL is awaited: a table, 0 is free; or a bitmap
     uint32_t qos2_mask
     uint32_t qos2_count
     uint16_t* again             # packet identifiers to be sent again on this connection, in order

@@ -54,6 +54,9 @@ cdef enum:
     FIRST_QUEUE = 8
     FIRST_INFLIGHT = 8
     FIRST_QOS2_IDS = 8
+    TABLE_MAXIMUM = 512         # slots of it
+    BITMAP_MASK = 0xFFFF        # in place of a table's
+    BITMAP_BYTES = 65536 // 8
     FIRST_PARTED = 16
 
 
@@ -539,6 +542,17 @@ cdef void list_again(Session* session) noexcept nogil:
 
 # ---------------------------------------------------------------- inbound QoS 2
 
+# Few are a table with open addressing, in which neighbours stand side by side. Many are a bit for each identifier: a
+# table would be searched through all of them, by whoever chooses his identifiers accordingly.
+
+cdef inline bint is_bitmap(SessionExtra* extra) noexcept nogil:
+    return extra.qos2_mask == BITMAP_MASK
+
+
+cdef inline uint16_t bit_of(uint16_t packet_id) noexcept nogil:
+    return <uint16_t>(1 << (packet_id & 15))
+
+
 cdef inline uint32_t qos2_slot(SessionExtra* extra, uint16_t packet_id) noexcept nogil:
     # Where the identifier is, or the free slot where it would be.
     cdef uint32_t slot = packet_id & extra.qos2_mask
@@ -549,7 +563,11 @@ cdef inline uint32_t qos2_slot(SessionExtra* extra, uint16_t packet_id) noexcept
 
 cdef bint qos2_known(Session* session, uint16_t packet_id) noexcept nogil:
     cdef SessionExtra* extra = session.extra
-    return extra != NULL and extra.qos2_count != 0 and extra.qos2_ids[qos2_slot(extra, packet_id)] == packet_id
+    if extra == NULL or extra.qos2_count == 0:
+        return False
+    if is_bitmap(extra):
+        return extra.qos2_ids[packet_id >> 4] & bit_of(packet_id) != 0
+    return extra.qos2_ids[qos2_slot(extra, packet_id)] == packet_id
 
 
 cdef void grow_qos2(SessionExtra* extra) noexcept nogil:
@@ -563,12 +581,29 @@ cdef void grow_qos2(SessionExtra* extra) noexcept nogil:
     give_memory(before)
 
 
+cdef void become_bitmap(SessionExtra* extra) noexcept nogil:
+    cdef uint16_t* before = extra.qos2_ids
+    cdef uint32_t i
+    extra.qos2_ids = <uint16_t*>take_zeroed(BITMAP_BYTES)
+    for i in range(extra.qos2_mask + 1):
+        if before[i]:
+            extra.qos2_ids[before[i] >> 4] |= bit_of(before[i])
+    extra.qos2_mask = BITMAP_MASK
+    give_memory(before)
+
+
 cdef void qos2_add(Session* session, uint16_t packet_id) noexcept nogil:
     cdef SessionExtra* extra = need_extra(session)
     if extra.qos2_ids == NULL or extra.qos2_count * 2 > extra.qos2_mask:    # never more than half full
-        grow_qos2(extra)
-    extra.qos2_ids[qos2_slot(extra, packet_id)] = packet_id
+        if extra.qos2_mask + 1 < TABLE_MAXIMUM:
+            grow_qos2(extra)
+        elif not is_bitmap(extra):
+            become_bitmap(extra)
     extra.qos2_count += 1
+    if is_bitmap(extra):
+        extra.qos2_ids[packet_id >> 4] |= bit_of(packet_id)
+    else:
+        extra.qos2_ids[qos2_slot(extra, packet_id)] = packet_id
 
 
 cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil:
@@ -576,6 +611,10 @@ cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil:
     cdef uint32_t hole, slot, home
     if not qos2_known(session, packet_id):
         return False
+    if is_bitmap(extra):
+        extra.qos2_ids[packet_id >> 4] &= ~bit_of(packet_id)
+        extra.qos2_count -= 1
+        return True
     hole = qos2_slot(extra, packet_id)
     slot = hole
     while True:     # what was pushed past the hole moves back into it

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from broker._core.packets import encode
 from broker.reasons import DropReason
 from broker.wire import Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
 from tests.support.core import Core
@@ -162,4 +165,25 @@ def test_all_identifiers_may_be_inflight_at_once_and_a_resumed_client_gets_them_
     client.send(Pubcomp(first[7].packet_id), Pubcomp(first[3].packet_id))
     assert [one.payload for one in client.publishes()] == [b"%d" % (count + n) for n in range(2)]
     client.send(Disconnect(0))
+    core.end()
+
+
+@VERSIONS
+def test_identifiers_of_open_exchanges_do_not_make_each_other_dear(version: int) -> None:
+    core = Core(server_receive_maximum=65_535, unannounced_receive_maximum=65_535)
+    core.grant()
+    client = core.connect("c", version)
+    numbers = [*range(1, 65_536, 2), *range(2, 65_536, 2)]
+    client.send(*(Publish("t", b"", 2, packet_id=number) for number in numbers))
+    assert client.described["inbound_qos2_ids"] == 65_535
+    assert [one.packet_id for one in client.received() if isinstance(one, Pubrec)] == numbers
+    releases = b"".join(encode(Pubrel(number), version) for number in range(1, 65_536))
+    begun = time.process_time()
+    client.feed(releases)
+    assert time.process_time() - begun < 3, "sixteen seconds if each walks through all of them"
+    core.run()
+    assert client.described["inbound_qos2_ids"] == 0
+    assert {one.reason_code for one in client.received() if isinstance(one, Pubcomp)} == {0}
+    client.publish("t", b"", 2)
+    assert client.described["inbound_qos2_ids"] == 1
     core.end()
