@@ -39,7 +39,7 @@ cdef extern from *:
     static inline uint32_t broker_count_bytes(uint64_t equal) {
         return (uint32_t)(((equal >> 7) * 0x0101010101010101ull) >> 56);
     }
-    /* the last n bytes (1 to 7) in front of `end`, filled up with a letter; with eight bytes in front of it, one load */
+    /* the last n bytes (1 to 7) in front of `end`, filled up with a letter; one load where eight are in front of it */
     static inline uint64_t broker_load_tail(const uint8_t *end, uint32_t n, int eight) {
         uint64_t v = 0x6161616161616161ull;
     #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
