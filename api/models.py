@@ -142,7 +142,7 @@ class CommandBody(Body):
 
     payload: Any = None
     payload_base64: str | None = None
-    qos: int = Field(1, ge=0, le=1)
+    qos: int = Field(1, ge=0, le=2)
     retain: bool | None = None
     expiry_seconds: Any = None
 

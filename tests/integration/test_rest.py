@@ -491,6 +491,7 @@ def test_no_success_is_answered_before_it_is_durable() -> None:
     [
         ({"payload": {"on": True, "é": 1.5}}, '{"on":true,"é":1.5}'.encode()),
         ({"payload": "text", "qos": 0}, b'"text"'),
+        ({"payload": "text", "qos": 2}, b'"text"'),
         ({"payload": None}, b"null"),
         ({"payload_base64": "AAEC/w==", "retain": False, "expiry_seconds": None}, b"\x00\x01\x02\xff"),
         ({"payload_base64": ""}, b""),
@@ -520,7 +521,7 @@ def test_a_command_is_published_to_the_devices_topic(sent: dict[str, Any], publi
         ({"payload_base64": "A*=="}, "payload_base64"),
         ({"payload_base64": "AAA"}, "payload_base64"),
         ({"payload_base64": 3}, "payload_base64"),
-        ({"payload": 1, "qos": 2}, "qos"),
+        ({"payload": 1, "qos": 3}, "qos"),
         ({"payload": 1, "qos": "1"}, "qos"),
         ({"payload": 1, "qos": True}, "qos"),
         ({"payload": 1, "retain": True}, "retain"),
