@@ -76,7 +76,8 @@ def eventually(true: Callable[[], bool], within_s: float = 10) -> bool:
 
 def test_ten_thousand_sockets_that_say_nothing_are_closed_by_their_deadline(serve: Serve) -> None:
     count = sockets_allowed(10_000)
-    broker = serve(environment=capabilities(connect_timeout_s=3, unauthenticated_connections_maximum=20_000))
+    limits = {"unauthenticated_connections_maximum": 20_000, "unauthenticated_connections_per_address_maximum": 20_000}
+    broker = serve(environment=capabilities(connect_timeout_s=3, **limits))
     with Neighbour(broker):
         before_bytes, before_descriptors = broker.rss_bytes(), broker.descriptors()
         with many_sockets(broker.port(), count) as sockets:
