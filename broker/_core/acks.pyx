@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put
+from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put, outbox_reserve
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.journal cimport add_promise, drop_first_promise, first_promise, promise_at
 from broker._core.memory cimport give_memory, likely_, take_memory
@@ -49,7 +49,11 @@ cdef void put_ack(
         ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code
 ) noexcept nogil:
     cdef uint8_t[ACK_SIZE] bytes
-    cdef uint8_t* end = encode_ack(bytes, packet_type, packet_id, reason_code, connection.version)
+    cdef uint8_t* end
+    if likely_(reason_code == SUCCESS):     # four bytes in both versions
+        encode_ack(outbox_reserve(shard, connection, 4), packet_type, packet_id, SUCCESS, connection.version)
+        return
+    end = encode_ack(bytes, packet_type, packet_id, reason_code, connection.version)
     outbox_put(shard, connection, bytes, <uint32_t>(end - bytes))
 
 
@@ -102,10 +106,12 @@ cdef void handle_ack(
         handle_pubrel(shard, connection, fields.packet_id)
         return
     state = inflight_state(connection.session, fields.packet_id)
-    if packet_type == PUBREC:
+    if likely_(packet_type == PUBACK and state == INFLIGHT_PUBLISH_1):
+        end_delivery(shard, connection.session, fields.packet_id, fields.reason_code)
+    elif packet_type == PUBREC:
         handle_pubrec(shard, connection, state, fields.packet_id, fields.reason_code)
-    elif state == (INFLIGHT_PUBLISH_1 if packet_type == PUBACK else INFLIGHT_PUBREL):
-        end_delivery(shard, connection.session, fields.packet_id, fields.reason_code if packet_type == PUBACK else 0)
+    elif packet_type == PUBCOMP and state == INFLIGHT_PUBREL:
+        end_delivery(shard, connection.session, fields.packet_id, 0)
     elif state:
         fail(shard, connection, PROTOCOL_ERROR)     # not the packet that this delivery waits for
 

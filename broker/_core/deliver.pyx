@@ -71,6 +71,14 @@ from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription
 
 
+cdef extern from *:
+    """
+    /* what is inline in this module is meant to be: the compiler's limit lies just below one delivery's way */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    """
+
+
 cdef enum:
     FIRST_IDENTIFIERS = 16
     WIDE_FAN_OUT = 1024     # receivers that no cache holds: each may cost ten times what it costs in a small fan-out
