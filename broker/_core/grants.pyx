@@ -217,6 +217,7 @@ cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy, GrantLimits*
     grant.limits = limits
     principal.policy = policy       # as last granted
     principal.limits = limits
+    principal.revoked = 0           # whoever had cut it has let it in again
     grant.revoked = 1       # until it stands in the table
     return grant
 

@@ -98,8 +98,8 @@ cdef inline bint has_page(ShardState* shard, Connection* connection, Message* me
 
 cdef inline bint still_allowed(Principal* author, Message* message) noexcept nogil:
     # It stands on the rights that its author has now, not on those of then.
-    return author == NULL or (not author.revoked and policy_allows_publish(
-        author.policy, author, message_topic(message), message.topic_bytes))
+    return author == NULL or policy_allows_publish(
+        author.policy, author, message_topic(message), message.topic_bytes)
 
 
 cdef inline bint may_follow(ShardState* shard, Session* session, Message* message) noexcept nogil:
@@ -126,6 +126,8 @@ cdef bint replay(ShardState* shard, Session* session, RetainedRun* run, Retained
     cdef uint8_t qos = min(message.qos, run.subscription.qos)  # [MQTT-3.8.4-8]
     if not still_allowed(retained.author, message):
         remove_retained(shard, session.principal.account, retained)
+    elif retained.author != NULL and retained.author.revoked:
+        pass        # it is kept, as the author's sessions are, until somebody ends or returns the rights
     elif (qos and not may_follow(shard, session, message)) or not has_page(shard, session.connection, message):
         return False
     else:

@@ -6,7 +6,7 @@ import pytest
 
 from broker.reasons import DropReason
 from broker.wire import Will
-from tests.support.core import START_NS, Core, credential
+from tests.support.core import START_NS, Client, Core, credential
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
 KEPT = {"session_expiry_interval": 3600}
@@ -138,3 +138,38 @@ def test_a_session_that_returns_with_less_rights_is_judged_by_them(core: Core) -
     assert again.described["subscriptions"] == 0
     assert core.drops(DropReason.NOT_AUTHORIZED) == 1
     assert core.publish("secret", b"later", 1) == 0
+
+
+def test_who_was_cut_and_is_let_in_again_has_a_will_and_retained_messages(core: Core) -> None:
+    # By an Authenticator of one's own: no credential of the table says that the rights are back.
+    reader = core.connect("reader")
+    reader.subscribe("gone")
+
+    def enter() -> Client:
+        client = core.connecting("c", user_name="own", will=Will("gone", b"lost"))
+        core.admit(core.asked.pop()[0])
+        return client
+
+    first = enter()
+    first.publish("kept", b"x", retain=True)  # by which its principal stays known
+    core.shard.revoke_principal(900, core.now_ns)
+    core.run()
+    assert not first.is_open
+    assert reader.payloads() == []
+    again = enter()
+    reader.subscribe("kept")
+    assert reader.payloads() == [b"x"]
+    again.drop()
+    assert reader.payloads() == [b"lost"]
+
+
+def test_what_a_device_has_set_as_retained_waits_while_its_credential_is_away(core: Core) -> None:
+    number = core.grant("d", device_id="d")
+    core.connect("c", user_name="d").publish("status", b"on", retain=True)
+    core.shard.remove_grant(credential("d", b"pw"))
+    reader = core.connect("reader")
+    reader.subscribe("#")
+    assert reader.payloads() == []
+    allow(core, number, ("#",))
+    reader.subscribe("#")
+    assert reader.payloads() == [b"on"]
