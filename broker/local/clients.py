@@ -40,7 +40,7 @@ class LocalClients:
         self._links: dict[int, Link] = {}
         self._publishers: dict[int, Publisher] = {}
         self._streams: weakref.WeakSet[MessageStream] = weakref.WeakSet()
-        self._numbers = itertools.cycle(range(LOCAL_PRINCIPALS, 2**32))
+        self._opened = itertools.count()
         self._stopped = False
 
     # ------------------------------------------------------------ what the embedding program asks for
@@ -75,7 +75,11 @@ class LocalClients:
             expected = f"1 to {BUFFER_MAXIMUM} messages"
             raise BadRequest(f"buffer: expected {expected}", field="buffer", provided=buffer, expected=expected)
         link = self._open(account_id)
-        stream = MessageStream(link, wanted, buffer)
+        try:
+            stream = MessageStream(link, wanted, buffer)
+        except BaseException:  # a packet that cannot be encoded
+            self._close(link)
+            raise
         link.on_touched = _weakly(stream)
         self._streams.add(stream)
         weakref.finalize(stream, self._forget, link).atexit = False
@@ -124,6 +128,9 @@ class LocalClients:
     def _publisher(self, account_id: int) -> Publisher:
         publisher = self._publishers.get(account_id)
         if publisher is None or not publisher.is_open:
+            if publisher is not None:
+                publisher.close()
+                self._links.pop(publisher.handle, None)
             link = self._open(account_id)
             publisher = Publisher(link, self._capabilities.server_receive_maximum)
             self._publishers[account_id] = publisher
@@ -132,7 +139,8 @@ class LocalClients:
     def _open(self, account_id: int) -> Link:
         if self._stopped:
             raise BrokerStopped("the broker has stopped")
-        link = Link(self._reactor, account_id, next(self._numbers))
+        number = LOCAL_PRINCIPALS + next(self._opened) % (2**32 - LOCAL_PRINCIPALS)
+        link = Link(self._reactor, account_id, number)
         self._links[link.handle] = link
         return link
 

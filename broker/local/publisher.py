@@ -34,6 +34,11 @@ class Publisher:
         link.write_now(Connect(client_id=f"local-publisher-{link.principal_id}"))
 
     @property
+    def handle(self) -> int:
+        """The handle of its connection."""
+        return self._link.handle
+
+    @property
     def is_open(self) -> bool:
         """Whether it can publish; another one has to be made otherwise."""
         return self._link.is_open

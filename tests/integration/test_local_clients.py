@@ -54,6 +54,34 @@ async def connections(broker: Broker) -> int:
     return int(broker._reactor.shard.counters()["connections"])  # type: ignore[arg-type]
 
 
+# ---------------------------------------------------------------- nothing is left behind
+
+
+def test_a_subscription_that_cannot_be_asked_for_leaves_no_connection(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        before = await connections(broker)
+        for wrong in (Subscription("a", 7), Subscription("a", 1, retain_handling=9)):
+            with pytest.raises(BadRequest):
+                broker.subscribe(wrong)
+        assert await connections(broker) == before
+
+    inside(tmp_path, body)
+
+
+def test_a_publishers_connection_that_was_cut_is_forgotten_for_the_next_one(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        local = broker._local
+        assert local is not None
+        for _ in range(3):
+            await broker.publish("a", b"x", qos=1)
+            (publisher,) = local._publishers.values()
+            broker._reactor.shard.fail_connection(publisher._link.handle, ReasonCode.ADMINISTRATIVE_ACTION)
+        await broker.publish("a", b"x", qos=1)
+        assert len(local._links) == 1
+
+    inside(tmp_path, body)
+
+
 # ---------------------------------------------------------------- publish
 
 
