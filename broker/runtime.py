@@ -427,12 +427,13 @@ class Broker:
         """Bring usage from the core to the accounts, in pieces, and whole quotas with each new month."""
         while True:
             await asyncio.sleep(COUNT_S)
-            rows = gateway.take_usage()
-            directory.usage.add(rows, self._clock.wall_s())
-            while rows:
-                await asyncio.sleep(0)
-                rows = gateway.take_usage()
-                directory.usage.add(rows, self._clock.wall_s())
+            try:
+                while rows := gateway.take_usage():
+                    directory.usage.add(rows, self._clock.wall_s())
+                    await asyncio.sleep(0)
+                directory.usage.add((), self._clock.wall_s())  # the month may have ended in silence
+            except Exception:
+                log.exception("usage could not be counted")
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
