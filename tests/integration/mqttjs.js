@@ -17,8 +17,8 @@ const client = mqtt.connect({
   reconnectPeriod: 0,
 });
 
-client.on('connect', (connack) => {
-  tell('connect', { maximumQoS: connack.properties && connack.properties.maximumQoS });
+client.on('connect', () => {
+  tell('connect');
   client.subscribe(`devices/${deviceId}/commands`, { qos: 1 }, (error, granted) => {
     tell('subscribe', { error: error && error.message, granted: granted && granted.map((one) => one.qos) });
     const options = { qos: 1 };
