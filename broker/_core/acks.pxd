@@ -14,6 +14,8 @@ cdef void handle_ack(
 cdef void stage_ack(
     ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
     uint8_t reason_code) noexcept nogil
+# The receipt of a repetition says that what came before is kept: it leaves when all is that has been recorded.
+cdef void stage_receipt_again(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil
 # An acknowledgement that refuses, with words (up to 60 bytes of UTF-8) for a 5.0 client that wants and takes them.
 cdef void stage_refusal(
     ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code,

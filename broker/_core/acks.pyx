@@ -160,6 +160,19 @@ cdef void stage_ack(
     promise.reason_code = reason_code
 
 
+cdef void stage_receipt_again(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
+    # Which ticket the first one has is not known any more: it may have come on an earlier connection of the session.
+    cdef Promise* promise
+    cdef uint64_t ticket = shard.journal.open_ticket - (shard.journal.batch_records == 0)
+    if leaves_now(shard, connection, ticket):
+        put_ack(shard, connection, PUBREC, packet_id, SUCCESS)
+        return
+    promise = hold(shard, connection, ticket, PROMISE_PUBREC)
+    promise.depends = 0     # the failure of another's is not its own
+    promise.packet_id = packet_id
+    promise.reason_code = SUCCESS
+
+
 cdef void stage_refusal(
         ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code,
         const uint8_t* text, uint32_t n) noexcept nogil:

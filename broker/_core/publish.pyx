@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from broker._core.acks cimport not_kept, stage_ack, stage_refusal
+from broker._core.acks cimport not_kept, stage_ack, stage_receipt_again, stage_refusal
 from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
@@ -188,7 +188,10 @@ cdef bint repeated(ShardState* shard, Connection* connection, PublishFields* fie
     # Taken before: acknowledged again, and to nobody delivered again. [MQTT-4.3.3-10] [v311 MQTT-4.3.3-2]
     if fields.qos != 2 or not qos2_known(connection.session, fields.packet_id):
         return False
-    stage_ack(shard, connection, 0, PUBREC, fields.packet_id, SUCCESS)
+    if connection.grant.synced:
+        stage_receipt_again(shard, connection, fields.packet_id)
+    else:
+        stage_ack(shard, connection, 0, PUBREC, fields.packet_id, SUCCESS)
     take_token(shard, connection)
     return True
 

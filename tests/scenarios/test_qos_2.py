@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason
-from broker.wire import Puback, Pubcomp, Publish, Pubrec, Pubrel
+from broker.wire import Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel
 from tests.support.core import Client, Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -167,6 +167,25 @@ def test_a_receipt_waits_for_its_ticket_and_its_failure_takes_the_identifier_bac
     client.publish("t", b"x", ONCE, packet_id=1, dup=True)
     assert client.pick(Pubrec).reason_code == 0x10
     assert client.release(1) == 0
+    core.end()
+
+
+@VERSIONS
+def test_a_repetition_on_a_new_connection_is_not_acknowledged_before_the_first_one_is_kept(version: int) -> None:
+    core = Core()
+    core.grant(synced=True)
+    core.hold()
+    client = core.keep("c", version)
+    client.publish("t", b"x", ONCE, packet_id=1)
+    client.drop()
+    again = core.resume("c", version)
+    again.publish("t", b"x", ONCE, packet_id=1, dup=True)
+    again.expect()
+    core.release()
+    again.expect(Pubrec(1))
+    assert again.release(1) == 0
+    again.send(Disconnect() if version == 4 else Disconnect(properties={"session_expiry_interval": 0}))
+    core.wait(10_000_000)
     core.end()
 
 
