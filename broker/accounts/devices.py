@@ -7,6 +7,7 @@ device looks to the outside (``broker.admin``).
 from __future__ import annotations
 
 import asyncio
+import re
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,14 @@ from broker.accounts.keys import seen_changes
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
 from broker.accounts.plans import device_limits
 from broker.accounts.records import Device, decode_number
-from broker.errors import Conflict, NotFound, QuotaExceeded
+from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
 from broker.policy.policies import DEVICE
 from broker.ports import Change, Grant, GrantTable
 from broker.storage.tables import DEVICES, SEEN, key_number, number_key
 
 SLICE_DEVICES = 500  # looked at between two turns of the loop
+TOPIC_LEVEL = re.compile(r"[^+#/\x00]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,14 @@ class Devices:
     async def create(self, account_id: int, description: DeviceDescription, now_s: int) -> tuple[Device, str]:
         """Register a device; returns its record and its password, which nobody can see again.
 
-        Raises ``QuotaExceeded`` at the plan's number of devices and ``Conflict`` when a chosen id is taken.
+        Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id is taken, and
+        ``BadRequest`` when it is no level of a topic: with it goes everything under ``devices/{device_id}/``.
         """
+        if description.device_id and TOPIC_LEVEL.fullmatch(description.device_id) is None:
+            expected = "1 to 64 characters, none of + # /"
+            raise BadRequest(
+                f"device_id: expected {expected}", field="device_id", provided=description.device_id, expected=expected
+            )
         of_account = self._of(account_id)
         self._check_quota(account_id, of_account)
         device_id = description.device_id or new_device_id()

@@ -101,7 +101,10 @@ class Admin:
     async def create_device(
         self, account_id: int, description: DeviceDescription
     ) -> tuple[DeviceView, MqttCredentials]:
-        """Register a device; durable when it returns. Raises ``QuotaExceeded``, ``Conflict``, ``Unavailable``."""
+        """Register a device; durable when it returns.
+
+        Raises ``QuotaExceeded``, ``Conflict``, ``BadRequest`` for an id that is no topic level, ``Unavailable``.
+        """
         self._require_serving()
         device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
         return self._view(device), self._credentials(device, password)

@@ -237,6 +237,16 @@ def test_a_chosen_id_is_taken_from_the_moment_it_is_asked_for_and_only_in_its_ac
     run(body)
 
 
+@pytest.mark.parametrize("device_id", ["+", "#", "a/b", "pump+", "\0", "x" * 65])
+def test_a_device_id_is_one_level_of_a_topic(device_id: str) -> None:
+    # Its removal clears what is retained under devices/{device_id}/: with `+` that would be every device's.
+    async def body(upper: Upper) -> None:
+        with pytest.raises(BadRequest):
+            await upper.directory.devices.create(1, replace(SENSOR, device_id=device_id), NOW_S)
+
+    run(body)
+
+
 def test_the_plan_counts_devices_that_are_not_durable_yet() -> None:
     async def body(upper: Upper) -> None:
         await upper.directory.accounts.set_plan(1, "free")
