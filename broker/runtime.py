@@ -202,6 +202,8 @@ class Broker:
 
     def _account_id(self, account: str | int | None) -> int:
         if isinstance(account, int):
+            if not 0 <= account < 2**32:
+                raise NotFound(f"there is no account {account}")
             return account
         if account is None and any(one.open for one in self._config.listeners):
             return OPEN_ACCOUNT_ID
@@ -215,6 +217,8 @@ class Broker:
         the Authenticator answers from now on is its own affair. Raises ``BrokerStopped`` and ``WrongThread``.
         """
         self._inside()
+        if not 0 <= principal_id < LOCAL_PRINCIPALS - OWN_PRINCIPALS:
+            return  # no grant of an Authenticator's has it: it would be somebody else's
         self._reactor.shard.revoke_principal(OWN_PRINCIPALS + principal_id, self._reactor.now_ns())
         self._reactor.soon()
 

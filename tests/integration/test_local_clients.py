@@ -24,6 +24,7 @@ from broker import (
     SubscriptionEnded,
 )
 from broker.errors import NotFound, PayloadTooLarge, WrongThread
+from broker.ports import LOCAL_PRINCIPALS, OWN_PRINCIPALS
 from broker.wire import Subscription
 from tests.integration.embedded import LOOPS, NewLoop, config, in_thread, port, run
 from tests.integration.wire import CONNACK, PUBLISH, V5, V311, Client, connect, puback, publish
@@ -78,6 +79,20 @@ def test_a_publishers_connection_that_was_cut_is_forgotten_for_the_next_one(tmp_
             broker._reactor.shard.fail_connection(publisher._link.handle, ReasonCode.ADMINISTRATIVE_ACTION)
         await broker.publish("a", b"x", qos=1)
         assert len(local._links) == 1
+
+    inside(tmp_path, body)
+
+
+def test_numbers_that_nobody_can_have_reach_nobody(tmp_path: Path) -> None:
+    async def body(broker: Broker) -> None:
+        for number in (-1, 2**32):
+            with pytest.raises(NotFound):
+                await broker.publish("a", b"x", account=number)
+        async with broker.subscribe("a") as messages:
+            for behind in (-OWN_PRINCIPALS, LOCAL_PRINCIPALS - OWN_PRINCIPALS, 2**40):
+                broker.revoke(behind)  # the open listener's principal; the subscription's own; nobody's
+            await broker.publish("a", b"x", qos=1)
+            assert [one.payload for one in await take(messages, 1)] == [b"x"]
 
     inside(tmp_path, body)
 
