@@ -280,7 +280,7 @@ class Broker:
         doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
         store = self._wrap_store(LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes))
         stack.push_async_callback(store.close)
-        # Nothing of MQTT's outlives a connection yet: see docs/architecture.md.
+        # Nothing of MQTT's outlives the process yet: see docs/architecture.md.
         self._journal = self._wrap_store(MemoryStore())
         stack.push_async_callback(self._journal.close)
         observer = self._observer(stack)
@@ -382,7 +382,7 @@ class Broker:
         sealed = self._reactor.shard.seal()
         if sealed is not None:
             ticket, batch = sealed
-            # Nothing outlives its connection yet, so a batch has done its work once it is committed.
+            # Nothing outlives the process yet, so a batch has done its work once it is committed.
             changes = [Change(JOURNAL, ticket.to_bytes(8, "big"), batch)]
             if ticket > 1:
                 changes.append(Change(JOURNAL, (ticket - 1).to_bytes(8, "big"), None))
