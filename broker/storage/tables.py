@@ -7,18 +7,64 @@ from __future__ import annotations
 
 import struct
 
+FORMAT = 1
+"""The format that this version writes; a store without ``META`` is format 0."""
+
+META = "meta"
+"""About the store itself: ``FORMAT_KEY`` and ``NUMBERS_KEY``."""
+
 ACCOUNTS = "accounts"
 KEYS = "keys"
 DEVICES = "devices"
 SEEN = "seen"
 COUNTERS = "counters"
-JOURNAL = "journal"
+USAGE = "usage"
 
-TABLES = (ACCOUNTS, KEYS, DEVICES, SEEN, COUNTERS, JOURNAL)
+SESSIONS = "sessions"
+"""By session number: who it is and how long it is kept."""
+SUBSCRIPTIONS = "subscriptions"
+"""By session number and the digest of the filter."""
+WILLS = "wills"
+"""By session number."""
+FLOWS = "flows"
+"""By session number: what a session has queued and in flight, as of one ticket."""
+MESSAGES = "messages"
+"""Chunks of messages with their receivers, by the number of the chunk's first message."""
+OPS = "ops"
+"""What happened to deliveries, one blob a ticket."""
+RETAINED = "retained"
+"""By serial number."""
+
+JOURNAL = "journal"
+"""Of format 0 alone."""
+
+TABLES = (
+    META,
+    ACCOUNTS,
+    KEYS,
+    DEVICES,
+    SEEN,
+    COUNTERS,
+    USAGE,
+    SESSIONS,
+    SUBSCRIPTIONS,
+    WILLS,
+    FLOWS,
+    MESSAGES,
+    OPS,
+    RETAINED,
+    JOURNAL,
+)
+
+FORMAT_KEY = b"format"
+"""In ``META``: the store's format, an unsigned 32-bit number, little-endian."""
+NUMBERS_KEY = b"numbers"
+"""In ``META``: up to where numbers of messages and of sessions are reserved, two unsigned 64-bit numbers."""
 
 MAXIMUM_KEY_BYTES = 511
 
 _NUMBER = struct.Struct(">I")
+_LONG_NUMBER = struct.Struct(">Q")
 
 
 def number_key(number: int) -> bytes:
@@ -29,6 +75,17 @@ def number_key(number: int) -> bytes:
 def key_number(key: bytes) -> int:
     """Return the number that ``number_key`` packed."""
     number: int = _NUMBER.unpack(key)[0]
+    return number
+
+
+def long_key(number: int) -> bytes:
+    """Key of a 64-bit number (a session, a message, a ticket): big-endian, as ``number_key``."""
+    return _LONG_NUMBER.pack(number)
+
+
+def long_key_number(key: bytes) -> int:
+    """Return the number that ``long_key`` packed; of a longer key, that of its first 8 bytes."""
+    number: int = _LONG_NUMBER.unpack_from(key)[0]
     return number
 
 
