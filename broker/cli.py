@@ -19,6 +19,7 @@ from typing import Any, NoReturn, ParamSpec
 import click
 
 from broker import control
+from broker.accounts.accounts import DURABILITIES
 from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.accounts.plans import DEFAULT_PLAN, PLANS
 from broker.admin import Operator, SystemClock
@@ -162,13 +163,14 @@ def accounts() -> None:
 @accounts.command("create")
 @click.argument("name")
 @click.option("--plan", type=click.Choice(list(PLANS)), default=DEFAULT_PLAN, show_default=True)
+@click.option("--durability", type=click.Choice(DURABILITIES), default=DURABILITIES[0], show_default=True)
 @config_option
 @data_dir_option
 @told_in_one_line
-def create_account(name: str, plan: str, file: Path | None, data_dir: Path | None) -> None:
-    """Make an account: a name, a plan, and a topic space of its own."""
-    _ask(file, data_dir, "accounts.create", {"name": name, "plan": plan})
-    click.echo(f"account {name!r} is there, on plan {plan!r}", err=True)
+def create_account(name: str, plan: str, durability: str, file: Path | None, data_dir: Path | None) -> None:
+    """Make an account: a name, a plan, what its clients are promised, and a topic space of its own."""
+    _ask(file, data_dir, "accounts.create", {"name": name, "plan": plan, "durability": durability})
+    click.echo(f"account {name!r} is there, on plan {plan!r}, its clients at level {durability!r}", err=True)
 
 
 @accounts.command("list")
@@ -178,7 +180,7 @@ def create_account(name: str, plan: str, file: Path | None, data_dir: Path | Non
 def list_accounts(file: Path | None, data_dir: Path | None) -> None:
     """List the accounts."""
     rows = _ask(file, data_dir, "accounts.list", {})
-    _table(("account_id", "name", "plan", "suspended", "devices", "created_at"), rows)
+    _table(("account_id", "name", "plan", "durability", "suspended", "devices", "created_at"), rows)
 
 
 @accounts.command("set-plan")
@@ -191,6 +193,18 @@ def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> 
     """Put an account on another plan; what it has above the new limits stays."""
     _ask(file, data_dir, "accounts.set-plan", {"name": name, "plan": plan})
     click.echo(f"account {name!r} is on plan {plan!r}", err=True)
+
+
+@accounts.command("set-durability")
+@click.argument("name")
+@click.argument("level", type=click.Choice(DURABILITIES))
+@config_option
+@data_dir_option
+@told_in_one_line
+def set_durability(name: str, level: str, file: Path | None, data_dir: Path | None) -> None:
+    """Choose what an account's clients are promised from their next CONNECT on."""
+    _ask(file, data_dir, "accounts.set-durability", {"name": name, "durability": level})
+    click.echo(f"account {name!r} is at level {level!r}", err=True)
 
 
 @accounts.command("suspend")

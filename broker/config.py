@@ -25,6 +25,7 @@ PACKET_HEADROOM_BYTES = 128 * KIB
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
+DurabilityName = Literal["synced", "relaxed", "memory"]
 
 # Variables of the same prefix that are not configuration: how the core is built, and where the file is.
 FOREIGN_VARIABLES = frozenset({"CONFIG", "BUILD", "BUILD_DIR", "JOBS", "LINETRACE"})
@@ -90,6 +91,9 @@ class ListenerConfig(Section):
     port: Port = 1883
     transport: Literal["tcp"] = "tcp"
     open: bool = False
+    durability: DurabilityName = Field(
+        default="synced", description="the most that clients of this listener are promised; their account may say less"
+    )
     applications_from_anywhere: bool = Field(
         default=False, description="else API keys are taken from loopback alone: this transport is not encrypted"
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.admin import Operator
+from broker.admin.operator import DEFAULT_DURABILITY
 from broker.errors import BadRequest, BrokerError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -60,14 +61,17 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
     async def revoke_key(*, key_id: int) -> Any:
         return asdict(await operator.revoke_key(key_id))
 
-    async def create_account(*, name: str, plan: str) -> Any:
-        return asdict(await operator.create_account(name, plan))
+    async def create_account(*, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> Any:
+        return asdict(await operator.create_account(name, plan, durability))
 
     async def list_accounts() -> Any:
         return [asdict(view) for view in await operator.list_accounts()]
 
     async def set_plan(*, name: str, plan: str) -> Any:
         return asdict(await operator.set_plan(name, plan))
+
+    async def set_durability(*, name: str, durability: str) -> Any:
+        return asdict(await operator.set_durability(name, durability))
 
     async def set_suspended(*, name: str, suspended: bool) -> Any:
         return asdict(await operator.set_suspended(name, suspended))
@@ -79,6 +83,7 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
         "accounts.create": create_account,
         "accounts.list": list_accounts,
         "accounts.set-plan": set_plan,
+        "accounts.set-durability": set_durability,
         "accounts.set-suspended": set_suspended,
     }
 

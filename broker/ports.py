@@ -21,10 +21,19 @@ LOCAL_PRINCIPALS = OWN_PRINCIPALS + 2**30
 
 
 class Durability(Enum):
-    """When a promise (an acknowledgement, an HTTP success) may leave: after the sync, before it, or never written."""
+    """When a promise (an acknowledgement) may leave: after the sync, a second before it at most, or never written."""
 
     SYNCED = "synced"
+    RELAXED = "relaxed"
     MEMORY = "memory"
+
+    @property
+    def level(self) -> int:
+        """The core's number: the higher, the more is promised; of two that bound each other the lower is in force."""
+        return _LEVELS[self]
+
+
+_LEVELS = {Durability.MEMORY: 0, Durability.RELAXED: 1, Durability.SYNCED: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Grant:
     principal: str
     device_id: str
     policy: Policy
-    durability: Durability = Durability.MEMORY
+    durability: Durability = Durability.SYNCED
     limits: GrantLimits = NO_LIMITS
 
 

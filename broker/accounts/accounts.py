@@ -1,4 +1,4 @@
-"""The accounts: names, plans, suspension.
+"""The accounts: names, plans, durability, suspension.
 
 Here belong the rules about one account as such. Not here: its keys and devices.
 """
@@ -14,10 +14,11 @@ from broker.accounts.ledger import ACCOUNT_NUMBERS, Ledger
 from broker.accounts.plans import DEFAULT_PLAN, PLANS, Plan
 from broker.accounts.records import Account
 from broker.errors import BadRequest, Conflict, NotFound
-from broker.ports import Change
+from broker.ports import Change, Durability
 from broker.storage.tables import ACCOUNTS, number_key
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")
+DURABILITIES = tuple(level.value for level in Durability)
 NAME_EXPECTED = "1 to 64 letters, digits, spaces, dots, dashes and underscores, beginning with a letter or digit"
 
 
@@ -36,6 +37,14 @@ def check_plan(plan: str) -> str:
     return plan
 
 
+def check_durability(level: str) -> str:
+    """Return the name of a level of durability. Raises ``BadRequest`` for an unknown one."""
+    if level not in DURABILITIES:
+        expected = f"one of {', '.join(DURABILITIES)}"
+        raise BadRequest(f"durability: expected {expected}", field="durability", provided=level, expected=expected)
+    return level
+
+
 class Accounts:
     """All accounts of the installation, in memory and in the store."""
 
@@ -50,6 +59,9 @@ class Accounts:
         """Read all accounts; before anything else is asked."""
         for _, value in self._ledger.rows(ACCOUNTS):
             self._apply(Account.decode(value))
+
+    def __contains__(self, account_id: int) -> bool:
+        return account_id in self._by_id
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -76,15 +88,22 @@ class Accounts:
         """The plan that an account is on now."""
         return PLANS[self.get(account_id).plan]
 
-    async def create(self, name: str, now_s: int, plan: str = DEFAULT_PLAN) -> Account:
-        """Make an account. Raises ``Conflict`` when the name is taken, ``BadRequest`` for a bad name or plan."""
+    def durability(self, account_id: int) -> Durability:
+        """What an account's clients are promised, where their listener promises no less."""
+        return Durability(self.get(account_id).durability)
+
+    async def create(
+        self, name: str, now_s: int, plan: str = DEFAULT_PLAN, durability: str = Durability.SYNCED.value
+    ) -> Account:
+        """Make an account. Raises ``Conflict`` when the name is taken, ``BadRequest`` for what cannot be used."""
         check_name(name)
         check_plan(plan)
+        check_durability(durability)
         async with self._changing:
             if any(account.name == name for account in self._by_id.values()):
                 raise Conflict(f"there is an account {name!r} already")
             account_id, given = self._ledger.give_number(ACCOUNT_NUMBERS)
-            account = Account(account_id, name, plan, suspended=False, created_at=now_s)
+            account = Account(account_id, name, plan, suspended=False, created_at=now_s, durability=durability)
             await self._ledger.commit([given, self.put(account)], lambda: self._apply(account))
         return account
 
@@ -93,6 +112,12 @@ class Accounts:
         check_plan(plan)
         async with self._changing:
             return await self._store(replace(self.get(account_id), plan=plan))
+
+    async def set_durability(self, account_id: int, level: str) -> Account:
+        """Mark an account; the directory tells the grants."""
+        check_durability(level)
+        async with self._changing:
+            return await self._store(replace(self.get(account_id), durability=level))
 
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:
         """Mark an account; the directory takes or gives the grants."""

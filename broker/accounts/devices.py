@@ -232,7 +232,9 @@ class Devices:
     def grant(self, device: Device) -> Grant:
         """Make the grant of a device, with the limits of its account's plan."""
         limits = device_limits(self._accounts.plan(device.account_id), self._queue_maximum_bytes)
-        return Grant(device.account_id, device.device_number, device.device_id, device.device_id, DEVICE, limits=limits)
+        durability = self._accounts.durability(device.account_id)
+        device_id = device.device_id
+        return Grant(device.account_id, device.device_number, device_id, device_id, DEVICE, durability, limits)
 
     def account_ids(self) -> list[int]:
         """List the accounts that have, or had, devices."""

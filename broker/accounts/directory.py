@@ -93,6 +93,12 @@ class Directory:
         await self._regrant(account_id)
         return account
 
+    async def set_durability(self, account_id: int, level: str) -> Account:
+        """Choose what an account's clients are promised from their next CONNECT on; nobody is cut."""
+        account = await self.accounts.set_durability(account_id, level)
+        await self._regrant(account_id)
+        return account
+
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:
         """Suspend an account (cuts and refuses its devices and applications), or let it back in."""
         account = await self.accounts.set_suspended(account_id, suspended)

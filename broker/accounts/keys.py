@@ -111,7 +111,8 @@ class Keys:
 
     def _grant(self, key: ApiKey) -> Grant:
         limits = application_limits(self._accounts.plan(key.account_id))
-        return Grant(key.account_id, key.principal_id, key.name, "", APPLICATION, limits=limits)
+        durability = self._accounts.durability(key.account_id)
+        return Grant(key.account_id, key.principal_id, key.name, "", APPLICATION, durability, limits)
 
     def _apply(self, key: ApiKey) -> None:
         self._by_id[key.key_id] = key

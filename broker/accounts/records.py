@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import msgpack
 
 from broker.errors import StoreError
+from broker.ports import Durability
 
 
 class Record:
@@ -49,6 +50,19 @@ class Account(Record):
     plan: str
     suspended: bool
     created_at: int
+    durability: str = Durability.SYNCED.value  # records that are older than this field are of accounts at this level
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInMonth(Record):
+    """What an account has used in a month: PUBLISH packets and their bytes, both directions together.
+
+    ``month`` counts months since the year 0, January of the year 1 being 12.
+    """
+
+    month: int
+    messages: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

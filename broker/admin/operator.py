@@ -10,6 +10,9 @@ from broker.accounts.records import Account, ApiKey
 from broker.admin.clock import Clock
 from broker.admin.views import AccountView, KeyView
 from broker.errors import BadRequest
+from broker.ports import Durability
+
+DEFAULT_DURABILITY = Durability.SYNCED.value
 
 
 class Operator:
@@ -19,9 +22,9 @@ class Operator:
         self._directory = directory
         self._clock = clock
 
-    async def create_account(self, name: str, plan: str) -> AccountView:
-        """Make an account on a plan."""
-        return self._account_view(await self._directory.accounts.create(name, self._clock.wall_s(), plan))
+    async def create_account(self, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> AccountView:
+        """Make an account on a plan, whose clients are promised so much."""
+        return self._account_view(await self._directory.accounts.create(name, self._clock.wall_s(), plan, durability))
 
     async def list_accounts(self) -> list[AccountView]:
         """List all accounts, oldest first."""
@@ -31,6 +34,11 @@ class Operator:
         """Put an account on another plan."""
         account = self._directory.accounts.named(name)
         return self._account_view(await self._directory.set_plan(account.account_id, plan))
+
+    async def set_durability(self, name: str, level: str) -> AccountView:
+        """Choose what an account's clients are promised from their next CONNECT on: a value of ``Durability``."""
+        account = self._directory.accounts.named(name)
+        return self._account_view(await self._directory.set_durability(account.account_id, level))
 
     async def set_suspended(self, name: str, suspended: bool) -> AccountView:
         """Cut and refuse an account's devices and applications, or let them back in."""
@@ -59,6 +67,7 @@ class Operator:
             account_id=account.account_id,
             name=account.name,
             plan=account.plan,
+            durability=account.durability,
             suspended=account.suspended,
             devices=self._directory.devices.count(account.account_id),
             created_at=account.created_at,

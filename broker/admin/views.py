@@ -118,6 +118,7 @@ class AccountView:
     account_id: int
     name: str
     plan: str
+    durability: str
     suspended: bool
     devices: int
     created_at: int

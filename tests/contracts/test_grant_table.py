@@ -11,7 +11,7 @@ from broker.config import Capabilities
 from broker.net.gateway import Gateway, core_limits
 from broker.policy.credentials import credential
 from broker.policy.policies import APPLICATION, DEVICE
-from broker.ports import Grant
+from broker.ports import Durability, Grant
 from broker.reasons import ReasonCode
 from broker.wire import Connect, Puback, Publish
 
@@ -83,7 +83,7 @@ def test_who_became_known_while_being_judged_is_cut_when_the_grant_ends() -> Non
 @pytest.mark.parametrize(("topic_name", "allowed"), [("devices/a/presence", False), ("devices/a/presences", True)])
 def test_nobody_but_the_broker_says_who_is_present(topic_name: str, allowed: bool) -> None:
     table = Table()
-    table.port.put_grant(CREDENTIAL, Grant(1, 7, "back end", "", APPLICATION))
+    table.port.put_grant(CREDENTIAL, Grant(1, 7, "back end", "", APPLICATION, Durability.MEMORY))
     handle = table.connect()
     table.shard.take_output(handle)
     table.shard.feed(handle, encode(Publish(topic_name, b"", 1, packet_id=1), 5), 0)

@@ -52,13 +52,19 @@ def test_a_revoked_key_is_listed_with_its_end(tmp_path: Path) -> None:
     assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +- +\d{4}-\d\d-\d\dT", row)
 
 
-def test_accounts_are_created_listed_suspended_and_given_plans(tmp_path: Path) -> None:
+def test_accounts_are_created_listed_suspended_and_given_plans_and_levels(tmp_path: Path) -> None:
     iot_broker("keys", "create", "k", "--data-dir", tmp_path)
     assert iot_broker("accounts", "create", "acme", "--plan", "free", "--data-dir", tmp_path).exit_code == 0
     assert iot_broker("accounts", "set-plan", "acme", "unlimited", "--data-dir", tmp_path).exit_code == 0
     assert iot_broker("accounts", "suspend", "acme", "--data-dir", tmp_path).exit_code == 0
-    rows = [line.split()[1:4] for line in iot_broker("accounts", "list", "--data-dir", tmp_path).stdout.splitlines()]
-    assert rows[1:] == [["default", "professional", "no"], ["acme", "unlimited", "yes"]]
+    assert iot_broker("accounts", "create", "lab", "--durability", "relaxed", "--data-dir", tmp_path).exit_code == 0
+    assert iot_broker("accounts", "set-durability", "acme", "memory", "--data-dir", tmp_path).exit_code == 0
+    rows = [line.split()[1:5] for line in iot_broker("accounts", "list", "--data-dir", tmp_path).stdout.splitlines()]
+    assert rows[1:] == [
+        ["default", "professional", "synced", "no"],
+        ["acme", "unlimited", "memory", "yes"],
+        ["lab", "professional", "relaxed", "no"],
+    ]
     assert iot_broker("accounts", "resume", "acme", "--data-dir", tmp_path).exit_code == 0
 
 
@@ -75,6 +81,8 @@ def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
         (["keys", "revoke", "x"], 2, "not a valid integer"),
         (["accounts", "create", "default"], 1, "already"),
         (["accounts", "set-plan", "default", "golden"], 2, "golden"),
+        (["accounts", "set-durability", "default", "eternal"], 2, "eternal"),
+        (["accounts", "set-durability", "absent", "memory"], 1, "absent"),
         (["serve", "--mqtt-port", "70000"], 2, "70000"),
         (["serve", "--open", "--host", "0.0.0.0"], 2, "loopback"),
         (["keys", "list", "--config", "absent.toml"], 2, "absent.toml"),

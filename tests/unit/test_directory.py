@@ -17,6 +17,7 @@ from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, Device
 from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreError, Unavailable
 from broker.policy.policies import APPLICATION, DEVICE
+from broker.ports import Durability
 from broker.storage.tables import DEVICES, SEEN, number_key
 from tests.upper import NOW_S, Upper
 
@@ -435,3 +436,27 @@ def test_all_numbers_given_is_said_and_not_wrapped_around() -> None:
             await accounts.create("one-too-many", NOW_S)
 
     run(body)
+
+
+def test_an_accounts_level_is_in_all_its_grants_and_survives_a_restart() -> None:
+    async def body(upper: Upper) -> None:
+        await upper.directory.devices.create(1, SENSOR, NOW_S)
+        assert {grant.durability for grant in upper.core.grants.values()} == {Durability.SYNCED}
+        view = await upper.admin.operator.set_durability("default", "relaxed")
+        assert view.durability == "relaxed"
+        assert {grant.durability for grant in upper.core.grants.values()} == {Durability.RELAXED}
+        assert upper.core.removed == []  # nobody was cut
+        await upper.directory.devices.create(1, SENSOR, NOW_S)
+        restarted = upper.restart()
+        assert [grant.durability for grant in restarted.core.grants.values()] == [Durability.RELAXED] * 3
+        with pytest.raises(BadRequest, match="synced, relaxed, memory"):
+            await upper.admin.operator.set_durability("default", "eternal")
+
+    run(body)
+
+
+def test_an_account_of_an_earlier_version_is_synced() -> None:
+    row = bytes.fromhex("96 01 01 a7 64656661756c74 ac 70726f66657373696f6e616c c2 ce 690b276c")
+    account = Account.decode(row)
+    assert (account.name, account.plan, account.durability) == ("default", "professional", "synced")
+    assert Account.decode(account.encode()) == account
