@@ -302,6 +302,9 @@ class _NoCore:
     def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
         """Stop nobody."""
 
+    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
+        """Stop nobody."""
+
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     texts = [[_cell(name, row[name]) for name in columns] for row in rows]

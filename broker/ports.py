@@ -160,6 +160,13 @@ class GrantTable(Protocol):
         """Let an account's clients publish until so much more has gone in and out."""
         ...
 
+    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
+        """Let them publish so much more than what is left to them now, or less where it is negative.
+
+        What has been counted and was not taken yet stays counted.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Presence:

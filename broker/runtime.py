@@ -6,6 +6,7 @@ Here belongs the order in which the floors come up and go down. Not here: any ru
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
@@ -29,7 +30,7 @@ from broker.config import BrokerConfig, Endpoint
 from broker.control import ControlServer
 from broker.engine import Engine
 from broker.engine.core import RarePacket
-from broker.errors import BrokerStopped, NotFound, WrongThread
+from broker.errors import BrokerStopped, NotFound, Unavailable, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
 from broker.net.gateway import Gateway, core_limits
@@ -62,6 +63,7 @@ OPEN_PRINCIPAL_ID = 0
 OPEN_ACCOUNT_ID = 0
 HOUSEKEEPING_S = 60.0
 COUNT_S = 1.0
+COUNTS_PER_WRITE = 5
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
 NS_PER_S = 1_000_000_000
@@ -299,6 +301,7 @@ class Broker:
         gateway = Gateway(self._reactor)
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         directory.load()
+        directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=self._clock.monotonic_s)
@@ -324,7 +327,7 @@ class Broker:
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         counting = asyncio.create_task(self._keep_count(gateway, directory), name="usage")
-        stack.push_async_callback(_end, counting)
+        stack.push_async_callback(self._end_counting, counting, gateway, directory)
         stack.push_async_callback(self._drain, admin, doors[:-1])
         admin.start_serving()
         self._admin = admin
@@ -428,16 +431,24 @@ class Broker:
                 log.exception("housekeeping failed")
 
     async def _keep_count(self, gateway: Gateway, directory: Directory) -> None:
-        """Bring usage from the core to the accounts, in pieces, and whole quotas with each new month."""
-        while True:
+        """Bring usage from the core to the accounts, and from there to disk, and quotas with each new month."""
+        for count in itertools.count(1):
             await asyncio.sleep(COUNT_S)
             try:
-                while rows := gateway.take_usage():
-                    directory.usage.add(rows, self._clock.wall_s())
-                    await asyncio.sleep(0)
-                directory.usage.add((), self._clock.wall_s())  # the month may have ended in silence
+                await self._count(gateway, directory)
+                if count % COUNTS_PER_WRITE == 0:
+                    await directory.usage.write()
+            except Unavailable as error:
+                log.warning("usage could not be stored: %s", error)
             except Exception:
                 log.exception("usage could not be counted")
+
+    async def _count(self, gateway: Gateway, directory: Directory) -> None:
+        """Bring usage from the core to the accounts, in pieces."""
+        while rows := gateway.take_usage():
+            directory.usage.add(rows, self._clock.wall_s())
+            await asyncio.sleep(0)
+        directory.usage.add((), self._clock.wall_s())  # the month may have ended in silence
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
@@ -456,6 +467,14 @@ class Broker:
     async def _end_housekeeping(self, task: asyncio.Task[None], admin: Admin) -> None:
         await _end(task)
         await admin.persist_seen()
+
+    async def _end_counting(self, task: asyncio.Task[None], gateway: Gateway, directory: Directory) -> None:
+        await _end(task)
+        await self._count(gateway, directory)
+        try:
+            await directory.usage.write()
+        except Unavailable as error:  # the rest of the stop is not to be missed for it
+            log.warning("usage could not be stored: %s", error)
 
     async def _drain(self, admin: Admin, doors: list[socket.socket]) -> None:
         admin.stop_serving()

@@ -67,6 +67,15 @@ class FakeCore:
     def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
         self.quotas[account_id] = (messages_left, bytes_left)
 
+    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
+        left = self.quotas[account_id]
+        self.quotas[account_id] = (left[0] + messages, left[1] + bytes_count)
+
+    def count(self, account_id: int, messages: int, bytes_count: int) -> tuple[int, None, int, int, int, int]:
+        """Count what an account published, as a core does at once; returns what it tells of it later."""
+        self.add_quota(account_id, -messages, -bytes_count)
+        return account_id, None, messages, bytes_count, 0, 0
+
     def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
         if "#" in topic_name or "+" in topic_name:
             raise BadRequest("wildcards in a topic name")

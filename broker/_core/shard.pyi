@@ -221,6 +221,10 @@ class Shard:
         """Let an account's clients publish until so much more has gone in or out; None: without end."""
         ...
 
+    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
+        """Let an account's clients publish so much more than what is left to them now; less where it is negative."""
+        ...
+
     def quota_left(self, account_id: int) -> tuple[int | None, int | None]:
         """Give what is left of an account's messages and bytes; below 0 when more was sent out. None: without end."""
         ...

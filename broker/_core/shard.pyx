@@ -711,6 +711,13 @@ cdef class Shard:
         account.messages_left = WITHOUT_END if messages_left is None else messages_left
         account.bytes_left = WITHOUT_END if bytes_left is None else bytes_left
 
+    def add_quota(self, account_id, messages, bytes_count):
+        cdef Account* account
+        self.check_owner()
+        account = need_account(self.state, account_id)
+        account.messages_left += messages
+        account.bytes_left += bytes_count
+
     def quota_left(self, account_id):
         cdef Account* account
         self.check_owner()

@@ -36,7 +36,7 @@ class Directory:
         self.accounts = Accounts(self._ledger, self._limit_account)
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
         self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
-        self.usage = UsageBook(self.accounts, grants)
+        self.usage = UsageBook(self._ledger, self.accounts, grants)
         self._budgets = budgets
 
     def load(self) -> None:
@@ -45,6 +45,7 @@ class Directory:
         Raises ``StoreError`` for a damaged record.
         """
         self._ledger.load()
+        self.usage.load()  # what accounts have left follows from it
         self.accounts.load()
         self.keys.load()
         self.devices.load()

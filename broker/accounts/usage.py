@@ -1,7 +1,8 @@
 """What accounts have used this month, and what that leaves them.
 
-Here belong the months' totals and the quotas that follow. Not here: counting, which the core does per message, and
-enforcing, which it does too. Kept in memory: a restart begins the month anew.
+Here belong the months' totals, on disk too, and the quotas that follow. Not here: counting, which the core does per
+message, and enforcing, which it does too. What is on disk is never more than was counted; a crash loses what was
+counted since the last ``write``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from broker.accounts.accounts import Accounts
-from broker.ports import GrantTable, UsageRow
+from broker.accounts.ledger import Ledger, nothing
+from broker.accounts.records import UsedInMonth
+from broker.ports import Change, GrantTable, UsageRow
+from broker.storage.tables import USAGE, key_number, number_key
+
+WRITTEN_AT_ONCE = 1000  # accounts in one commit
 
 
 @dataclass(slots=True)
@@ -22,20 +28,32 @@ class Used:
     bytes: int = 0
 
 
-def month_of(wall_s: int) -> tuple[int, int]:
-    """Year and month (UTC) of a moment."""
+def month_of(wall_s: int) -> int:
+    """Months (UTC) that had passed at a moment, as ``UsedInMonth`` counts them."""
     moment = datetime.fromtimestamp(wall_s, UTC)
-    return moment.year, moment.month
+    return moment.year * 12 + moment.month - 1
 
 
 class UsageBook:
     """The current month of all accounts."""
 
-    def __init__(self, accounts: Accounts, table: GrantTable) -> None:
+    def __init__(self, ledger: Ledger, accounts: Accounts, table: GrantTable) -> None:
+        self._ledger = ledger
         self._accounts = accounts
         self._table = table
-        self._month: tuple[int, int] | None = None
+        self._month: int | None = None  # that ``_used`` is of
+        self._seen: int | None = None  # what the clock said last
         self._used: dict[int, Used] = {}
+        self._told: dict[int, Used] = {}  # the whole month's quota as the core was told it
+        self._unwritten: dict[int, None] = {}  # accounts, in the order in which they changed
+
+    def load(self) -> None:
+        """Read what was used in the last month on record; before the accounts, and before anything is counted."""
+        rows = {key_number(key): UsedInMonth.decode(value) for key, value in self._ledger.rows(USAGE)}
+        self._month = max((row.month for row in rows.values()), default=None)
+        self._used = {
+            account_id: Used(row.messages, row.bytes) for account_id, row in rows.items() if row.month == self._month
+        }
 
     def of(self, account_id: int) -> Used:
         """What an account has used since the month began."""
@@ -47,15 +65,64 @@ class UsageBook:
             used = self._used.setdefault(account_id, Used())
             used.messages += messages_in + messages_out
             used.bytes += bytes_in + bytes_out
+            self._changed(account_id)
         month = month_of(wall_s)
-        if self._month not in {None, month}:
-            self._used.clear()
-            for account in self._accounts.all():
-                self.set_quota(account.account_id)
-        self._month = month
+        if self._turned(month):
+            self._begin(month)
+
+    async def write(self) -> None:
+        """Store what has changed since the last time. Raises ``Unavailable``; what could not be stored is kept."""
+        while self._unwritten:
+            part = list(self._unwritten)[:WRITTEN_AT_ONCE]
+            for account_id in part:
+                del self._unwritten[account_id]
+            try:
+                await self._ledger.commit([self._put(one) for one in part], nothing)
+            except BaseException:
+                self._unwritten.update(dict.fromkeys(part))
+                raise
 
     def set_quota(self, account_id: int) -> None:
-        """Tell the core what an account's plan leaves it; when the plan, or the month, has changed."""
+        """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
+
+        What the core has counted and not told yet stays counted: of a plan that changes it is told the difference.
+        """
         plan = self._accounts.plan(account_id)
-        used = self.of(account_id)
-        self._table.set_quota(account_id, plan.messages_per_month - used.messages, plan.bytes_per_month - used.bytes)
+        whole = Used(plan.messages_per_month, plan.bytes_per_month)
+        told = self._told.get(account_id)
+        self._told[account_id] = whole
+        if told is None:
+            used = self.of(account_id)
+            self._table.set_quota(account_id, whole.messages - used.messages, whole.bytes - used.bytes)
+        elif told != whole:
+            self._table.add_quota(account_id, whole.messages - told.messages, whole.bytes - told.bytes)
+
+    def _turned(self, month: int) -> bool:
+        """Whether a new month has begun.
+
+        A clock that was set back begins none, neither then nor when it comes round to the month on record again; one
+        that had been ahead begins the next month that it is seen to enter.
+        """
+        seen, self._seen = self._seen, month
+        if self._month is None:
+            self._month = month
+        return month > self._month or (seen is not None and seen < month < self._month)
+
+    def _begin(self, month: int) -> None:
+        """Give back what was used; what the core counts at this moment is the new month's."""
+        self._month = month
+        ended, self._used = self._used, {}
+        for account_id, used in ended.items():
+            self._changed(account_id)
+            if account_id in self._told:
+                self._table.add_quota(account_id, used.messages, used.bytes)
+
+    def _changed(self, account_id: int) -> None:
+        if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
+            self._unwritten[account_id] = None
+
+    def _put(self, account_id: int) -> Change:
+        assert self._month is not None  # something was counted
+        used = self._used.get(account_id)
+        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes).encode()
+        return Change(USAGE, number_key(account_id), row)

@@ -66,6 +66,10 @@ class Gateway:
         """Let an account's clients publish until so much more has gone in and out."""
         self._shard.set_quota(account_id, messages_left, bytes_left)
 
+    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
+        """Let them publish so much more than what is left to them now."""
+        self._shard.add_quota(account_id, messages, bytes_count)
+
     def take_usage(self) -> list[UsageRow]:
         """Take what has been counted since the last call; in pieces, so that many hold nobody up."""
         return self._shard.take_usage(USAGE_PER_CALL)

@@ -90,3 +90,15 @@ def test_nobody_but_the_broker_says_who_is_present(topic_name: str, allowed: boo
     answer = decode(table.shard.take_output(handle), 5, from_client=False)
     assert isinstance(answer, Puback)
     assert answer.reason_code == (ReasonCode.NO_MATCHING_SUBSCRIBERS if allowed else ReasonCode.NOT_AUTHORIZED)
+
+
+def test_quota_that_is_added_leaves_what_was_counted_and_not_taken_yet() -> None:
+    table = Table()
+    table.port.put_grant(CREDENTIAL, Grant(1, 7, "back end", "", APPLICATION))
+    table.port.set_quota(1, 10, 1000)
+    handle = table.connect()
+    packet = encode(Publish("t", b"12345"), 5)
+    table.shard.feed(handle, packet * 3, 0)
+    table.port.add_quota(1, 5, -100)
+    assert table.shard.quota_left(1) == (10 - 3 + 5, 1000 - 3 * len(packet) - 100)
+    assert table.port.take_usage() == [(1, 7, 3, 3 * len(packet), 0, 0)]

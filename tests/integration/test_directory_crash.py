@@ -31,6 +31,7 @@ class NoCore:
     def remove_device(self, account_id, principal_id, device_id): pass
     def put_account(self, account_id, limits): pass
     def set_quota(self, account_id, messages_left, bytes_left): pass
+    def add_quota(self, account_id, messages, bytes_count): pass
 
 async def worker(directory, number):
     while True:

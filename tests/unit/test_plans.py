@@ -1,9 +1,8 @@
-"""Plans, the limits that follow from them, and the month."""
+"""Plans, and the limits that follow from them."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 
@@ -47,25 +46,6 @@ def test_a_device_and_an_application_get_their_plans_limits_and_a_new_plan_reach
         assert upper.core.quotas[1] == (1_000_000, 10 * 10**9)
         assert upper.core.removed == []  # nobody was cut
         assert upper.restart().core.accounts == upper.core.accounts
-
-    asyncio.run(body())
-
-
-def test_what_was_used_is_taken_from_the_month_and_a_new_month_gives_it_back() -> None:
-    async def body() -> None:
-        upper = Upper()
-        await upper.bootstrap()
-        usage = upper.directory.usage
-        november = int(datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp())
-        usage.add([(1, 7, 10, 1000, 1, 50), (1, None, 1, 5, 0, 0)], november)
-        assert (usage.of(1).messages, usage.of(1).bytes) == (12, 1055)
-        await upper.admin.operator.set_plan("default", "free")
-        assert upper.core.quotas[1] == (1_000_000 - 12, 10 * 10**9 - 1055)
-        usage.add([], november)
-        assert usage.of(1).messages == 12
-        usage.add([], november + 1)
-        assert usage.of(1).messages == 0
-        assert upper.core.quotas[1] == (1_000_000, 10 * 10**9)
 
     asyncio.run(body())
 
