@@ -128,6 +128,14 @@ class StoreError(BrokerError):
     code = "UNAVAILABLE"
 
 
+class StoreDamaged(StoreError):
+    """What is on disk is no store of this broker, or no longer."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a later version of the broker."""
+
+
 class DataDirLocked(StoreError):
     """Another process owns the data directory."""
 

@@ -6,10 +6,10 @@ that decides behaviour. Every protocol has one contract suite in ``tests/contrac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from broker.reasons import ReasonCode
 
@@ -198,49 +198,161 @@ class Publisher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change of the store: put ``value`` under ``key`` in ``table``, or delete it where ``value`` is None."""
+class Change(NamedTuple):
+    """One change of the store: put ``value`` under ``key`` in ``table``, or delete it where ``value`` is None.
+
+    A plain tuple of the three is as good: what is frequent is written so.
+    """
 
     table: str
     key: bytes
     value: bytes | None
 
 
+PlainChange: TypeAlias = tuple[str, bytes, bytes | None]
+"""A ``Change`` without its name."""
+
 CommitCallback = Callable[[int, BaseException | None], None]
+
+ReadCallback = Callable[[Sequence[bytes | None], BaseException | None], None]
+"""Given the value of each key (None: there is none) and None, or nothing and the error."""
+
+StoreState = Literal["ok", "full", "failed", "read_only"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """Whether the store keeps what it is given, and how much room it has.
+
+    ``ok``; ``full``: more than 90 % of the budget is used, and until less than 85 % is again, what is given is still
+    kept but nothing new should be begun; ``failed`` and ``read_only``: nothing is kept, each submit is answered with
+    an error, and the store tries by itself until the disk is well. ``reason`` says why, for people; empty while
+    ``ok``. ``used_bytes`` are those of pages that hold something, ``free_bytes`` those of the file that hold nothing
+    any more; they are of a moment ago. ``budget_bytes`` is what the file may take.
+    """
+
+    state: StoreState = "ok"
+    reason: str = ""
+    used_bytes: int = 0
+    free_bytes: int = 0
+    budget_bytes: int = 0
+
+
+HealthCallback = Callable[[StoreHealth], None]
+
+COMMIT_BOUNDS_NS = (
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+)
+"""Upper bounds of ``StoreFigures.commit_counts``, all but the last, which has none."""
 
 
 class StoreFigures(TypedDict):
-    """Transactions, the records that committed ones changed, the time they took, and submits not answered yet."""
+    """Transactions, the records that committed ones changed, the time they took, and submits not answered yet.
+
+    ``synced_ns`` is the time that commits waited for the disk, ``commit_counts`` how many of them took how long,
+    ``last_sync_ns`` and ``longest_sync_ns`` the last one's and the longest one's. Then what ``StoreHealth`` tells, as
+    ``healthy`` (1 or 0) and bytes, with the file's length; ``reads`` are the records that were asked for.
+    """
 
     commits: int
     failed_commits: int
     changes: int
     busy_ns: int
     waiting: int
+    reads: int
+    synced_ns: int
+    last_sync_ns: int
+    longest_sync_ns: int
+    commit_counts: list[int]
+    healthy: int
+    state: StoreState
+    used_bytes: int
+    free_bytes: int
+    file_bytes: int
+    budget_bytes: int
+
+
+def no_store_figures() -> StoreFigures:
+    """Give the figures of a store that has done nothing yet."""
+    return StoreFigures(
+        commits=0,
+        failed_commits=0,
+        changes=0,
+        busy_ns=0,
+        waiting=0,
+        reads=0,
+        synced_ns=0,
+        last_sync_ns=0,
+        longest_sync_ns=0,
+        commit_counts=[0] * (len(COMMIT_BOUNDS_NS) + 1),
+        healthy=1,
+        state="ok",
+        used_bytes=0,
+        free_bytes=0,
+        file_bytes=0,
+        budget_bytes=0,
+    )
 
 
 class Store(Protocol):
     """Durable tables of bytes with tickets: a ticket is answered once, after its changes are synced or have failed.
 
-    ``submit`` never blocks; tickets are answered in the order they were submitted, on the thread of the owner (the
-    event loop's), and ``error`` is None exactly when the changes are durable. All changes of one submit are atomic.
+    ``submit`` and ``read`` never block and are answered on the thread of the owner (the event loop's), never inside
+    the call: tickets in the order in which they were submitted, reads in theirs. ``error`` is None exactly when the
+    changes are durable. All changes of one submit are atomic. A submit that failed has changed nothing, as far as
+    the disk could tell; submitting the same again is right in either case.
     """
 
-    def load(self, table: str) -> Sequence[tuple[bytes, bytes]]:
-        """All committed entries of a table in key order; for start-up only."""
+    @property
+    def health(self) -> StoreHealth:
+        """How the store is, as the owner's thread knows it: changes are told before the answers that they explain."""
         ...
 
-    def submit(self, ticket: int, changes: Sequence[Change], on_committed: CommitCallback) -> None:
+    def watch(self, callback: HealthCallback) -> None:
+        """Call back on the owner's thread at every change of ``health.state`` or its reason, from now on."""
+        ...
+
+    def load(self, table: str) -> Sequence[tuple[bytes, bytes]]:
+        """All committed entries of a table in key order; for start-up only. Raises ``StoreError``."""
+        ...
+
+    def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """Committed entries of a table in key order, without holding all of them; for start-up only.
+
+        Entries that are committed while it runs may or may not be among them. Raises ``StoreError``.
+        """
+        ...
+
+    def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
+        """Read the committed values of some keys, on another thread; calls ``on_read(values, error)`` exactly once.
+
+        All of one call are of one moment, after everything that was answered as durable before the call. Values
+        are in memory at once: ask for pages, not for tables.
+        """
+        ...
+
+    def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
         """Take changes for the next group commit; calls ``on_committed(ticket, error)`` exactly once."""
         ...
 
     def figures(self) -> StoreFigures:
-        """Tell what was done since the start."""
+        """Tell what was done since the start, and how the store is."""
         ...
 
     async def close(self) -> None:
-        """Commit what was submitted, answer its tickets, release the files."""
+        """Commit what was submitted, answer its tickets and reads, release the files."""
         ...
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from broker.ports import COMMIT_BOUNDS_NS, StoreState
 from broker.reasons import DropReason
 
 PREFIX = "iot_broker_"
@@ -95,6 +96,30 @@ FIGURES = (
     Figure("store", "changes", "counter", "store_changes", "Records written or removed by committed transactions."),
     Figure("store", "busy_ns", "counter", "store_busy_seconds", "Time spent in transactions and syncs.", NS),
     Figure("store", "waiting", "gauge", "store_waiting", "Submitted changes that are not committed yet."),
+    Figure("store", "reads", "counter", "store_reads", "Records that were read from the store while the broker runs."),
+    Figure(
+        "store",
+        "last_sync_ns",
+        "gauge",
+        "store_last_commit_seconds",
+        "How long the last commit waited for the disk.",
+        NS,
+    ),
+    Figure(
+        "store",
+        "longest_sync_ns",
+        "gauge",
+        "store_longest_commit_seconds",
+        "The longest that a commit has waited for the disk since the start.",
+        NS,
+    ),
+    Figure(
+        "store", "healthy", "gauge", "store_healthy", "1 while the store keeps what it is given and has room, else 0."
+    ),
+    Figure("store", "used_bytes", "gauge", "store_used_bytes", "Pages of the store that hold something."),
+    Figure("store", "free_bytes", "gauge", "store_free_bytes", "Pages of the store's file that hold nothing any more."),
+    Figure("store", "file_bytes", "gauge", "store_file_bytes", "Length of the store's file."),
+    Figure("store", "budget_bytes", "gauge", "store_budget_bytes", "What the store's file may take."),
     Figure("directory", "accounts", "gauge", "accounts", "Accounts."),
     Figure("directory", "devices", "gauge", "devices", "Registered devices."),
     Figure("directory", "keys", "gauge", "api_keys", "API keys that are not revoked."),
@@ -104,11 +129,23 @@ DROPPED = "dropped_messages"
 DROPPED_TEXT = "Deliveries that did not happen, by the reason."
 HELD = "loop_hold_seconds"
 HELD_TEXT = "How long each round of the reactor held the event loop."
+COMMITTED = "store_commit_seconds"
+COMMITTED_TEXT = "How long each commit waited for the disk."
+STATE = "store_state"
+STATE_TEXT = "1 for the state that the store is in."
 BUILD = "build"
 BUILD_TEXT = "The version that runs."
 
 # Figures with labels, by the keys that make them.
-LABELLED = {("core", "drops"), ("reactor", "rounds"), ("reactor", "holds"), ("reactor", "held_ns")}
+LABELLED = {
+    ("core", "drops"),
+    ("reactor", "rounds"),
+    ("reactor", "holds"),
+    ("reactor", "held_ns"),
+    ("store", "commit_counts"),
+    ("store", "synced_ns"),
+    ("store", "state"),
+}
 
 
 class Metrics:
@@ -146,15 +183,25 @@ class BrokerCollector(Collector):
             assert isinstance(value, int)
             yield _family(figure, value * figure.scale)
         yield _dropped(_counts(read["core"]["drops"]))
-        reactor = read["reactor"]
-        assert isinstance(reactor["held_ns"], int)
-        yield self._held(_counts(reactor["holds"]), reactor["held_ns"])
+        reactor, store = read["reactor"], read["store"]
+        yield _durations(HELD, HELD_TEXT, self._hold_bounds_ns, reactor["holds"], reactor["held_ns"])
+        yield _durations(COMMITTED, COMMITTED_TEXT, COMMIT_BOUNDS_NS, store["commit_counts"], store["synced_ns"])
+        yield _state(store["state"])
         yield InfoMetricFamily(PREFIX + BUILD, BUILD_TEXT, {"version": self._version})
 
-    def _held(self, counts: Sequence[int], held_ns: int) -> HistogramMetricFamily:
-        bounds = [*(str(bound * NS) for bound in self._hold_bounds_ns), "+Inf"]
-        buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
-        return HistogramMetricFamily(PREFIX + HELD, HELD_TEXT, buckets=buckets, sum_value=held_ns * NS)
+
+def _durations(name: str, text: str, bounds_ns: Sequence[int], counts: object, sum_ns: object) -> HistogramMetricFamily:
+    assert isinstance(sum_ns, int)
+    bounds = [*(str(bound * NS) for bound in bounds_ns), "+Inf"]
+    buckets = list(zip(bounds, map(float, accumulate(_counts(counts))), strict=True))
+    return HistogramMetricFamily(PREFIX + name, text, buckets=buckets, sum_value=sum_ns * NS)
+
+
+def _state(now: object) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + STATE, STATE_TEXT, labels=["state"])
+    for state in get_args(StoreState):
+        family.add_metric([state], float(state == now))
+    return family
 
 
 def _family(figure: Figure, value: float) -> Family:

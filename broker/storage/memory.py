@@ -7,55 +7,118 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from broker.errors import StoreError
-from broker.ports import Change, CommitCallback, StoreFigures
+from broker.ports import (
+    CommitCallback,
+    HealthCallback,
+    PlainChange,
+    ReadCallback,
+    StoreFigures,
+    StoreHealth,
+    StoreState,
+    no_store_figures,
+)
 from broker.storage.tables import TABLES, check_change
 
 log = logging.getLogger(__name__)
 
+_CLOSED = "the store is closed"
+
+
+@dataclass(slots=True)
+class _Submit:
+    """One ticket, and what became of it when its commit has been made before its answer."""
+
+    ticket: int
+    changes: Sequence[PlainChange]
+    on_committed: CommitCallback
+    settled: bool = False
+    error: BaseException | None = None
+
 
 class MemoryStore:
-    """Implements ``ports.Store``; each ticket is answered in the loop's next round.
+    """Implements ``ports.Store``; each ticket and each read is answered in the loop's next round.
 
-    Without a running event loop, or after ``delay()``, tickets wait until ``release()``, which answers them at once.
+    Without a running event loop, or after ``delay()``, both wait for a command: ``commit`` and ``answer`` take some
+    tickets further, ``answer_reads`` some reads, ``release`` everything. ``budget_bytes`` bounds nothing: it is told.
     """
 
-    def __init__(self, committed: Mapping[str, Mapping[bytes, bytes]] | None = None) -> None:
+    def __init__(self, committed: Mapping[str, Mapping[bytes, bytes]] | None = None, *, budget_bytes: int = 0) -> None:
         self._tables: dict[str, dict[bytes, bytes]] = {name: {} for name in TABLES}
         for name, entries in (committed or {}).items():
             self._tables[name].update(entries)
-        self._waiting: list[tuple[int, Sequence[Change], CommitCallback]] = []
+        self._waiting: deque[_Submit] = deque()
+        self._reads: deque[tuple[str, Sequence[bytes], ReadCallback]] = deque()
         self._delayed = False
         self._error: BaseException | None = None
+        self._failures_left = 0
         self._alive = True
         self._closed = False
-        self._figures = StoreFigures(commits=0, failed_commits=0, changes=0, busy_ns=0, waiting=0)
+        self._health = StoreHealth(budget_bytes=budget_bytes)
+        self._watchers: list[HealthCallback] = []
+        self._used_bytes = sum(len(key) + len(value) for rows in self._tables.values() for key, value in rows.items())
+        self._figures = no_store_figures()
+
+    # ------------------------------------------------------------ as every store
+
+    @property
+    def health(self) -> StoreHealth:
+        """What ``set_health`` said, and the bytes of keys and values."""
+        return replace(self._health, used_bytes=self._used_bytes)
+
+    def watch(self, callback: HealthCallback) -> None:
+        """Call back inside ``set_health``, when it changes something."""
+        self._watchers.append(callback)
+
+    def load(self, table: str) -> list[tuple[bytes, bytes]]:
+        """All committed entries of a table in key order."""
+        return sorted(self._rows(table).items())
+
+    def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """Committed entries of a table in key order, as they are now."""
+        yield from self.load(table)
+
+    def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
+        """Answer with committed values, never inside this call; they are those of the moment of the answer."""
+        self._reads.append((table, keys, on_read))
+        self._soon()
+
+    def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
+        """Take changes for the next commit; the answer never comes inside this call."""
+        self._waiting.append(_Submit(ticket, changes, on_committed))
+        self._soon()
+
+    def figures(self) -> StoreFigures:
+        """Tell what was done since the start; nothing here takes time."""
+        return {
+            **self._figures,
+            "waiting": self.waiting,
+            "healthy": int(self._health.state == "ok"),
+            "state": self._health.state,
+            "used_bytes": self._used_bytes,
+            "budget_bytes": self._health.budget_bytes,
+        }
+
+    async def close(self) -> None:
+        """Commit what was submitted and answer its tickets and reads; later ones are answered with an error."""
+        self.release()
+        self._closed = True
+
+    # ------------------------------------------------------------ commands: hold, and take further
 
     @property
     def waiting(self) -> int:
         """How many tickets are not answered yet."""
         return len(self._waiting)
 
-    def load(self, table: str) -> list[tuple[bytes, bytes]]:
-        """All committed entries of a table in key order."""
-        return sorted(self._tables[table].items())
-
-    def submit(self, ticket: int, changes: Sequence[Change], on_committed: CommitCallback) -> None:
-        """Take changes for the next commit; the answer never comes inside this call."""
-        self._waiting.append((ticket, changes, on_committed))
-        if not self._delayed:
-            self._answer_soon()
-
-    def figures(self) -> StoreFigures:
-        """Tell what was done since the start; nothing here takes time."""
-        return {**self._figures, "waiting": self.waiting}
-
-    async def close(self) -> None:
-        """Commit what was submitted and answer its tickets; later ones are answered with an error."""
-        self.release()
-        self._closed = True
+    @property
+    def reads_waiting(self) -> int:
+        """How many reads are not answered yet."""
+        return len(self._reads)
 
     def delay(self) -> None:
         """Hold every answer, and its commit, from now on."""
@@ -64,19 +127,72 @@ class MemoryStore:
     def release(self) -> None:
         """Commit and answer all that waits, now, in order, and hold nothing any more."""
         self._delayed = False
-        self._drain()
+        self.answer_reads()
+        self.answer()
 
-    def fail(self, error: BaseException | None) -> None:
-        """Let every commit from now on fail with ``error``; None ends it."""
+    def commit(self, count: int | None = None) -> int:
+        """Make the first ``count`` waiting tickets (all) durable, or fail them, and answer none of them yet.
+
+        A crash now finds them on disk though nobody was told. Returns how many were taken.
+        """
+        pending = [submit for submit in self._waiting if not submit.settled][:count]
+        for submit in pending if self._alive else ():
+            submit.error = self._commit(submit.changes)
+            submit.settled = True
+            self._count(submit)
+        return len(pending)
+
+    def answer(self, count: int | None = None) -> int:
+        """Answer the first ``count`` waiting tickets (all that wait now), committed first where they are not yet."""
+        done = 0
+        while self._waiting and self._alive and (count is None or done < count):
+            if not self._waiting[0].settled:
+                self.commit(1)
+            submit = self._waiting.popleft()
+            done += 1
+            try:
+                submit.on_committed(submit.ticket, submit.error)
+            except Exception:
+                log.exception("store: the owner of ticket %d failed on its answer", submit.ticket)
+        return done
+
+    def answer_reads(self, count: int | None = None) -> int:
+        """Answer the first ``count`` waiting reads (all that wait now) with what is committed; returns how many."""
+        done = 0
+        while self._reads and self._alive and (count is None or done < count):
+            table, keys, on_read = self._reads.popleft()
+            done += 1
+            try:
+                on_read(*self._read(table, keys))
+            except Exception:
+                log.exception("store: who asked for %d records of %s failed on the answer", len(keys), table)
+        return done
+
+    # ------------------------------------------------------------ commands: trouble
+
+    def fail(self, error: BaseException | None, count: int = 0) -> None:
+        """Let every commit from now on fail with ``error``, or the next ``count`` of them; None ends it."""
         self._error = error
+        self._failures_left = count
+
+    def set_health(self, state: StoreState, reason: str = "") -> None:
+        """Say how the disk is, and tell those who watch; whether commits fail is what ``fail`` says."""
+        if (state, reason) == (self._health.state, self._health.reason):
+            return
+        self._health = replace(self._health, state=state, reason=reason)
+        for watcher in self._watchers:
+            watcher(self.health)
 
     def lose(self) -> MemoryStore:
         """Crash: what was not committed is gone and never answered; returns the store that a restart would open."""
         self._alive = False
         self._waiting.clear()
-        return MemoryStore(self._tables)
+        self._reads.clear()
+        return MemoryStore(self._tables, budget_bytes=self._health.budget_bytes)
 
-    def _answer_soon(self) -> None:
+    # ------------------------------------------------------------ inside
+
+    def _soon(self) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -85,37 +201,58 @@ class MemoryStore:
 
     def _drain_unless_delayed(self) -> None:
         if not self._delayed:
-            self._drain()
+            self.answer_reads()
+            self.answer()
 
-    def _drain(self) -> None:
-        while self._waiting and self._alive:
-            ticket, changes, on_committed = self._waiting.pop(0)
-            error = self._commit(changes)
-            self._count(changes, error)
-            try:
-                on_committed(ticket, error)
-            except Exception:
-                log.exception("store: the owner of ticket %d failed on its answer", ticket)
-
-    def _count(self, changes: Sequence[Change], error: BaseException | None) -> None:
-        if error is None:
+    def _count(self, submit: _Submit) -> None:
+        if submit.error is None:
             self._figures["commits"] += 1
-            self._figures["changes"] += len(changes)
+            self._figures["changes"] += len(submit.changes)
         else:
             self._figures["failed_commits"] += 1
 
-    def _commit(self, changes: Sequence[Change]) -> BaseException | None:
+    def _rows(self, table: str) -> dict[bytes, bytes]:
+        try:
+            return self._tables[table]
+        except KeyError:
+            raise StoreError(f"there is no table {table!r}") from None
+
+    def _read(self, table: str, keys: Sequence[bytes]) -> tuple[Sequence[bytes | None], BaseException | None]:
         if self._closed:
-            return StoreError("the store is closed")
-        if self._error is not None:
-            return self._error
-        for change in changes:
-            wrong = check_change(change.table, change.key)
+            return (), StoreError(_CLOSED)
+        try:
+            rows = self._rows(table)
+        except StoreError as error:
+            return (), error
+        self._figures["reads"] += len(keys)
+        return [rows.get(key) for key in keys], None
+
+    def _commit(self, changes: Sequence[PlainChange]) -> BaseException | None:
+        if self._closed:
+            return StoreError(_CLOSED)
+        if (error := self._next_failure()) is not None:
+            return error
+        for table, key, _ in changes:
+            wrong = check_change(table, key)
             if wrong:
                 return StoreError(wrong)
         for change in changes:
-            if change.value is None:
-                self._tables[change.table].pop(change.key, None)
-            else:
-                self._tables[change.table][change.key] = change.value
+            self._apply(*change)
         return None
+
+    def _next_failure(self) -> BaseException | None:
+        error = self._error
+        if error is not None and self._failures_left:
+            self._failures_left -= 1
+            if not self._failures_left:
+                self._error = None
+        return error
+
+    def _apply(self, table: str, key: bytes, value: bytes | None) -> None:
+        rows = self._tables[table]
+        before = rows.pop(key, None)
+        if before is not None:
+            self._used_bytes -= len(key) + len(before)
+        if value is not None:
+            rows[key] = value
+            self._used_bytes += len(key) + len(value)

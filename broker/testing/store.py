@@ -10,14 +10,24 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.errors import StoreError
-from broker.ports import Change, CommitCallback, Store, StoreFigures
+from broker.ports import (
+    CommitCallback,
+    HealthCallback,
+    PlainChange,
+    ReadCallback,
+    Store,
+    StoreFigures,
+    StoreHealth,
+)
 
 log = logging.getLogger(__name__)
+
+NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 @dataclass(slots=True)
@@ -36,20 +46,51 @@ class FaultyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: deque[_Pending] = deque()
-        self.full = False
+        self._full = False
+        self._watchers: list[HealthCallback] = []
+        self._store.watch(self._tell)
         self.refused = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full; those who watch the store's health are told inside the assignment."""
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        if full is not self._full:
+            self._full = full
+            self._tell(self.health)
+
+    @property
+    def health(self) -> StoreHealth:
+        """How the store behind is, or that the disk is full."""
+        behind = self._store.health
+        return replace(behind, state="failed", reason=NO_SPACE) if self._full else behind
+
+    def watch(self, callback: HealthCallback) -> None:
+        """Call back when the disk is full, when it no longer is, and when the store behind says something."""
+        self._watchers.append(callback)
 
     def load(self, table: str) -> Sequence[tuple[bytes, bytes]]:
         """All committed entries of a table."""
         return self._store.load(table)
 
-    def submit(self, ticket: int, changes: Sequence[Change], on_committed: CommitCallback) -> None:
+    def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """Committed entries of a table."""
+        return self._store.scan(table)
+
+    def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
+        """Read through: a full disk can be read."""
+        self._store.read(table, keys, on_read)
+
+    def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
         """Pass changes on, or let them fail as on a full disk."""
         pending = _Pending(ticket, on_committed)
         self._pending.append(pending)
         if self.full:
             self.refused += 1
-            error = StoreError(f"the store cannot be written: {os.strerror(errno.ENOSPC)}")
+            error = StoreError(f"the store cannot be written: {NO_SPACE}")
             asyncio.get_running_loop().call_soon(self._answer, pending, ticket, error)
         else:
             self._store.submit(ticket, changes, partial(self._answer, pending))
@@ -57,11 +98,21 @@ class FaultyStore:
     def figures(self) -> StoreFigures:
         """Tell what was done since the start; commits that were refused have failed."""
         behind = self._store.figures()
-        return {**behind, "failed_commits": behind["failed_commits"] + self.refused}
+        health = self.health
+        return {
+            **behind,
+            "failed_commits": behind["failed_commits"] + self.refused,
+            "healthy": int(health.state == "ok"),
+            "state": health.state,
+        }
 
     async def close(self) -> None:
         """Close the store behind."""
         await self._store.close()
+
+    def _tell(self, _behind: StoreHealth) -> None:
+        for watcher in self._watchers:
+            watcher(self.health)
 
     def _answer(self, pending: _Pending, _ticket: int, error: BaseException | None) -> None:
         pending.answered = True

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import StoreError
-from broker.ports import Change, Store
+from broker.ports import Change, Store, StoreHealth
 from broker.storage.lmdb import LmdbStore
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import ACCOUNTS, DEVICES, JOURNAL, key_number, number_key
+from broker.storage.tables import ACCOUNTS, DEVICES, MESSAGES, OPS, RETAINED, key_number, number_key
 from broker.testing.store import FaultyStore
 
 MAP_SIZE_BYTES = 16 * 1024 * 1024
@@ -77,12 +77,12 @@ def put(key: bytes, value: bytes | None = b"v", table: str = DEVICES) -> Change:
 def test_a_committed_change_is_there_after_a_restart(opener: Opener) -> None:
     async def write(store: Store) -> None:
         answers = Answers()
-        store.submit(7, [put(b"a"), put(b"b", b"w"), put(b"a", b"j", JOURNAL)], answers)
+        store.submit(7, [put(b"a"), put(b"b", b"w"), put(b"a", b"j", RETAINED)], answers)
         assert await answers.wait(1) == [(7, None)]
 
     async def read(store: Store) -> None:
         assert list(store.load(DEVICES)) == [(b"a", b"v"), (b"b", b"w")]
-        assert list(store.load(JOURNAL)) == [(b"a", b"j")]
+        assert list(store.load(RETAINED)) == [(b"a", b"j")]
         assert list(store.load(ACCOUNTS)) == []
 
     run(opener, write)
@@ -91,7 +91,8 @@ def test_a_committed_change_is_there_after_a_restart(opener: Opener) -> None:
 
 def test_what_was_committed_is_told_in_figures(opener: Opener) -> None:
     async def body(store: Store) -> None:
-        assert set(store.figures().values()) == {0}
+        before = store.figures()
+        assert {before[name] for name in ("commits", "failed_commits", "changes", "busy_ns", "waiting", "reads")} == {0}
         answers = Answers()
         store.submit(1, [put(b"a"), put(b"b")], answers)
         assert store.figures()["waiting"] <= 1
@@ -187,6 +188,112 @@ def test_close_commits_and_answers_what_was_submitted_before_it(opener: Opener) 
     run(opener, read)
 
 
+def test_a_plain_tuple_is_a_change_and_the_later_one_counts(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [(DEVICES, b"a", b"1"), (DEVICES, b"a", b"2"), (OPS, b"o", b"")], answers)
+        store.submit(2, [(DEVICES, b"b", b"1"), (DEVICES, b"b", None)], answers)
+        assert await answers.wait(2) == [(1, None), (2, None)]
+        assert list(store.load(DEVICES)) == [(b"a", b"2")]
+
+    run(opener, body)
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 3000])
+def test_many_changes_are_as_good_as_few(opener: Opener, count: int) -> None:
+    numbers = list(range(count))
+    random.Random(count).shuffle(numbers)
+
+    async def body(store: Store) -> None:
+        answers = Answers()
+        store.submit(1, [put(number_key(number), b"%d" % number, MESSAGES) for number in numbers], answers)
+        store.submit(2, [put(number_key(number), None, MESSAGES) for number in numbers if number % 2], answers)
+        store.submit(3, [put(number_key(0), b"again", MESSAGES), put(number_key(count), b"last", MESSAGES)], answers)
+        assert await answers.wait(3) == [(1, None), (2, None), (3, None)]
+        kept = [(number_key(number), b"%d" % number) for number in range(2, count, 2)]
+        assert list(store.load(MESSAGES)) == [(number_key(0), b"again"), *kept, (number_key(count), b"last")]
+        assert list(store.scan(MESSAGES)) == store.load(MESSAGES)
+
+    run(opener, body)
+
+
+class Reads:
+    """Collects what reads were answered with, in order."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[list[bytes | None], BaseException | None]] = []
+        self.news = asyncio.Event()
+
+    def __call__(self, values: Sequence[bytes | None], error: BaseException | None) -> None:
+        self.answers.append((list(values), error))
+        self.news.set()
+
+    async def wait(self, count: int) -> list[tuple[list[bytes | None], BaseException | None]]:
+        async with asyncio.timeout(10):
+            while len(self.answers) < count:
+                self.news.clear()
+                await self.news.wait()
+        return self.answers
+
+
+def test_a_read_is_answered_later_with_what_is_durable(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers, reads = Answers(), Reads()
+        store.submit(1, [put(b"a"), put(b"b", b""), put(b"c")], answers)
+        store.submit(2, [put(b"c", None)], answers)
+        await answers.wait(2)
+        store.read(DEVICES, [b"b", b"absent", b"a", b"c"], reads)
+        store.read(ACCOUNTS, [b"a"], reads)
+        store.read(DEVICES, [], reads)
+        assert reads.answers == []
+        assert await reads.wait(3) == [([b"", None, b"v", None], None), ([None], None), ([], None)]
+        assert store.figures()["reads"] == 5
+
+    run(opener, body)
+
+
+def test_a_read_of_no_table_is_an_error_and_spoils_no_other(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        reads = Reads()
+        store.read("nowhere", [b"a"], reads)
+        store.read(DEVICES, [b"a"], reads)
+        (values, error), second = await reads.wait(2)
+        assert (values, type(error), second) == ([], StoreError, ([None], None))
+
+    run(opener, body)
+
+
+def test_close_answers_the_reads_before_it_and_refuses_those_behind(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        reads = Reads()
+        for _ in range(20):
+            store.read(DEVICES, [b"a"], reads)
+        await store.close()
+        assert await reads.wait(20) == [([None], None)] * 20
+        store.read(DEVICES, [b"a"], reads)
+        assert isinstance((await reads.wait(21))[-1][1], StoreError)
+
+    run(opener, body)
+
+
+def test_a_store_is_well_and_tells_its_room(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        told: list[StoreHealth] = []
+        store.watch(told.append)
+        answers = Answers()
+        store.submit(1, [put(b"a", bytes(100_000))], answers)
+        await answers.wait(1)
+        await asyncio.sleep(0.3)  # pages are not counted at each commit
+        store.submit(2, [put(b"b")], answers)
+        await answers.wait(2)
+        health, figures = store.health, store.figures()
+        assert (health.state, health.reason, told) == ("ok", "", [])
+        assert health.used_bytes >= 100_000
+        assert (figures["healthy"], figures["state"], figures["used_bytes"]) == (1, "ok", health.used_bytes)
+
+    run(opener, body)
+
+
 @given(
     st.lists(
         st.lists(st.tuples(st.binary(min_size=1, max_size=3), st.none() | st.binary(max_size=4)), max_size=4),
@@ -227,33 +334,6 @@ def test_a_full_map_fails_that_ticket_and_the_store_stays_usable(tmp_path: Path)
         assert [key for key, _ in store.load(DEVICES)] == [b"small", b"small2"]
 
     run(lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES), body)
-
-
-def test_after_an_io_error_nothing_is_retried_and_the_environment_is_opened_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real, tries = LmdbStore._apply, [0]
-
-    def failing(store: LmdbStore, transaction: lmdb.Transaction, change: Change) -> None:
-        if change.key == b"io":
-            tries[0] += 1
-            raise lmdb.DiskError("mdb_txn_commit: Input/output error")
-        real(store, transaction, change)
-
-    async def body(store: Store) -> None:
-        answers = Answers()
-        store.submit(1, [put(b"a")], answers)
-        await answers.wait(1)
-        store.submit(2, [put(b"io")], answers)
-        assert isinstance((await answers.wait(2))[1][1], StoreError)
-        store.submit(3, [put(b"b")], answers)
-        assert (await answers.wait(3))[2] == (3, None)
-        assert [key for key, _ in store.load(DEVICES)] == [b"a", b"b"]
-
-    monkeypatch.setattr(LmdbStore, "_apply", failing)
-    run(lambda: LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES), body)
-    assert tries == [1]
-    assert "Input/output error" in caplog.text
 
 
 def test_a_folder_that_is_no_store_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -317,14 +397,66 @@ def test_a_crash_loses_what_was_not_committed_and_answers_nothing_more() -> None
     assert restarted.load(DEVICES) == [(b"kept", b"v")]
 
 
+def test_what_is_committed_but_not_answered_survives_a_crash() -> None:
+    store, answers = MemoryStore(), list[int]()
+    for ticket, key in enumerate((b"a", b"b", b"c")):
+        store.submit(ticket, [put(key)], lambda ticket, error: answers.append(ticket))
+    assert store.answer(1) == 1
+    assert store.commit(1) == 1
+    assert (answers, store.waiting) == ([0], 2)
+    assert [key for key, _ in store.load(DEVICES)] == [b"a", b"b"]
+    assert [key for key, _ in store.lose().load(DEVICES)] == [b"a", b"b"]
+    assert answers == [0]
+
+
+def test_tickets_that_were_committed_early_are_answered_once_and_in_order() -> None:
+    store, answers = MemoryStore(), list[tuple[int, BaseException | None]]()
+    failure = OSError("disk")
+    store.fail(failure, 1)
+    for ticket in range(3):
+        store.submit(ticket, [put(b"%d" % ticket)], lambda ticket, error: answers.append((ticket, error)))
+    assert store.commit(2) == 2
+    store.release()
+    assert answers == [(0, failure), (1, None), (2, None)]
+    assert [key for key, _ in store.load(DEVICES)] == [b"1", b"2"]
+    assert store.figures()["commits"] == 2
+
+
+def test_reads_wait_for_a_command_and_see_what_is_committed_then() -> None:
+    store, answers = MemoryStore(), list[list[bytes | None]]()
+    for _ in range(2):
+        store.read(DEVICES, [b"a"], lambda values, error: answers.append(list(values)))
+    assert store.reads_waiting == 2
+    store.answer_reads(1)
+    store.submit(1, [put(b"a")], lambda ticket, error: None)
+    store.commit()
+    store.answer_reads()
+    assert answers == [[None], [b"v"]]
+
+
+def test_health_is_what_a_command_says_and_each_change_is_told_once() -> None:
+    store, told = MemoryStore(budget_bytes=1000), list[StoreHealth]()
+    store.watch(told.append)
+    store.submit(1, [put(b"a", b"12345")], lambda ticket, error: None)
+    store.release()
+    store.set_health("full", "no room")
+    store.set_health("full", "no room")
+    assert told == [StoreHealth("full", "no room", used_bytes=6, budget_bytes=1000)] == [store.health]
+    store.set_health("ok")
+    assert [one.state for one in told] == ["full", "ok"]
+
+
 def test_a_full_disk_fails_what_comes_then_and_keeps_the_order_of_answers(tmp_path: Path) -> None:
     async def whole() -> None:
         store = FaultyStore(LmdbStore(tmp_path / "store", map_size_bytes=MAP_SIZE_BYTES))
         answers = Answers()
         store.submit(1, [put(b"a")], answers)
+        told: list[tuple[str, str]] = []
+        store.watch(lambda health: told.append((health.state, health.reason)))
         store.full = True
         store.submit(2, [put(b"b")], answers)
         store.full = False
+        assert told == [("failed", "No space left on device"), ("ok", "")]
         store.submit(3, [put(b"c")], answers)
         found = await answers.wait(3)
         assert [ticket for ticket, _ in found] == [1, 2, 3]

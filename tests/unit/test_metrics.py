@@ -15,6 +15,7 @@ from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.net.gateway import core_limits
 from broker.observability.metrics import FIGURES, LABELLED, Metrics
+from broker.ports import COMMIT_BOUNDS_NS
 from broker.reasons import DropReason
 from broker.storage.memory import MemoryStore
 from tests.upper import Upper
@@ -33,7 +34,7 @@ def sources(one: Reactor) -> dict[str, Mapping[str, object]]:
     return {
         "core": one.shard.counters(),
         "reactor": one.figures(),
-        "journal": store,
+        "journal": {name: store[name] for name in ("commits", "failed_commits", "waiting")},
         "store": store,
         "directory": directory,
     }
@@ -53,8 +54,7 @@ def told(read: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
 def test_every_figure_that_is_counted_is_told() -> None:
     named = {(figure.source, figure.key) for figure in FIGURES} | LABELLED
     counted = {(source, key) for source, figures in sources(reactor()).items() for key in figures}
-    of_disks = {("journal", "changes"), ("journal", "busy_ns")}  # it has none
-    assert named == counted - of_disks
+    assert named == counted
 
 
 def test_each_figure_is_told_with_its_value_in_its_unit() -> None:
@@ -89,6 +89,24 @@ def test_rounds_are_told_as_a_histogram_with_bounds_around_five_milliseconds() -
     assert samples["iot_broker_loop_hold_seconds_bucket 0.005"] == 12
     assert samples["iot_broker_loop_hold_seconds_bucket +Inf"] == samples["iot_broker_loop_hold_seconds_count"] == 13
     assert samples["iot_broker_loop_hold_seconds_sum"] == pytest.approx(3.0)
+
+
+def test_commits_are_told_as_a_histogram_and_the_state_by_its_name() -> None:
+    read = sources(reactor())
+    counts = [0] * (len(COMMIT_BOUNDS_NS) + 1)
+    counts[0], counts[-1] = 3, 1
+    read["store"] = {**read["store"], "commit_counts": counts, "synced_ns": 6_001_000_000, "state": "full"}
+    samples = told(read)
+    assert samples["iot_broker_store_commit_seconds_bucket 0.0005"] == 3
+    assert samples["iot_broker_store_commit_seconds_bucket +Inf"] == 4
+    assert samples["iot_broker_store_commit_seconds_sum"] == pytest.approx(6.001)
+    states = {name: value for name, value in samples.items() if name.startswith("iot_broker_store_state ")}
+    assert states == {
+        "iot_broker_store_state ok": 0,
+        "iot_broker_store_state full": 1,
+        "iot_broker_store_state failed": 0,
+        "iot_broker_store_state read_only": 0,
+    }
 
 
 def test_the_reactor_counts_every_round_by_how_long_it_held_the_loop() -> None:

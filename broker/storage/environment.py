@@ -1,0 +1,249 @@
+"""One opened LMDB environment: its tables, one transaction for many changes, pages of reads, room, verification.
+
+Here belongs all that touches LMDB. Not here: threads, tickets and what follows from an error (``lmdb``, ``health``),
+older formats (``migrations``), and what a record means. All commits sync: an environment without sync can be
+corrupted whole, for every account. The process must not fork while one is open.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+
+from broker.errors import StoreDamaged, StoreError
+from broker.ports import PlainChange
+from broker.storage import migrations
+from broker.storage.tables import FORMAT, MAXIMUM_KEY_BYTES, MESSAGES, META, OPS, TABLES, check_change
+
+DATA_FILE = "data.mdb"
+SPARE_TABLES = 16  # of older formats, while they are brought to this one
+FEW_CHANGES = 8
+PAGE_ENTRIES = 1024
+PAGE_BYTES = 4 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+PROBE_KEY = b"probe"
+ALWAYS_RISING = frozenset((MESSAGES, OPS))  # their keys are given in order, so that a put finds its place at the end
+
+_DAMAGED = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+
+
+class Room(NamedTuple):
+    """How much of the file holds something, how much of it holds nothing any more, and its length."""
+
+    used_bytes: int = 0
+    free_bytes: int = 0
+    file_bytes: int = 0
+
+
+class Environment:
+    """An open environment of the present format; made with ``opened``.
+
+    ``write`` belongs to one thread; anything else may be called from others beside it, and none after ``close``.
+    """
+
+    def __init__(self, path: Path, inner: lmdb.Environment) -> None:
+        self._path = path
+        self._inner = inner
+        self._page_bytes = inner.stat()["psize"]
+        self._tables: dict[str, lmdb._Database] = {}
+
+    @classmethod
+    def opened(cls, path: Path, *, map_size_bytes: int, readonly: bool = False) -> Environment:
+        """Open the environment in a folder, make it where there is none, and bring it to the present format.
+
+        Raises ``StoreDamaged``, ``StoreTooNew``, ``StoreError`` for the disk's sake; an ``lmdb.Error`` is its cause.
+        """
+        try:
+            if not readonly:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = not (path / DATA_FILE).exists()
+            environment = cls(path, _open(path, map_size_bytes, readonly))
+        except _DAMAGED as error:
+            raise StoreDamaged(f"the store in {path} cannot be opened: {error}") from error
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(f"the store in {path} cannot be opened: {error}") from error
+        try:
+            environment._prepare(fresh, readonly)
+        except StoreError:
+            environment.close()
+            raise
+        except (lmdb.Error, OSError) as error:
+            environment.close()
+            kind = StoreDamaged if isinstance(error, _DAMAGED) else StoreError
+            raise kind(f"the store in {path} cannot be opened: {error}") from error
+        return environment
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, parts: Sequence[Sequence[PlainChange]]) -> int:
+        """Commit the changes of all parts in one synced transaction; returns how long the commit took, in ns.
+
+        Where two change the same key the later one counts. Raises ``StoreError`` for a change that no store takes,
+        and what LMDB raises; nothing of it is written then, unless the commit itself failed: then nobody knows.
+        """
+        transaction = self._inner.begin(write=True)
+        try:
+            if sum(map(len, parts)) <= FEW_CHANGES:
+                self._apply(transaction, parts)
+            else:
+                self._apply_sorted(transaction, parts)
+        except BaseException:
+            transaction.abort()
+            raise
+        started_ns = time.monotonic_ns()
+        transaction.commit()
+        return time.monotonic_ns() - started_ns
+
+    def _apply(self, transaction: lmdb.Transaction[bytes], parts: Sequence[Sequence[PlainChange]]) -> None:
+        """As they come: what is frequent has two or three large ones."""
+        tables = self._tables
+        for changes in parts:
+            for table, key, value in changes:
+                if (database := tables.get(table)) is None or not 0 < len(key) <= MAXIMUM_KEY_BYTES:
+                    raise StoreError(check_change(table, key))
+                if value is None:
+                    transaction.delete(key, db=database)
+                elif table not in ALWAYS_RISING or not transaction.put(key, value, db=database, append=True):
+                    transaction.put(key, value, db=database)
+
+    def _apply_sorted(self, transaction: lmdb.Transaction[bytes], parts: Sequence[Sequence[PlainChange]]) -> None:
+        """By table and key: neighbours share their pages, and one call of LMDB's takes all puts of a table."""
+        by_table: dict[str, dict[bytes, bytes | None]] = {}
+        for changes in parts:
+            for table, key, value in changes:
+                if not 0 < len(key) <= MAXIMUM_KEY_BYTES:
+                    raise StoreError(check_change(table, key))
+                entries = by_table.get(table)
+                if entries is None:
+                    if table not in self._tables:
+                        raise StoreError(check_change(table, key))
+                    entries = by_table[table] = {}
+                entries[key] = value
+        for table, entries in by_table.items():
+            database = self._tables[table]
+            for key in sorted(key for key, value in entries.items() if value is None):
+                transaction.delete(key, db=database)
+            transaction.cursor(database).putmulti(
+                sorted((key, value) for key, value in entries.items() if value is not None)
+            )
+
+    def probe(self, value_bytes: int) -> None:
+        """Write, sync and remove a record of that many bytes. Raises what a commit raises."""
+        self.write([[(META, PROBE_KEY, bytes(value_bytes))]])
+        self.write([[(META, PROBE_KEY, None)]])
+
+    # ------------------------------------------------------------ reading
+
+    def read(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of some keys, all of one moment. Raises ``StoreError`` for an unknown table."""
+        database = self._table(table)
+        with self._inner.begin() as transaction:
+            return [transaction.get(key, db=database) if key else None for key in keys]
+
+    def pages(self, table: str) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All entries of a table in key order, in pages, each of its own moment."""
+        database = self._table(table)
+        after = b""
+        while page := self._page(database, after):
+            yield page
+            after = page[-1][0]
+
+    def room(self) -> Room:
+        """Count pages: those of the free list itself are told as free, which they nearly are."""
+        inner = self._inner
+        with inner.begin() as transaction:
+            stats = [inner.stat(), *(transaction.stat(database) for database in self._tables.values())]
+        used = 2 + sum(one["branch_pages"] + one["leaf_pages"] + one["overflow_pages"] for one in stats)
+        last = inner.info()["last_pgno"] + 1
+        file_bytes = (self._path / DATA_FILE).stat().st_size
+        return Room(used * self._page_bytes, max(last - used, 0) * self._page_bytes, file_bytes)
+
+    def end_bytes(self) -> int:
+        """Where the last page that was ever used ends; cheap."""
+        return (self._inner.info()["last_pgno"] + 1) * self._page_bytes
+
+    def close(self) -> None:
+        """Release the files; again is no error."""
+        self._inner.close()
+
+    def _table(self, table: str) -> lmdb._Database:
+        try:
+            return self._tables[table]
+        except KeyError:
+            raise StoreError(f"there is no table {table!r}") from None
+
+    def _page(self, database: lmdb._Database, after: bytes) -> list[tuple[bytes, bytes]]:
+        """Entries behind a key, as many as may be held at once."""
+        page: list[tuple[bytes, bytes]] = []
+        size = 0
+        with self._inner.begin(db=database) as transaction, transaction.cursor() as cursor:
+            if not (cursor.set_range(after) if after else cursor.first()):
+                return page
+            for key, value in cursor.iternext():
+                if key == after:
+                    continue
+                page.append((key, value))
+                size += len(value)
+                if len(page) == PAGE_ENTRIES or size >= PAGE_BYTES:
+                    break
+        return page
+
+    # ------------------------------------------------------------ opening
+
+    def _prepare(self, fresh: bool, readonly: bool) -> None:
+        """Have all tables of the present format; nothing is written where they are there."""
+        with self._inner.begin() as transaction:
+            found = migrations.format_of(self._inner, transaction)
+        if readonly:
+            if found != FORMAT:
+                raise StoreError(f"the store in {self._path} has another format, and cannot be written")
+        else:
+            migrations.migrate(self._inner, found)
+        if fresh:
+            _sync_folder(self._path)
+            _sync_folder(self._path.parent)
+        with self._inner.begin(write=not readonly) as transaction:
+            self._tables = {
+                table: self._inner.open_db(table.encode(), txn=transaction, create=not readonly) for table in TABLES
+            }
+
+
+def read_through(path: Path) -> None:
+    """Read a store's file from the disk, not from memory. Raises ``OSError`` where the disk does not give it back.
+
+    A page that cannot be read would otherwise end the process when LMDB's map first touches it.
+    """
+    descriptor = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        while os.read(descriptor, READ_BYTES):
+            pass
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, map_size_bytes: int, readonly: bool) -> lmdb.Environment:
+    return lmdb.open(
+        str(path),
+        map_size=map_size_bytes,
+        max_dbs=len(TABLES) + SPARE_TABLES,
+        mode=0o600,
+        sync=True,
+        metasync=True,
+        max_readers=16,
+        readonly=readonly,
+        lock=not readonly,
+    )
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
