@@ -32,6 +32,18 @@ from broker.storage.lmdb import LmdbStore
 
 P = ParamSpec("P")
 
+ACCOUNT_COLUMNS = (
+    "account_id",
+    "name",
+    "plan",
+    "durability",
+    "suspended",
+    "devices",
+    "messages_this_month",
+    "bytes_this_month",
+    "created_at",
+)
+
 FAILED = 1
 UNUSABLE = 2
 
@@ -180,7 +192,7 @@ def create_account(name: str, plan: str, durability: str, file: Path | None, dat
 def list_accounts(file: Path | None, data_dir: Path | None) -> None:
     """List the accounts."""
     rows = _ask(file, data_dir, "accounts.list", {})
-    _table(("account_id", "name", "plan", "durability", "suspended", "devices", "created_at"), rows)
+    _table(ACCOUNT_COLUMNS, rows)
 
 
 @accounts.command("set-plan")
@@ -277,6 +289,7 @@ async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str,
             clock = SystemClock()
             directory = Directory(store, secret, _NoCore())
             directory.load()
+            directory.usage.add((), clock.wall_s())  # the month on record may have ended
             if command == "keys.create":
                 await directory.ensure_account(clock.wall_s())
             return await control.execute(Operator(directory, clock), command, arguments)

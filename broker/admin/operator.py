@@ -63,6 +63,7 @@ class Operator:
         return self._key_view(await self._directory.keys.revoke(key_id, self._clock.wall_s()))
 
     def _account_view(self, account: Account) -> AccountView:
+        used = self._directory.usage.of(account.account_id)
         return AccountView(
             account_id=account.account_id,
             name=account.name,
@@ -70,6 +71,8 @@ class Operator:
             durability=account.durability,
             suspended=account.suspended,
             devices=self._directory.devices.count(account.account_id),
+            messages_this_month=used.messages,
+            bytes_this_month=used.bytes,
             created_at=account.created_at,
         )
 

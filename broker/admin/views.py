@@ -113,7 +113,7 @@ class MetricsText:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account as the operator sees it."""
+    """An account as the operator sees it; messages and bytes are what it has used of this month, in both directions."""
 
     account_id: int
     name: str
@@ -121,6 +121,8 @@ class AccountView:
     durability: str
     suspended: bool
     devices: int
+    messages_this_month: int
+    bytes_this_month: int
     created_at: int
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from broker.testing import BrokerUnderTest
 from tests.integration.served import Login, Served
 from tests.integration.wire import CONNACK, V5, V311, Client, connect
 
@@ -114,3 +115,20 @@ def test_a_key_made_beside_a_broker_survives_its_kill(serve: Serve, tmp_path: Pa
     assert again.call("GET", "/devices", api_key=key).status_code == 200
     with Client(again.port(), V5) as application:
         application.login("apikey", key)
+
+
+def test_what_an_account_used_of_its_month_is_there_after_a_stop_and_goes_on(iot_broker: BrokerUnderTest) -> None:
+    def used() -> tuple[int, int]:
+        (account,) = iot_broker.call(iot_broker.broker.admin.operator.list_accounts())
+        return account.messages_this_month, account.bytes_this_month
+
+    assert used() == (0, 0)
+    for _ in range(5):
+        iot_broker.publish("a", b"12345678")
+    iot_broker.restart()
+    messages, size = used()
+    assert messages == 5
+    assert size > 5 * len("a12345678")
+    iot_broker.publish("a", b"12345678")
+    iot_broker.restart()
+    assert used() == (6, size // 5 * 6)
