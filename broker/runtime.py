@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import json
 import logging
-import secrets
 import signal
 import socket
 import threading
@@ -43,7 +42,6 @@ from broker.ports import (
     LOCAL_PRINCIPALS,
     OWN_PRINCIPALS,
     Authenticator,
-    Change,
     ConnectRequest,
     Grant,
     Observer,
@@ -52,9 +50,8 @@ from broker.ports import (
 )
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
+from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
-from broker.storage.memory import MemoryStore
-from broker.storage.tables import JOURNAL
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -63,6 +60,7 @@ OPEN_PRINCIPAL_ID = 0
 OPEN_ACCOUNT_ID = 0
 HOUSEKEEPING_S = 60.0
 COUNT_S = 1.0
+WRITE_S = 0.2
 COUNTS_PER_WRITE = 5
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
@@ -282,20 +280,26 @@ class Broker:
         doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
         store = self._wrap_store(LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes))
         stack.push_async_callback(store.close)
-        # Nothing of MQTT's outlives the process yet: see docs/architecture.md.
-        self._journal = self._wrap_store(MemoryStore())
-        stack.push_async_callback(self._journal.close)
         observer = self._observer(stack)
         shard = Shard(
             core_limits(self._config.capabilities),
             secret=secret,
-            hash_seed=secrets.randbits(64),
+            hash_seed=_hash_seed(secret),
             now_ns=self._clock.monotonic_ns(),
         )
         self._reactor = Reactor(
             shard, on_rare=self._on_rare, on_batch=self._on_batch, again=loop.call_soon, on_local=self._on_local
         )
         stack.callback(self._reactor.close)
+        shard.set_wall(self._clock.monotonic_ns(), self._clock.wall_ns())
+        self._journal = JournalWriter(
+            shard,
+            store,
+            monotonic_ns=self._clock.monotonic_ns,
+            settled=self._reactor.soon,
+            refusing=self._tell_disk,
+        )
+        stack.push_async_callback(self._journal.close)
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor)
@@ -314,7 +318,7 @@ class Broker:
             {
                 "core": shard.counters,
                 "reactor": self._reactor.figures,
-                "journal": self._journal.figures,
+                "journal": shard.journal,
                 "store": store.figures,
                 "directory": directory.figures,
             },
@@ -326,6 +330,8 @@ class Broker:
         await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
+        writing = asyncio.create_task(self._keep_writing(shard), name="journal")
+        stack.push_async_callback(_end, writing)
         counting = asyncio.create_task(self._keep_count(gateway, directory), name="usage")
         stack.push_async_callback(self._end_counting, counting, gateway, directory)
         stack.push_async_callback(self._drain, admin, doors[:-1])
@@ -382,18 +388,24 @@ class Broker:
                 self._reactor.shard.fail_connection(one[1], ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 
     def _on_batch(self) -> None:
-        sealed = self._reactor.shard.seal()
-        if sealed is not None:
-            ticket, batch = sealed
-            # Nothing outlives the process yet, so a batch has done its work once it is committed.
-            changes = [Change(JOURNAL, ticket.to_bytes(8, "big"), batch)]
-            if ticket > 1:
-                changes.append(Change(JOURNAL, (ticket - 1).to_bytes(8, "big"), None))
-            self._journal.submit(ticket, changes, self._settled)
+        self._journal.write()
 
-    def _settled(self, ticket: int, error: BaseException | None) -> None:
-        self._reactor.shard.settle(ticket, error is None)
-        self._reactor.soon()
+    def _tell_disk(self, reason: str) -> None:
+        if reason:
+            log.error("the disk takes nothing: QoS 1 and 2 that need it are refused", extra={"fields": {"why": reason}})
+        else:
+            log.warning("the disk takes everything again")
+
+    async def _keep_writing(self, shard: Shard) -> None:
+        """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""
+        while True:
+            await asyncio.sleep(WRITE_S)
+            try:
+                shard.set_wall(self._clock.monotonic_ns(), self._clock.wall_ns())
+                self._journal.write()
+                self._journal.look()
+            except Exception:
+                log.exception("the journal could not be written")
 
     def _on_local(self, handles: set[int]) -> None:
         if self._local is not None:
@@ -505,6 +517,11 @@ def _judgement(outcome: object) -> Grant | Refusal:
         expected = f"0 to {LOCAL_PRINCIPALS - OWN_PRINCIPALS - 1}"
         raise ValueError(f"principal_id: expected {expected}, not {outcome.principal_id}")
     return replace(outcome, principal_id=number)
+
+
+def _hash_seed(secret: bytes) -> int:
+    """Give the seed of hashes, some of which are on disk: the same at each start, and nobody else's."""
+    return int.from_bytes(hashlib.blake2b(b"hash seed", key=secret, digest_size=8).digest(), "little")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -3,36 +3,36 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from broker._core.connection cimport fail, find_connection, mark_ready, outbox_put, outbox_reserve
+from broker._core.connection cimport fail, mark_ready, outbox_put, outbox_reserve
+from broker._core.deliver cimport publish_held
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
-from broker._core.journal cimport add_promise, drop_first_promise, first_promise, promise_at
-from broker._core.memory cimport give_memory, likely_, take_memory
+from broker._core.journal cimport add_op, batch_committed
+from broker._core.memory cimport likely_, take_memory
 from broker._core.model cimport (
-    CLOSING,
     DROP_NEGATIVE_ACK,
     INFLIGHT_PUBLISH_1,
     INFLIGHT_PUBLISH_2,
     INFLIGHT_PUBREL,
     PROMISE_BYTES,
-    PROMISE_PUBACK,
-    PROMISE_PUBCOMP,
-    PROMISE_PUBREC,
-    Account,
+    PROMISE_GATE,
+    PROMISE_PUBLISH,
     Connection,
-    FanOut,
+    Held,
+    Message,
     Promise,
     Session,
     ShardState,
 )
 from broker._core.packets cimport ACK_SIZE, REASON_STRING_SIZE, AckFields, encode_ack, parse_ack, put_reason_string
+from broker._core.promises cimport drop_first, first_due, hold, leaves_now
 from broker._core.reasons cimport (
-    IMPLEMENTATION_SPECIFIC_ERROR,
     PACKET_IDENTIFIER_NOT_FOUND,
     PACKET_TOO_LARGE,
     PROTOCOL_ERROR,
     SUCCESS,
     UNSPECIFIED_ERROR,
 )
+from broker._core.records cimport OP_RELEASED
 from broker._core.replay cimport pump
 from broker._core.session cimport (
     count_drop,
@@ -69,27 +69,37 @@ cdef void end_delivery(ShardState* shard, Session* session, uint16_t packet_id, 
 cdef void handle_pubrec(
         ShardState* shard, Connection* connection, uint32_t state, uint16_t packet_id, uint8_t reason_code
 ) noexcept nogil:
+    cdef Session* session = connection.session
     if state == INFLIGHT_PUBLISH_1:
         fail(shard, connection, PROTOCOL_ERROR)
     elif state == 0:    # it must come to an end for the client as well [MQTT-4.3.3-4]
         if reason_code < UNSPECIFIED_ERROR:
             put_ack(shard, connection, PUBREL, packet_id, PACKET_IDENTIFIER_NOT_FOUND)
     elif reason_code >= UNSPECIFIED_ERROR:
-        end_delivery(shard, connection.session, packet_id, reason_code)
+        end_delivery(shard, session, packet_id, reason_code)
     else:
         if state == INFLIGHT_PUBLISH_2:
-            enter_pubrel(shard, connection.session, packet_id)
+            enter_pubrel(shard, session, packet_id)
         else:
-            mark_sent(connection.session, packet_id)
-        put_ack(shard, connection, PUBREL, packet_id, SUCCESS)  # [MQTT-4.3.3-4]
+            mark_sent(session, packet_id)
+        # [MQTT-4.3.3-4]; when it is recorded: a PUBREL promises that the message will not come again
+        stage_ack(
+            shard, connection, ticket_for(shard, connection) if session.durable != NULL else 0, PUBREL, packet_id,
+            SUCCESS)
 
 
 cdef void handle_pubrel(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
-    cdef bint known = qos2_remove(connection.session, packet_id)
-    if known and connection.session.extra.qos2_count == 0:
-        trim_extra(connection.session)
+    cdef Session* session = connection.session
+    cdef bint known = qos2_remove(session, packet_id)
+    cdef uint64_t ticket = 0
+    if known and session.extra.qos2_count == 0:
+        trim_extra(session)
+    if session.durable != NULL:
+        if known:
+            add_op(shard, OP_RELEASED, session.durable.number, 0, packet_id)
+        ticket = ticket_for(shard, connection)
     stage_ack(
-        shard, connection, 0, PUBCOMP, packet_id,
+        shard, connection, ticket, PUBCOMP, packet_id,
         SUCCESS if known else PACKET_IDENTIFIER_NOT_FOUND)  # [MQTT-4.3.3-11]
 
 
@@ -118,39 +128,15 @@ cdef void handle_ack(
 
 # ---------------------------------------------------------------- promises
 
-cdef inline uint64_t due_ticket(ShardState* shard, uint64_t ticket) noexcept nogil:
-    # One that needs nothing, or whose ticket is older than the newest, takes the newest: the ring's tickets never go
-    # down, and nothing passes what was promised before it.
-    if ticket > shard.journal.newest_ticket:
-        shard.journal.newest_ticket = ticket
-    return shard.journal.newest_ticket
-
-
-cdef inline bint counts_as_publish(uint8_t kind) noexcept nogil:
-    # While a QoS 2 exchange lasts it is counted by its identifier: only the PUBCOMP that ends it is not.
-    return kind == PROMISE_PUBACK or kind == PROMISE_PUBCOMP
-
-
-cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil:
-    # Promises of one connection leave in the order in which they were made: none passes another. [v311 MQTT-4.6.0-2]
-    cdef Promise* promise = add_promise(&shard.journal)
-    promise.depends = ticket if ticket > shard.journal.settled_ticket else 0
-    promise.ticket = due_ticket(shard, ticket)
-    promise.kind = kind
-    promise.slot = connection.slot
-    promise.generation = connection.generation
-    connection.promises_held += 1
-    connection.publishes_held += counts_as_publish(kind)
-    return promise
-
-
-cdef inline bint leaves_now(ShardState* shard, Connection* connection, uint64_t ticket) noexcept nogil:
-    return connection.promises_held == 0 and ticket <= shard.journal.settled_ticket
-
-
 cdef void stage_ack(
         ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
         uint8_t reason_code) noexcept nogil:
+    stage_ack_of(shard, connection, ticket, packet_type, packet_id, reason_code, NULL)
+
+
+cdef void stage_ack_of(
+        ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
+        uint8_t reason_code, Message* message) noexcept nogil:
     cdef Promise* promise
     if likely_(leaves_now(shard, connection, ticket)):
         put_ack(shard, connection, packet_type, packet_id, reason_code)
@@ -158,19 +144,9 @@ cdef void stage_ack(
     promise = hold(shard, connection, ticket, packet_type)
     promise.packet_id = packet_id
     promise.reason_code = reason_code
-
-
-cdef void stage_receipt_again(ShardState* shard, Connection* connection, uint16_t packet_id) noexcept nogil:
-    # Which ticket the first one has is not known any more: it may have come on an earlier connection of the session.
-    cdef Promise* promise
-    cdef uint64_t ticket = shard.journal.open_ticket - (shard.journal.batch_records == 0)
-    if leaves_now(shard, connection, ticket):
-        put_ack(shard, connection, PUBREC, packet_id, SUCCESS)
-        return
-    promise = hold(shard, connection, ticket, PROMISE_PUBREC)
-    promise.depends = 0     # the failure of another's is not its own
-    promise.packet_id = packet_id
-    promise.reason_code = SUCCESS
+    if message != NULL and message.outstanding and ticket > shard.journal.settled_ticket:
+        promise.message = message
+        message.promise = promise
 
 
 cdef void stage_refusal(
@@ -203,66 +179,50 @@ cdef void stage_bytes(
     memcpy(promise.bytes, bytes, n)
 
 
+cdef void gate(ShardState* shard, Connection* connection, uint64_t ticket) noexcept nogil:
+    if leaves_now(shard, connection, ticket):
+        return
+    hold(shard, connection, ticket, PROMISE_GATE)
+    connection.gated = 1
+
+
 cdef void keep(ShardState* shard, Connection* connection, Promise* promise) noexcept nogil:
     if promise.kind == PROMISE_BYTES:
         outbox_put(shard, connection, promise.bytes, promise.byte_count)
+    elif promise.kind == PROMISE_PUBLISH:
+        publish_held(shard, connection.session, promise.packet_id)
+    elif promise.kind == PROMISE_GATE:
+        connection.gated = 0
+        outbox_reserve(shard, connection, 0)    # what stands there may leave
     else:
         put_ack(shard, connection, promise.kind, promise.packet_id, promise.reason_code)
 
 
-cdef void not_kept(
-        ShardState* shard, Connection* connection, uint8_t packet_type, uint16_t packet_id) noexcept nogil:
-    # Nothing is acknowledged that was not kept: 5.0 can say so, 3.1.1 can only be closed, and sends it again.
-    if packet_type == PUBREC:
-        qos2_remove(connection.session, packet_id)      # so that what is sent again is not taken for a repetition
-    if connection.version == 5:
-        stage_ack(shard, connection, 0, packet_type, packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
-    else:
-        fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
+cdef void release(ShardState* shard, Connection* connection) noexcept nogil:
+    cdef Promise* promise = first_due(shard, connection)
+    if promise == NULL:
+        return
+    while promise != NULL:
+        keep(shard, connection, promise)
+        drop_first(shard, connection)
+        promise = first_due(shard, connection)
+    mark_ready(shard, connection)
 
 
-cdef void refuse(ShardState* shard, Connection* connection, Promise* promise) noexcept nogil:
-    if promise.kind == PROMISE_PUBREC:
-        qos2_remove(connection.session, promise.packet_id)
-    if connection.version == 5 and (promise.kind == PROMISE_PUBACK or promise.kind == PROMISE_PUBREC):
-        put_ack(shard, connection, promise.kind, promise.packet_id, IMPLEMENTATION_SPECIFIC_ERROR)
-    else:
-        fail(shard, connection, IMPLEMENTATION_SPECIFIC_ERROR)
+cdef void release_done(ShardState* shard) noexcept nogil:
+    cdef Held* held = shard.journal.done_head
+    while held != NULL:
+        shard.journal.done_head = held.done_next
+        held.done_listed = 0
+        release(shard, held.connection)
+        held = shard.journal.done_head
 
 
-cdef void mark_failed(ShardState* shard, uint64_t ticket) noexcept nogil:
-    # All that depends on the ticket, wherever it waits: behind newer tickets, or for the end of its fan-out.
-    cdef Account* account = shard.busy_head
-    cdef FanOut* fan_out
-    cdef uint32_t i
-    cdef Promise* promise
-    for i in range(shard.journal.ring_count):
-        promise = promise_at(&shard.journal, i)
-        promise.failed |= promise.depends == ticket
-    while account != NULL:
-        fan_out = account.fan_outs
-        while fan_out != NULL:
-            fan_out.failed |= fan_out.ticket == ticket
-            fan_out = fan_out.next
-        account = account.busy_next
-
-
-cdef void settle(ShardState* shard, uint64_t ticket, bint committed) noexcept nogil:
-    cdef Promise* promise = first_promise(&shard.journal)
-    cdef Connection* connection
-    if not committed:
-        mark_failed(shard, ticket)
-    while promise != NULL and promise.ticket <= ticket:
-        connection = find_connection(shard, promise.slot, promise.generation)
-        if connection != NULL and connection.state != CLOSING:
-            connection.promises_held -= 1
-            connection.publishes_held -= counts_as_publish(promise.kind)
-            if promise.failed:
-                refuse(shard, connection, promise)
-            else:
-                keep(shard, connection, promise)
-            mark_ready(shard, connection)
-        give_memory(promise.bytes)
-        drop_first_promise(&shard.journal)
-        promise = first_promise(&shard.journal)
-    shard.journal.settled_ticket = ticket
+cdef void settle(ShardState* shard) noexcept nogil:
+    cdef Held* held = shard.journal.held_head
+    cdef Held* following
+    batch_committed(shard)
+    while held != NULL:
+        following = held.next
+        release(shard, held.connection)
+        held = following

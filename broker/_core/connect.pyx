@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
+from broker._core.acks cimport gate, ticket_for
 from broker._core.admission cimport why_full
 from broker._core.aliases cimport OUTBOUND_ALIASES_MAXIMUM
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
@@ -15,6 +16,7 @@ from broker._core.connection cimport (
     outbox_reserve,
 )
 from broker._core.cursor cimport Span
+from broker._core.durable cimport make_durable, record_session
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
@@ -24,6 +26,7 @@ from broker._core.message cimport Outgoing, keep_message, outgoing_open
 from broker._core.model cimport (
     AUTHENTICATING,
     CONNECTED,
+    LEVEL_MEMORY,
     RARE_CONNECT,
     TIMER_DAMPED,
     Connection,
@@ -54,12 +57,13 @@ from broker._core.reasons cimport (
     CLIENT_IDENTIFIER_NOT_VALID,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
+    SERVER_UNAVAILABLE,
     SESSION_TAKEN_OVER,
     TOPIC_NAME_INVALID,
     UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.revocation cimport judge_again
-from broker._core.session cimport drop_will, find_session, need_extra, new_session
+from broker._core.session cimport drop_will, find_session, need_extra, new_session, queued_count
 from broker._core.timers cimport timer_set
 from broker._core.strangers cimport forget_stranger
 from broker._core.topic_rules cimport valid_topic_name
@@ -179,6 +183,26 @@ cdef Session* take_over(
     return session
 
 
+cdef void keep_on_disk(ShardState* shard, Connection* connection, Session* session) noexcept nogil:
+    # Its level decides when it begins; one that was kept in memory alone may follow when nothing is under way.
+    if session.durable == NULL and session.session_expiry_interval_s and connection.durability != LEVEL_MEMORY and \
+            session.inflight_count == 0 and queued_count(session) == 0:
+        make_durable(shard, session)
+    if session.durable != NULL:
+        record_session(shard, session)
+
+
+cdef bint is_new_on_disk(
+        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
+) noexcept nogil:
+    # Whether this client is to be promised a session on disk that there is not yet.
+    cdef Session* session
+    if fields.session_expiry_interval_s == 0 or connection.durability == LEVEL_MEMORY:
+        return False
+    session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    return session == NULL or session.durable == NULL or fields.clean_start
+
+
 cdef bint enter_session(
         ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
 ) noexcept nogil:
@@ -197,6 +221,7 @@ cdef bint enter_session(
         connection.session = session
         open_quota(shard, session, connection)
     session.session_expiry_interval_s = min(fields.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
+    keep_on_disk(shard, connection, session)
     session.policy = grant.policy
     hold_grant(grant, connection)
     grant.principal.last_seen_ns = shard.now_ns
@@ -251,6 +276,10 @@ cdef void admit(
     if full:
         fail(shard, connection, <uint8_t>full)
         return
+    connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
+    if shard.journal.refusing and is_new_on_disk(shard, connection, grant, &client_id, fields):
+        fail(shard, connection, SERVER_UNAVAILABLE)
+        return
     connection.keep_alive_s = server_keep_alive(shard, fields)
     if fields.version == 5:
         announce(shard, grant, fields, connection.keep_alive_s, &connack)
@@ -265,6 +294,8 @@ cdef void admit(
     connection.state = CONNECTED
     shard.unauthenticated_count -= 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
+    if connection.session.durable != NULL and not shard.journal.refusing:
+        gate(shard, connection, ticket_for(shard, connection))
     arm_keep_alive(shard, connection)
     slow_start(shard, connection)
     if connection.session.waiting:

@@ -71,6 +71,7 @@ from broker._core.reasons cimport (
     UNSPECIFIED_ERROR,
     USE_ANOTHER_SERVER,
 )
+from broker._core.promises cimport drop_promises
 from broker._core.session cimport part_session
 from broker._core.strangers cimport forget_stranger, strangers_close
 from broker._core.timers cimport timer_cancel, timer_set
@@ -445,7 +446,7 @@ cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) n
     if connection.state != CONNECTED:
         shard.counters.connections_refused += 1
         refuse_connect(shard, connection, reason_code)
-    elif connection.version == 5:  # [MQTT-4.13.2-1]: 3.1.1 knows no server DISCONNECT
+    elif connection.version == 5 and not connection.gated:  # [MQTT-4.13.2-1]: 3.1.1 knows no server DISCONNECT
         put_disconnect(shard, connection, reason_code)
     close_connection(shard, connection)  # [MQTT-4.8.0-1]
 
@@ -457,6 +458,11 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
         shard.unauthenticated_count -= 1
         forget_stranger(shard, connection)
     connection.state = CLOSING
+    drop_promises(shard, connection)
+    if connection.gated:        # its CONNACK is not true yet, and nothing may leave before it
+        connection.gated = 0
+        if connection.outbox != NULL:
+            outbox_release(shard, connection)
     connection.starved_or_lingering = 0
     timer_cancel(&shard.wheel, &connection.timer)
     if connection.fan_out != NULL:      # what was accepted is still routed, but nobody waits for the acknowledgement

@@ -3,7 +3,7 @@
 # Here belong routing and delivery, and the fan-outs that did not fit into a slice. Not here: whether a client may
 # publish (publish), acknowledgements (acks), bytes of a PUBLISH (message).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from broker._core.message cimport Outgoing
 from broker._core.model cimport Account, Connection, FanOut, Session, SharedGroup, ShardState
@@ -28,5 +28,7 @@ cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group)
 cdef bint send(
     ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
+# The PUBLISH of QoS 2 with this identifier may leave, if it is still wanted.
+cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
 # Sends what was offered before, first of all what an earlier connection left; True when nothing of it waits any more.
 cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil

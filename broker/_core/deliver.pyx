@@ -3,12 +3,13 @@
 Nothing here closes a connection or ends a session: the list of receivers stays valid while it is walked.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.aliases cimport AliasUse, find_alias, remember_alias
 from broker._core.connection cimport has_room, outbox_reserve, why_no_outbox
 from broker._core.framing cimport PUBREL
+from broker._core.journal cimport add_op, add_pair, begin_routing, end_pair, end_routing, newest_ticket
 from broker._core.limiter cimport count_out
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
 from broker._core.message cimport (
@@ -19,6 +20,7 @@ from broker._core.message cimport (
     identified_bytes,
     keep_message,
     need_layout,
+    outgoing_afresh,
     outgoing_close,
     outgoing_from_message,
     release_message,
@@ -30,11 +32,15 @@ from broker._core.model cimport (
     DROP_NO_MEMBER,
     DROP_PACKET_TOO_LARGE,
     DROP_SESSION_ENDED,
+    INFLIGHT_HELD,
     INFLIGHT_PUBLISH_1,
     INFLIGHT_PUBLISH_2,
     INFLIGHT_PUBREL,
+    LEVEL_SYNCED,
+    PROMISE_PUBLISH,
     WAITING_AGAIN,
     WAITING_FIRST,
+    WAITING_PARKED,
     WORK_BYTES,
     WORK_RECEIVERS,
     WORK_STEPS,
@@ -42,6 +48,8 @@ from broker._core.model cimport (
     Connection,
     FanOut,
     InflightBody,
+    Message,
+    Promise,
     Queued,
     Receiver,
     Session,
@@ -51,6 +59,9 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.packets cimport encode_ack
+from broker._core.parked cimport bring_back
+from broker._core.promises cimport hold, leaves_now
+from broker._core.records cimport OP_DONE, OP_SENT
 from broker._core.session cimport (
     body_of,
     count_account_drop,
@@ -61,6 +72,7 @@ from broker._core.session cimport (
     mark_sent,
     queue_drop_front,
     queue_front,
+    queue_sent_front,
     release_packet_id,
     take_packet_id,
     trim_extra,
@@ -83,6 +95,10 @@ cdef enum:
     FIRST_IDENTIFIERS = 16
     WIDE_FAN_OUT = 1024     # receivers that no cache holds: each may cost ten times what it costs in a small fan-out
     WIDE_FIRST_SLICE = 256
+    DUP = 8
+
+
+cdef AliasUse NO_ALIAS
 
 
 cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
@@ -91,7 +107,7 @@ cdef inline uint8_t first_byte_of(uint8_t qos, uint8_t retain) noexcept nogil:
 
 cdef inline bint is_kept(Session* session, SharedGroup* group) noexcept nogil:
     # What may have to be sent again is kept with its identifier: a session that ends with its connection keeps nothing.
-    return session.session_expiry_interval_s != 0 or group != NULL
+    return session.session_expiry_interval_s != 0 or group != NULL or session.durable != NULL
 
 
 cdef inline uint16_t next_packet_id(
@@ -100,6 +116,12 @@ cdef inline uint16_t next_packet_id(
     cdef uint16_t packet_id = take_packet_id(session, INFLIGHT_PUBLISH_1 if qos == 1 else INFLIGHT_PUBLISH_2)
     if qos == 2:
         group = NULL    # bound to this session from now on [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+    if unlikely_(session.durable != NULL):
+        if out.known:
+            add_op(shard, OP_SENT, session.durable.number, out.message.number, packet_id)
+        else:
+            add_pair(shard, out, session.durable.number, packet_id, qos, retain, identifiers, count, group)
+            session.durable.grouped |= group != NULL
     if unlikely_(is_kept(session, group)):
         keep_body(shard, session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
     return packet_id
@@ -157,6 +179,29 @@ cdef bint send_identified(
     return True
 
 
+cdef void hold_publish(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    # It leaves when its identifier is on disk: after a crash the same message has the same one. [MQTT-4.3.3-1]
+    cdef Promise* promise = hold(shard, session.connection, newest_ticket(&shard.journal), PROMISE_PUBLISH)
+    promise.packet_id = packet_id
+
+
+cdef bint send_later(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t retain, const uint32_t* identifiers,
+        uint32_t count) noexcept nogil:
+    cdef Connection* connection = session.connection
+    cdef uint32_t total = identified_bytes(out, True, identifiers, count, NO_ALIAS)
+    cdef uint16_t packet_id
+    if total > connection.client_maximum_packet_size_bytes:
+        count_drop(shard, session, DROP_PACKET_TOO_LARGE)
+        return False
+    packet_id = next_packet_id(shard, out, session, NULL, 2, retain, identifiers, count)
+    session.inflight[packet_id & session.inflight_mask] |= INFLIGHT_HELD
+    shard.slice_budget -= total // WORK_BYTES
+    count_out(shard, session, total)
+    hold_publish(shard, session, packet_id)
+    return True
+
+
 cdef inline bint send_here(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
@@ -166,6 +211,8 @@ cdef inline bint send_here(
     cdef uint32_t total
     cdef uint16_t packet_id
     cdef uint8_t* at
+    if unlikely_(qos == 2 and session.durable != NULL and connection.durability == LEVEL_SYNCED):
+        return send_later(shard, out, session, retain, identifiers, count)
     if layout >= 2 and (count or connection.client_topic_alias_maximum or (
             out.message_expiry_s != NEVER_EXPIRES and out.received_at_ns != shard.now_ns)):
         return send_identified(shard, out, session, group, qos, retain, identifiers, count)
@@ -218,10 +265,18 @@ cdef bint put_by(
     elif session.connection == NULL and qos == 0:
         reason = DROP_CLIENT_AWAY
     else:
-        reason = enqueue(shard, session, keep_message(shard, out), group, qos, retain, identifiers, count)
+        reason = enqueue(shard, session, out, group, qos, retain, identifiers, count)
     if reason >= 0:
         count_drop(shard, session, reason)
     return reason < 0
+
+
+cdef inline bint taken(ShardState* shard, Outgoing* out, Session* session, bint is_taken) noexcept nogil:
+    # What was recorded before it was offered, and is not taken, is not needed any more.
+    if unlikely_(out.known and not is_taken):
+        end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0)
+        session.durable.high = max(session.durable.high, out.message.number)
+    return is_taken
 
 
 cdef inline bint offer_here(
@@ -231,8 +286,8 @@ cdef inline bint offer_here(
         qos = out.qos  # [MQTT-3.8.4-8]
     if likely_(session.connection != NULL and (qos == 0 or (
             may_send_now(shard, session, out.payload.n) and may_keep(shard, out, session, group, count)))):
-        return send_here(shard, out, session, group, qos, retain, identifiers, count)
-    return put_by(shard, out, session, group, qos, retain, identifiers, count)
+        return taken(shard, out, session, send_here(shard, out, session, group, qos, retain, identifiers, count))
+    return taken(shard, out, session, put_by(shard, out, session, group, qos, retain, identifiers, count))
 
 
 cdef bint offer(
@@ -288,10 +343,30 @@ cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uin
 
 # ---------------------------------------------------------------- routing
 
+cdef void record_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
+    # What is left of a routing is recorded before it is offered: a crash between two slices loses none of it. Whose turn
+    # it is in a shared group is decided later, and recorded then.
+    cdef Receiver* receiver
+    cdef Session* session
+    cdef uint32_t i, count
+    for i in range(at, shard.receiver_count):
+        receiver = &shard.receivers[i]
+        session = receiver.subscription.session
+        if receiver.merged or receiver.qos == 0 or session == NULL or session.durable == NULL:
+            continue
+        count = gather_identifiers(shard, shard.receivers, i)
+        add_pair(
+            shard, out, session.durable.number, 0, min(receiver.qos, out.qos),
+            out.retain & receiver.retain_as_published, shard.identifiers, count, NULL)
+        receiver.recorded = 1
+
+
 cdef FanOut* keep_rest(ShardState* shard, Account* account, Outgoing* out, uint32_t at) noexcept nogil:
     # What is left becomes a fan-out of its own, which names every subscription it still has to look at.
     cdef FanOut* rest = <FanOut*>take_zeroed(sizeof(FanOut))
     cdef uint32_t i
+    if out.qos:
+        record_rest(shard, out, at)
     rest.message = keep_message(shard, out)
     rest.message.refs += 1
     rest.count = shard.receiver_count - at
@@ -335,6 +410,15 @@ cdef Account* next_busy(ShardState* shard) noexcept nogil:
 
 
 cdef uint32_t route(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+    cdef uint32_t taken
+    begin_routing(shard)
+    taken = route_some(shard, account, out, publisher, rest)
+    out.ticket = max(out.ticket, end_routing(shard, account.account_id, out))
+    return taken
+
+
+cdef uint32_t route_some(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     cdef uint32_t taken = 0, at = 0
     rest[0] = NULL
@@ -389,6 +473,8 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
     cdef Receiver* receiver = &fan_out.receivers[at]
     cdef int32_t living = <int32_t>at
     cdef uint32_t count
+    out.known = receiver.recorded
+    receiver.recorded = 0
     while fan_out.receivers[living].subscription.dead:
         living = fan_out.receivers[living].also
     if fan_out.receivers[living].subscription.session == NULL:
@@ -396,6 +482,7 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
         return
     if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
         count_drop(shard, fan_out.receivers[living].subscription.session, DROP_MESSAGE_EXPIRED)
+        taken(shard, out, fan_out.receivers[living].subscription.session, False)
         return
     count = gather_identifiers(shard, fan_out.receivers, at)
     offer(
@@ -404,14 +491,22 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
 
 
 cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
-    cdef Outgoing out
-    outgoing_from_message(&out, fan_out.message)
+    # Who is in the message's record already gets this one; who has come to be on disk since gets one of its own.
+    cdef Outgoing known, other
+    outgoing_from_message(&known, fan_out.message)
+    outgoing_afresh(&other, fan_out.message)
+    begin_routing(shard)
     while fan_out.at < fan_out.count and shard.slice_budget > 0:
         if still_wanted(fan_out, fan_out.at):
             shard.slice_budget -= 1
-            deliver_rest(shard, &out, fan_out, fan_out.at)
+            deliver_rest(
+                shard, &known if fan_out.receivers[fan_out.at].recorded else &other, fan_out, fan_out.at)
+        elif fan_out.receivers[fan_out.at].recorded:
+            end_pair(shard, 0, fan_out.message.number, fan_out.message, 0, 0)
         fan_out.at += 1
-    outgoing_close(shard, &out)
+    fan_out.ticket = max(fan_out.ticket, end_routing(shard, fan_out.account.account_id, &other))
+    outgoing_close(shard, &known)
+    outgoing_close(shard, &other)
     return fan_out.at == fan_out.count
 
 
@@ -437,12 +532,13 @@ cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
 
 # ---------------------------------------------------------------- what waits
 
-cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
-    # With the original packet identifier and DUP set. [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+cdef void publish_inflight(
+        ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body, uint8_t duplicate) noexcept nogil:
+    # With the packet identifier that it has. [MQTT-4.4.0-1] [MQTT-3.3.1-1]
     cdef Outgoing out
     cdef Connection* connection = session.connection
     cdef uint8_t qos = 1 if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 else 2
-    cdef uint8_t first_byte = first_byte_of(qos, body.retain) | 8
+    cdef uint8_t first_byte = first_byte_of(qos, body.retain) | duplicate
     cdef int layout = (2 if connection.version == 5 else 0) + 1
     cdef uint32_t count = body.identifiers[0] if body.identifiers != NULL else 0
     cdef uint32_t* identifiers = body.identifiers + 1 if body.identifiers != NULL else NULL
@@ -457,6 +553,7 @@ cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id,
         total = out.layout_bytes[layout]
     if total <= connection.client_maximum_packet_size_bytes:
         mark_sent(session, packet_id)
+        session.inflight[packet_id & session.inflight_mask] &= ~<uint32_t>INFLIGHT_HELD
         if layout == 3:
             write_identified(shard, &out, connection, total, first_byte, packet_id, identifiers, count, alias)
         else:
@@ -474,6 +571,38 @@ cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id,
     outgoing_close(shard, &out)
 
 
+cdef inline bint is_held(Session* session, uint16_t packet_id) noexcept nogil:
+    # Its bytes have never left.
+    return inflight_state(session, packet_id) == INFLIGHT_PUBLISH_2 and \
+        session.inflight[packet_id & session.inflight_mask] & INFLIGHT_HELD != 0
+
+
+cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    if is_held(session, packet_id):
+        publish_inflight(shard, session, packet_id, body_of(session, packet_id), 0)
+
+
+cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
+    if not is_held(session, packet_id):
+        publish_inflight(shard, session, packet_id, body, DUP)
+    elif leaves_now(shard, session.connection, newest_ticket(&shard.journal)):
+        publish_inflight(shard, session, packet_id, body, 0)
+    else:       # on the connection before this one it waited for the disk, and it still may have to
+        mark_sent(session, packet_id)
+        hold_publish(shard, session, packet_id)
+
+
+cdef void release_again(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    # PUBREL, which may not leave before its PUBREC is on disk either.
+    cdef Connection* connection = session.connection
+    cdef uint64_t ticket = newest_ticket(&shard.journal) if session.durable != NULL else 0
+    mark_sent(session, packet_id)
+    if connection.durability != LEVEL_SYNCED or leaves_now(shard, connection, ticket):
+        encode_ack(outbox_reserve(shard, connection, 4), PUBREL, packet_id, 0, connection.version)
+    else:
+        hold(shard, connection, ticket, PUBREL).packet_id = packet_id
+
+
 cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
     # What an earlier connection left, oldest first; False when quota or room ended before it did.
     cdef SessionExtra* extra = session.extra
@@ -485,10 +614,11 @@ cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
         state = inflight_state(session, packet_id)
         body = body_of(session, packet_id)
         if state == INFLIGHT_PUBREL:
-            mark_sent(session, packet_id)
-            encode_ack(outbox_reserve(shard, session.connection, 4), PUBREL, packet_id, 0, session.connection.version)
+            release_again(shard, session, packet_id)
         elif state:     # not acknowledged meanwhile
-            if session.send_quota <= 0 or not has_room(shard, session.connection, body.message.payload_bytes):
+            if session.send_quota <= 0 or not has_room(shard, session.connection, body.size):
+                return False
+            if body.message == NULL and not bring_back(shard, session):
                 return False
             publish_again(shard, session, packet_id, body)
         extra.again_at += 1
@@ -501,22 +631,34 @@ cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
     return True
 
 
-cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil:
-    cdef Queued* entry
+cdef bint send_front(ShardState* shard, Session* session) noexcept nogil:
+    # The first of the queue in memory; False: there is no room for it.
+    cdef Queued* entry = queue_front(session)
     cdef Outgoing out
+    cdef bint sent = False
+    if not has_room(shard, session.connection, entry.message.payload_bytes):
+        return False
+    outgoing_from_message(&out, entry.message)
+    if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
+        count_drop(shard, session, DROP_MESSAGE_EXPIRED)
+    else:
+        sent = send(
+            shard, &out, session, entry.group, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
+    if sent:
+        queue_sent_front(shard, session)
+    else:
+        queue_drop_front(shard, session)
+    outgoing_close(shard, &out)
+    return True
+
+
+cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil:
     if session.connection == NULL or session.connection.state != CONNECTED:
         return False
     if session.waiting & WAITING_AGAIN and not send_again(shard, session):
         return False
-    while session.queue != NULL and session.send_quota > 0:
-        entry = queue_front(session)
-        if not has_room(shard, session.connection, entry.message.payload_bytes):
+    while session.send_quota > 0 and (session.queue != NULL or (
+            session.waiting & WAITING_PARKED and bring_back(shard, session))):
+        if not send_front(shard, session):
             return False
-        outgoing_from_message(&out, entry.message)
-        if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
-            count_drop(shard, session, DROP_MESSAGE_EXPIRED)
-        else:
-            send(shard, &out, session, entry.group, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
-        queue_drop_front(shard, session)
-        outgoing_close(shard, &out)
-    return session.queue == NULL
+    return session.queue == NULL and not session.waiting & WAITING_PARKED

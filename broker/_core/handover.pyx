@@ -3,7 +3,8 @@
 from libc.stdint cimport uint16_t, uint32_t
 
 from broker._core.deliver cimport deliver_to_group
-from broker._core.message cimport Outgoing, outgoing_close, outgoing_from_message
+from broker._core.journal cimport begin_routing, end_routing
+from broker._core.message cimport Outgoing, outgoing_afresh, outgoing_close
 from broker._core.model cimport (
     DROP_SESSION_ENDED,
     ENDING_LISTED,
@@ -19,6 +20,7 @@ from broker._core.model cimport (
 from broker._core.session cimport (
     body_of,
     count_drop,
+    drop_parked_front,
     inflight_state,
     list_again,
     queue_drop_front,
@@ -33,8 +35,10 @@ cdef inline bint is_alive(SharedGroup* group) noexcept nogil:
 
 cdef void give(ShardState* shard, Message* message, SharedGroup* group) noexcept nogil:
     cdef Outgoing out
-    outgoing_from_message(&out, message)
+    outgoing_afresh(&out, message)      # for another session it is another one
+    begin_routing(shard)
     deliver_to_group(shard, &out, group)
+    end_routing(shard, group.members[0].session.principal.account.account_id, &out)
     outgoing_close(shard, &out)
 
 
@@ -77,5 +81,16 @@ cdef bint hand_over_queued(ShardState* shard, Session* session, uint32_t* left) 
     return True
 
 
+cdef bint drop_parked(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
+    while session.durable != NULL and session.durable.parked_count:
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        count_drop(shard, session, DROP_SESSION_ENDED)
+        drop_parked_front(shard, session)
+    return True
+
+
 cdef bint hand_over(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
-    return hand_over_sent(shard, session, left) and hand_over_queued(shard, session, left)
+    return hand_over_sent(shard, session, left) and hand_over_queued(shard, session, left) and \
+        drop_parked(shard, session, left)

@@ -1,23 +1,83 @@
-# What must be durable: batches with tickets, and the ring of promises that wait for them.
+# What must be durable, gathered into batches with tickets; and which messages on disk are still needed.
 #
-# Here belong the batch and the ring as data. Not here: when a batch is sealed (shard), who commits it (the Store), what
-# a settled promise sends (acks).
+# A message gets a number when the first session on disk takes it. While it is routed its deliveries (pairs) are gathered;
+# with the end of the routing it is an entry of the open batch. What all have acknowledged before the batch is sealed is
+# never written. What has been written lies in a chunk, the messages of one batch, and a chunk goes when nobody needs
+# any of it. A batch that was sealed is committed, sooner or later: the Store's owner sees to that.
+#
+# Here belong the batch, the chunks and the numbers as data. Not here: who writes a batch (broker/storage), what a promise
+# is (promises) and what it sends (acks), the records of sessions (durable).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.message cimport Outgoing
-from broker._core.model cimport Journal, Promise, ShardState
+from broker._core.model cimport Chunk, Durable, Journal, Message, SharedGroup, ShardState
 
-cdef enum:
-    RECORD_MESSAGE = 1
+cdef void journal_open(ShardState* shard) noexcept nogil
+cdef void journal_close(ShardState* shard) noexcept nogil
 
-cdef void journal_open(Journal* journal) noexcept nogil
-cdef void journal_close(Journal* journal) noexcept nogil
-# Adds a message to the batch; returns the ticket that stands for it.
-cdef uint64_t record_message(ShardState* shard, uint32_t account_id, const Outgoing* out) noexcept nogil
-# The next free place at the end of the ring, to be filled by the caller; tickets never go down.
-cdef Promise* add_promise(Journal* journal) noexcept nogil
-cdef Promise* first_promise(Journal* journal) noexcept nogil
-cdef inline Promise* promise_at(Journal* journal, uint32_t i) noexcept nogil:      # 0: the oldest
-    return &journal.ring[(journal.ring_head + i) & (journal.ring_capacity - 1)]
-cdef void drop_first_promise(Journal* journal) noexcept nogil
+# Whether the open batch holds anything.
+cdef inline bint has_batch(Journal* journal) noexcept nogil:
+    return journal.live_entries != 0 or journal.ops_bytes != 0 or journal.put_count != 0
+# The ticket of everything that was recorded until now; it may be settled already.
+cdef inline uint64_t newest_ticket(Journal* journal) noexcept nogil:
+    return journal.open_ticket if has_batch(journal) else journal.open_ticket - 1
+
+# ---------------------------------------------------------------- a message and its deliveries
+
+# Between these two, deliveries are gathered. `end_routing` returns the ticket of the message's record, 0: it has none,
+# since no session on disk took it. They do not nest.
+cdef inline void begin_routing(ShardState* shard) noexcept nogil:
+    shard.journal.recording = 1
+    shard.journal.routing_at = shard.journal.pairs_bytes
+    shard.journal.routing_count = 0
+cdef uint64_t end_routing(ShardState* shard, uint32_t account_id, Outgoing* out) noexcept nogil
+# One delivery of what is being routed; the message gets its number with the first. `identifiers` are copied.
+cdef void add_pair(
+    ShardState* shard, Outgoing* out, uint64_t session, uint16_t packet_id, uint8_t qos, uint8_t retain,
+    const uint32_t* identifiers, uint32_t count, SharedGroup* group) noexcept nogil
+# A delivery needs its message no more. `kind` is OP_DONE, OP_RECEIVED, or 0: the session itself is gone from the disk.
+# `message` is NULL when it is not in memory.
+cdef void end_pair(
+    ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
+) noexcept nogil
+# Share name and filter as they stand behind `$share/`: at most 65,535 bytes.
+cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil
+# Something that happened, for the open batch.
+cdef void add_op(
+    ShardState* shard, uint8_t kind, uint64_t session, uint64_t number, uint16_t packet_id) noexcept nogil
+# The message of a number that is in the open or in the sealed batch, or NULL.
+cdef Message* find_unwritten(Journal* journal, uint64_t number) noexcept nogil
+
+# ---------------------------------------------------------------- keyed records
+
+# Room for a record's value, to be filled by the caller before anything else is recorded.
+cdef uint8_t* put_record(
+    ShardState* shard, uint8_t table, const uint8_t* key, uint32_t key_bytes, uint32_t value_bytes) noexcept nogil
+cdef void delete_record(ShardState* shard, uint8_t table, const uint8_t* key, uint32_t key_bytes) noexcept nogil
+# The same, of records whose key is a number.
+cdef uint8_t* put_numbered(ShardState* shard, uint8_t table, uint64_t number, uint32_t value_bytes) noexcept nogil
+cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noexcept nogil
+
+# ---------------------------------------------------------------- chunks
+
+# A chunk at the end of the list; its number of living pairs is counted by the caller.
+cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept nogil
+# The living chunk that has a number, or NULL.
+cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil
+
+# ---------------------------------------------------------------- sessions on disk, by number
+
+cdef void add_durable(ShardState* shard, Durable* durable) noexcept nogil
+cdef Durable* find_durable(ShardState* shard, uint64_t number) noexcept nogil
+cdef void remove_durable(ShardState* shard, Durable* durable) noexcept nogil
+cdef void mark_flow(ShardState* shard, Durable* durable) noexcept nogil
+cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil
+
+# ---------------------------------------------------------------- the batch
+
+# Closes the open batch: its changes as a list of (table, key, value or None), None: there is nothing to write. At most
+# one batch is under way.
+cdef list seal_batch(ShardState* shard)
+# The sealed batch is on disk.
+cdef void batch_committed(ShardState* shard) noexcept nogil

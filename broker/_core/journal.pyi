@@ -1,1 +1,3 @@
-"""The journal's batch and the ring of promises. Native only: see ``journal.pxd``."""
+"""The journal: batches, numbers and chunks. Native, but for the names: see ``journal.pxd``."""
+
+TABLE_NAMES: tuple[str, ...]

@@ -1,97 +1,646 @@
-"""The journal's batch and the ring of promises. See journal.pxd.
+"""The journal's batches, numbers and chunks. See journal.pxd."""
 
-A record of a message: kind (1 byte), QoS (1), version of the publisher (1), a zero byte, account (4, little endian),
-message number (8), sizes of topic name, properties and payload (4 each), then the three.
-"""
+import zlib
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
 
 from broker._core.cursor cimport put_bytes
-from broker._core.memory cimport give_memory, resize_memory, take_memory
+from broker._core.memory cimport (
+    give_memory,
+    resize_memory,
+    slab_close,
+    slab_open,
+    take_memory,
+    take_zeroed,
+    unlikely_,
+)
+from broker._core.message cimport NEVER_EXPIRES, Outgoing, hold_message, keep_message, message_bytes, release_message
+from broker._core.model cimport (
+    Chunk,
+    Durable,
+    Held,
+    Journal,
+    JournalEntry,
+    Message,
+    Promise,
+    SharedGroup,
+    ShardState,
+)
+from broker._core.records cimport (
+    OP_DONE,
+    OP_RECEIVED,
+    PAIR_BYTES,
+    PAIR_GROUP,
+    PAIR_RETAIN,
+    TABLE_MESSAGES,
+    TABLE_META,
+    TABLE_OPS,
+    Op,
+    Pair,
+    RecordHead,
+    message_record_bytes,
+    put_key,
+    put_message,
+)
+from broker._core.topics cimport filter_of
 
+
+TABLE_NAMES = ("meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained")
 
 cdef enum:
-    MESSAGE_RECORD_HEAD = 28
-    FIRST_BATCH = 4096
-    FIRST_RING = 64
+    FIRST_BYTES = 4096
+    FIRST_ENTRIES = 64
+    FIRST_CHUNKS = 64
+    FIRST_DURABLES = 64
+    TIDY_FIRST = 1024
+    FILTER_MAXIMUM = 65536
+    IDENTIFIERS_MAXIMUM = 255
+    MESSAGES_RESERVED = 1 << 20     # numbers that may be given before the disk is told again
+    SESSIONS_RESERVED = 1 << 12
+    CHECKSUM_BYTES = 8              # of a chunk or of ops: crc32 of what follows, and how many there are
+    SECOND_NS = 1000000000
+
+cdef struct PutHead:                # of a keyed record in the batch: key and value follow
+    uint32_t value_bytes
+    uint16_t key_bytes
+    uint8_t table
+    uint8_t deletes
 
 
-cdef void journal_open(Journal* journal) noexcept nogil:
+cdef void journal_open(ShardState* shard) noexcept nogil:
+    cdef Journal* journal = &shard.journal
     memset(journal, 0, sizeof(Journal))
     journal.open_ticket = 1
     journal.next_message = 1
+    journal.next_session = 1
+    journal.tidy_at = TIDY_FIRST
+    journal.durables = <Durable**>take_zeroed(FIRST_DURABLES * sizeof(void*))
+    journal.durable_mask = FIRST_DURABLES - 1
+    slab_open(&journal.promise_slab, sizeof(Promise), 64)
+    slab_open(&journal.held_slab, sizeof(Held), 64)
 
 
-cdef void journal_close(Journal* journal) noexcept nogil:
-    while journal.ring_count:
-        give_memory(first_promise(journal).bytes)
-        drop_first_promise(journal)
-    give_memory(journal.batch)
-    give_memory(journal.ring)
-    journal.batch = NULL
-    journal.ring = NULL
+cdef void release_entries(ShardState* shard, JournalEntry* entries, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        if entries[i].message != NULL:
+            release_message(shard, entries[i].message)
 
 
-cdef uint8_t* extend_batch(Journal* journal, uint32_t n) noexcept nogil:
+cdef void journal_close(ShardState* shard) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    release_entries(shard, journal.entries, journal.entry_count)
+    release_entries(shard, journal.sealed, journal.sealed_count)
+    give_memory(journal.entries)
+    give_memory(journal.sealed)
+    give_memory(journal.pairs)
+    give_memory(journal.ops)
+    give_memory(journal.puts)
+    give_memory(journal.chunks)
+    give_memory(journal.durables)
+    slab_close(&journal.promise_slab)
+    slab_close(&journal.held_slab)
+
+
+cdef uint8_t* extend(uint8_t** buffer, uint32_t* used, uint32_t* capacity, uint32_t n) noexcept nogil:
+    cdef uint32_t grown = capacity[0] if capacity[0] else FIRST_BYTES
     cdef uint8_t* at
-    while journal.batch_bytes + n > journal.batch_capacity:
-        journal.batch_capacity = journal.batch_capacity * 2 if journal.batch_capacity else FIRST_BATCH
-        journal.batch = <uint8_t*>resize_memory(journal.batch, journal.batch_capacity)
-    at = journal.batch + journal.batch_bytes
-    journal.batch_bytes += n
-    journal.batch_records += 1
+    while used[0] + n > grown:
+        grown *= 2
+    if grown != capacity[0]:
+        buffer[0] = <uint8_t*>resize_memory(buffer[0], grown)
+        capacity[0] = grown
+    at = buffer[0] + used[0]
+    used[0] += n
     return at
 
 
-cdef uint64_t record_message(ShardState* shard, uint32_t account_id, const Outgoing* out) noexcept nogil:
+# ---------------------------------------------------------------- a message and its deliveries
+
+cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil:
+    cdef uint32_t n = group.name_bytes
+    memcpy(at, <uint8_t*>group + sizeof(SharedGroup), n)
+    at[n] = c"/"
+    return n + 1 + filter_of(&group.entry, at + n + 1)
+
+
+cdef void add_group(Journal* journal, SharedGroup* group) noexcept nogil:
+    cdef uint8_t* name = <uint8_t*>take_memory(2 * FILTER_MAXIMUM)
+    cdef uint16_t n = <uint16_t>group_name(group, name)
+    memcpy(extend(&journal.pairs, &journal.pairs_bytes, &journal.pairs_capacity, 2), &n, 2)
+    memcpy(extend(&journal.pairs, &journal.pairs_bytes, &journal.pairs_capacity, n), name, n)
+    give_memory(name)
+
+
+cdef void add_pair(
+        ShardState* shard, Outgoing* out, uint64_t session, uint16_t packet_id, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count, SharedGroup* group) noexcept nogil:
     cdef Journal* journal = &shard.journal
-    cdef uint8_t* at = extend_batch(journal, MESSAGE_RECORD_HEAD + out.topic.n + out.properties.n + out.payload.n)
-    at[0] = RECORD_MESSAGE
-    at[1] = out.qos
-    at[2] = out.version
-    at[3] = 0
-    memcpy(at + 4, &account_id, 4)
-    memcpy(at + 8, &journal.next_message, 8)
-    memcpy(at + 16, &out.topic.n, 4)
-    memcpy(at + 20, &out.properties.n, 4)
-    memcpy(at + 24, &out.payload.n, 4)
-    at = put_bytes(at + MESSAGE_RECORD_HEAD, out.topic.at, out.topic.n)
-    at = put_bytes(at, out.properties.at, out.properties.n)
-    put_bytes(at, out.payload.at, out.payload.n)
-    journal.next_message += 1
+    cdef Message* message = keep_message(shard, out)
+    cdef Pair pair
+    cdef uint8_t* at
+    if count > IDENTIFIERS_MAXIMUM:
+        count = IDENTIFIERS_MAXIMUM
+    if message.number == 0:
+        message.number = journal.next_message
+        journal.next_message += 1
+    pair.session = session
+    pair.packet_id = packet_id
+    pair.flags = qos | (PAIR_RETAIN if retain else 0) | (PAIR_GROUP if group != NULL else 0)
+    pair.identifiers = <uint8_t>count
+    at = extend(
+        &journal.pairs, &journal.pairs_bytes, &journal.pairs_capacity, PAIR_BYTES + count * <uint32_t>sizeof(uint32_t))
+    memcpy(at, &pair, PAIR_BYTES)
+    memcpy(at + PAIR_BYTES, identifiers, count * sizeof(uint32_t))
+    if group != NULL:
+        add_group(journal, group)
+    journal.routing_count += 1
+
+
+cdef void tidy(Journal* journal) noexcept nogil:
+    # Takes out of the open batch what all have acknowledged: under load, with a slow disk, that is nearly everything.
+    cdef JournalEntry* entry
+    cdef uint32_t i, kept = 0, pairs_bytes = 0
+    for i in range(journal.entry_count):
+        entry = &journal.entries[i]
+        if entry.message == NULL:
+            continue
+        memmove(journal.pairs + pairs_bytes, journal.pairs + entry.pairs_at, entry.pairs_bytes)
+        journal.entries[kept] = entry[0]
+        journal.entries[kept].pairs_at = pairs_bytes
+        journal.entries[kept].message.entry = kept
+        pairs_bytes += entry.pairs_bytes
+        kept += 1
+    journal.entry_count = kept
+    journal.pairs_bytes = pairs_bytes
+    journal.tidy_at = 2 * kept + TIDY_FIRST
+
+
+cdef uint64_t end_routing(ShardState* shard, uint32_t account_id, Outgoing* out) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef JournalEntry* entry
+    journal.recording = 0
+    if journal.routing_count == 0:
+        return 0
+    if journal.entry_count == journal.entry_capacity:
+        journal.entry_capacity = journal.entry_capacity * 2 if journal.entry_capacity else FIRST_ENTRIES
+        journal.entries = <JournalEntry*>resize_memory(
+            journal.entries, <size_t>journal.entry_capacity * sizeof(JournalEntry))
+    entry = &journal.entries[journal.entry_count]
+    entry.message = out.message
+    hold_message(entry.message)
+    entry.account_id = account_id
+    entry.pairs_at = journal.routing_at
+    entry.pairs_bytes = journal.pairs_bytes - journal.routing_at
+    entry.pair_count = journal.routing_count
+    entry.message.outstanding += journal.routing_count
+    entry.message.entry = journal.entry_count
+    journal.entry_count += 1
+    journal.live_entries += 1
+    journal.entry_bytes += message_bytes(entry.message) + entry.pairs_bytes
+    journal.routing_count = 0
+    if unlikely_(journal.entry_count >= journal.tidy_at):
+        tidy(journal)
     return journal.open_ticket
 
 
-cdef void grow_ring(Journal* journal) noexcept nogil:
-    cdef uint32_t capacity = journal.ring_capacity * 2 if journal.ring_capacity else FIRST_RING
-    cdef Promise* grown = <Promise*>take_memory(<size_t>capacity * sizeof(Promise))
-    cdef uint32_t first = journal.ring_capacity - journal.ring_head
-    if first > journal.ring_count:
-        first = journal.ring_count
-    if journal.ring_count:
-        memcpy(grown, journal.ring + journal.ring_head, first * sizeof(Promise))
-        memcpy(grown + first, journal.ring, (journal.ring_count - first) * sizeof(Promise))
-    give_memory(journal.ring)
-    journal.ring = grown
-    journal.ring_head = 0
-    journal.ring_capacity = capacity
+cdef void promise_done(ShardState* shard, Message* message) noexcept nogil:
+    # All who keep it have acknowledged: who published it need not wait for the disk.
+    cdef Promise* promise = message.promise
+    cdef Held* held
+    message.promise = NULL
+    promise.message = NULL
+    promise.done = 1
+    held = promise.connection.held
+    if not held.done_listed:
+        held.done_listed = 1
+        held.done_next = shard.journal.done_head
+        shard.journal.done_head = held
 
 
-cdef Promise* add_promise(Journal* journal) noexcept nogil:
-    cdef Promise* promise
-    if journal.ring_count == journal.ring_capacity:
-        grow_ring(journal)
-    promise = &journal.ring[(journal.ring_head + journal.ring_count) & (journal.ring_capacity - 1)]
-    memset(promise, 0, sizeof(Promise))
-    journal.ring_count += 1
-    return promise
+cdef inline bint acknowledge(ShardState* shard, Message* message) noexcept nogil:
+    # One delivery less; True: it was the last.
+    message.outstanding -= 1
+    if message.outstanding:
+        return False
+    if message.promise != NULL:
+        promise_done(shard, message)
+    return True
 
 
-cdef Promise* first_promise(Journal* journal) noexcept nogil:
-    return &journal.ring[journal.ring_head] if journal.ring_count else NULL
+cdef bint end_unsealed(ShardState* shard, Message* message) noexcept nogil:
+    # True: nobody needs it any more, and it will not be written.
+    cdef Journal* journal = &shard.journal
+    cdef JournalEntry* entry
+    if not acknowledge(shard, message):
+        return False
+    entry = &journal.entries[message.entry]
+    journal.live_entries -= 1
+    journal.entry_bytes -= message_bytes(message) + entry.pairs_bytes
+    entry.message = NULL
+    release_message(shard, message)
+    if journal.live_entries == 0 and not journal.recording:
+        journal.entry_count = 0
+        journal.pairs_bytes = 0
+    return True
 
 
-cdef void drop_first_promise(Journal* journal) noexcept nogil:
-    journal.ring_head = (journal.ring_head + 1) & (journal.ring_capacity - 1)
-    journal.ring_count -= 1
+cdef bint end_sealed(ShardState* shard, uint64_t number) noexcept nogil:
+    # True: its whole chunk goes, so that nothing has to be said about its parts.
+    cdef Journal* journal = &shard.journal
+    cdef Chunk* chunk = find_chunk(journal, number)
+    if chunk == NULL:
+        return True
+    chunk.live -= 1
+    journal.pairs_live -= 1
+    if chunk.live:
+        return False
+    delete_numbered(shard, TABLE_MESSAGES, chunk.first)
+    journal.chunk_bytes -= chunk.bytes
+    journal.chunks_gone += 1
+    return True
+
+
+cdef void end_pair(
+        ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
+) noexcept nogil:
+    cdef bint gone
+    if number > shard.journal.sealed_through:
+        if message == NULL:
+            message = find_unwritten(&shard.journal, number)
+        gone = end_unsealed(shard, message)
+    else:
+        if message != NULL and message.outstanding:
+            acknowledge(shard, message)
+        gone = end_sealed(shard, number)
+    if kind == OP_RECEIVED or (kind == OP_DONE and not gone):
+        add_op(shard, kind, session, number, packet_id)
+
+
+cdef void add_op(
+        ShardState* shard, uint8_t kind, uint64_t session, uint64_t number, uint16_t packet_id) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef Durable* durable = find_durable(shard, session)
+    cdef Op op
+    op.kind = kind
+    op.spare = 0
+    op.packet_id = packet_id
+    op.more = 0
+    op.session = session
+    op.number = number
+    memcpy(extend(&journal.ops, &journal.ops_bytes, &journal.ops_capacity, sizeof(Op)), &op, sizeof(Op))
+    if durable != NULL:
+        mark_flow(shard, durable)
+
+
+cdef Message* find_entry(JournalEntry* entries, uint32_t count, uint64_t number) noexcept nogil:
+    # By halves; entries without a message tell nothing, so the next one that has one is asked.
+    cdef uint32_t low = 0, high = count, middle, probe
+    while low < high:
+        middle = (low + high) // 2
+        probe = middle
+        while probe < high and entries[probe].message == NULL:
+            probe += 1
+        if probe == high:
+            high = middle
+        elif entries[probe].message.number == number:
+            return entries[probe].message
+        elif entries[probe].message.number < number:
+            low = probe + 1
+        else:
+            high = middle
+    return NULL
+
+
+cdef Message* find_unwritten(Journal* journal, uint64_t number) noexcept nogil:
+    if number > journal.sealed_through:
+        return find_entry(journal.entries, journal.entry_count, number)
+    return find_entry(journal.sealed, journal.sealed_count, number)
+
+
+# ---------------------------------------------------------------- keyed records
+
+cdef uint8_t* add_put(
+        Journal* journal, uint8_t table, const uint8_t* key, uint32_t key_bytes, uint32_t value_bytes, bint deletes
+) noexcept nogil:
+    cdef PutHead head
+    cdef uint8_t* at = extend(
+        &journal.puts, &journal.puts_bytes, &journal.puts_capacity,
+        <uint32_t>sizeof(PutHead) + key_bytes + value_bytes)
+    head.value_bytes = value_bytes
+    head.key_bytes = <uint16_t>key_bytes
+    head.table = table
+    head.deletes = deletes
+    memcpy(at, &head, sizeof(head))
+    journal.put_count += 1
+    return put_bytes(at + sizeof(head), key, key_bytes)
+
+
+cdef uint8_t* put_record(
+        ShardState* shard, uint8_t table, const uint8_t* key, uint32_t key_bytes, uint32_t value_bytes) noexcept nogil:
+    return add_put(&shard.journal, table, key, key_bytes, value_bytes, False)
+
+
+cdef void delete_record(ShardState* shard, uint8_t table, const uint8_t* key, uint32_t key_bytes) noexcept nogil:
+    add_put(&shard.journal, table, key, key_bytes, 0, True)
+
+
+cdef uint8_t* put_numbered(ShardState* shard, uint8_t table, uint64_t number, uint32_t value_bytes) noexcept nogil:
+    cdef uint8_t[8] key
+    put_key(key, number)
+    return put_record(shard, table, key, 8, value_bytes)
+
+
+cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noexcept nogil:
+    cdef uint8_t[8] key
+    put_key(key, number)
+    delete_record(shard, table, key, 8)
+
+
+# ---------------------------------------------------------------- chunks
+
+cdef void make_room(Journal* journal) noexcept nogil:
+    # At the end of the list: gone ones are taken out when they are many, else it grows.
+    cdef uint32_t i, kept = 0
+    if journal.chunks_gone * 2 > journal.chunk_count:
+        for i in range(journal.chunk_count):
+            if journal.chunks[i].live:
+                journal.chunks[kept] = journal.chunks[i]
+                kept += 1
+        journal.chunk_count = kept
+        journal.chunks_gone = 0
+    else:
+        journal.chunk_capacity = journal.chunk_capacity * 2 if journal.chunk_capacity else FIRST_CHUNKS
+        journal.chunks = <Chunk*>resize_memory(journal.chunks, <size_t>journal.chunk_capacity * sizeof(Chunk))
+
+
+cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef Chunk* chunk
+    if journal.chunk_count == journal.chunk_capacity:
+        make_room(journal)
+    chunk = &journal.chunks[journal.chunk_count]
+    journal.chunk_count += 1
+    memset(chunk, 0, sizeof(Chunk))
+    chunk.first = first
+    chunk.last = last
+    return chunk
+
+
+cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil:
+    cdef uint32_t low = 0, high = journal.chunk_count, middle
+    while low < high:
+        middle = (low + high) // 2
+        if journal.chunks[middle].last < number:
+            low = middle + 1
+        else:
+            high = middle
+    if low < journal.chunk_count and journal.chunks[low].first <= number and journal.chunks[low].live:
+        return &journal.chunks[low]
+    return NULL
+
+
+# ---------------------------------------------------------------- sessions on disk, by number
+
+cdef inline uint32_t durable_bucket(Journal* journal, uint64_t number) noexcept nogil:
+    return <uint32_t>(number * <uint64_t>0x9E3779B97F4A7C15 >> 32) & journal.durable_mask
+
+
+cdef void grow_durables(Journal* journal) noexcept nogil:
+    cdef Durable** before = journal.durables
+    cdef Durable* durable
+    cdef Durable* following
+    cdef uint32_t i, count = journal.durable_mask + 1, bucket
+    journal.durable_mask = count * 2 - 1
+    journal.durables = <Durable**>take_zeroed(<size_t>count * 2 * sizeof(void*))
+    for i in range(count):
+        durable = before[i]
+        while durable != NULL:
+            following = durable.next
+            bucket = durable_bucket(journal, durable.number)
+            durable.next = journal.durables[bucket]
+            journal.durables[bucket] = durable
+            durable = following
+    give_memory(before)
+
+
+cdef void add_durable(ShardState* shard, Durable* durable) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef uint32_t bucket
+    if journal.durable_count > journal.durable_mask:
+        grow_durables(journal)
+    bucket = durable_bucket(journal, durable.number)
+    durable.next = journal.durables[bucket]
+    journal.durables[bucket] = durable
+    journal.durable_count += 1
+
+
+cdef Durable* find_durable(ShardState* shard, uint64_t number) noexcept nogil:
+    cdef Durable* durable = shard.journal.durables[durable_bucket(&shard.journal, number)]
+    while durable != NULL and durable.number != number:
+        durable = durable.next
+    return durable
+
+
+cdef void remove_durable(ShardState* shard, Durable* durable) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef Durable** link = &journal.durables[durable_bucket(journal, durable.number)]
+    while link[0] != durable:
+        link = &link[0].next
+    link[0] = durable.next
+    journal.durable_count -= 1
+    unmark_flow(shard, durable)
+
+
+cdef void mark_flow(ShardState* shard, Durable* durable) noexcept nogil:
+    if durable.dirty or durable.ended:
+        return
+    durable.dirty = 1
+    durable.dirty_previous = NULL
+    durable.dirty_next = shard.journal.dirty_head
+    if durable.dirty_next != NULL:
+        durable.dirty_next.dirty_previous = durable
+    shard.journal.dirty_head = durable
+    shard.journal.dirty_count += 1
+
+
+cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil:
+    if not durable.dirty:
+        return
+    durable.dirty = 0
+    if durable.dirty_previous != NULL:
+        durable.dirty_previous.dirty_next = durable.dirty_next
+    else:
+        shard.journal.dirty_head = durable.dirty_next
+    if durable.dirty_next != NULL:
+        durable.dirty_next.dirty_previous = durable.dirty_previous
+    shard.journal.dirty_count -= 1
+
+
+# ---------------------------------------------------------------- the batch
+
+cdef uint32_t chunk_size(Journal* journal, uint32_t* messages) noexcept nogil:
+    cdef JournalEntry* entry
+    cdef uint32_t i, total = CHECKSUM_BYTES
+    messages[0] = 0
+    for i in range(journal.entry_count):
+        entry = &journal.entries[i]
+        if entry.message != NULL:
+            total += <uint32_t>sizeof(RecordHead) + message_record_bytes(entry.message) + entry.pairs_bytes
+            messages[0] += 1
+    return total
+
+
+cdef uint8_t* put_entry(ShardState* shard, uint8_t* at, JournalEntry* entry) noexcept nogil:
+    cdef RecordHead head
+    head.record_bytes = <uint32_t>sizeof(head) + message_record_bytes(entry.message) + entry.pairs_bytes
+    head.pair_count = entry.pair_count
+    head.number = entry.message.number
+    head.account_id = entry.account_id
+    head.spare = 0
+    memcpy(at, &head, sizeof(head))
+    at = put_message(shard, at + sizeof(head), entry.message)
+    return put_bytes(at, shard.journal.pairs + entry.pairs_at, entry.pairs_bytes)
+
+
+cdef inline int64_t expires_at_ns(Message* message) noexcept nogil:
+    return message.received_at_ns + <int64_t>message.message_expiry_s * SECOND_NS \
+        if message.message_expiry_s != NEVER_EXPIRES else 0
+
+
+cdef void write_chunk(ShardState* shard, uint8_t* at) noexcept nogil:
+    # Into `at`, which has the room that chunk_size asked for; the entries are the sealed batch's afterwards.
+    cdef Journal* journal = &shard.journal
+    cdef JournalEntry* entry
+    cdef Chunk* chunk = NULL
+    cdef int64_t expires
+    cdef uint32_t i
+    for i in range(journal.entry_count):
+        entry = &journal.entries[i]
+        if entry.message == NULL:
+            continue
+        if chunk == NULL:
+            chunk = add_chunk(shard, entry.message.number, entry.message.number)
+        at = put_entry(shard, at, entry)
+        chunk.last = entry.message.number
+        chunk.pairs += entry.pair_count
+        chunk.live += entry.message.outstanding
+        expires = expires_at_ns(entry.message)
+        if expires and (chunk.expires_at_ns == 0 or expires < chunk.expires_at_ns):
+            chunk.expires_at_ns = expires
+    journal.pairs_live += chunk.live
+
+
+cdef void swap_entries(Journal* journal) noexcept nogil:
+    cdef JournalEntry* empty = journal.sealed
+    cdef uint32_t capacity = journal.sealed_capacity
+    journal.sealed = journal.entries
+    journal.sealed_count = journal.entry_count
+    journal.sealed_capacity = journal.entry_capacity
+    journal.entries = empty
+    journal.entry_capacity = capacity
+    journal.entry_count = 0
+    journal.live_entries = 0
+    journal.pairs_bytes = 0
+    journal.entry_bytes = 0
+    journal.tidy_at = TIDY_FIRST
+    journal.sealed_through = journal.next_message - 1
+
+
+cdef bytes numbered_key(uint64_t number):
+    cdef uint8_t[8] key
+    put_key(key, number)
+    return PyBytes_FromStringAndSize(<char*>key, 8)
+
+
+cdef void checksum(bytes value, uint32_t count):
+    # The value was made here and nobody has seen it yet.
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(value)
+    cdef uint32_t crc
+    memcpy(at + 4, &count, 4)
+    crc = zlib.crc32(memoryview(value)[4:])
+    memcpy(at, &crc, 4)
+
+
+cdef tuple take_chunk(ShardState* shard):
+    cdef Journal* journal = &shard.journal
+    cdef uint32_t messages = 0
+    cdef uint32_t n = chunk_size(journal, &messages)
+    cdef bytes value = PyBytes_FromStringAndSize(NULL, n)
+    cdef uint32_t before = journal.chunk_count
+    write_chunk(shard, <uint8_t*>PyBytes_AS_STRING(value) + CHECKSUM_BYTES)
+    checksum(value, messages)
+    journal.chunks[journal.chunk_count - 1].bytes = n
+    journal.chunk_bytes += n
+    return TABLE_NAMES[<int>TABLE_MESSAGES], numbered_key(journal.chunks[journal.chunk_count - 1].first), value
+
+
+cdef tuple take_ops(ShardState* shard):
+    cdef Journal* journal = &shard.journal
+    cdef bytes value = PyBytes_FromStringAndSize(NULL, CHECKSUM_BYTES + journal.ops_bytes)
+    memcpy(PyBytes_AS_STRING(value) + CHECKSUM_BYTES, journal.ops, journal.ops_bytes)
+    checksum(value, journal.ops_bytes // <uint32_t>sizeof(Op))
+    journal.ops_on_disk += journal.ops_bytes
+    if journal.ops_from == 0:
+        journal.ops_from = journal.open_ticket
+    journal.ops_bytes = 0
+    return TABLE_NAMES[<int>TABLE_OPS], numbered_key(journal.open_ticket), value
+
+
+cdef void take_puts(Journal* journal, list changes):
+    cdef PutHead head
+    cdef uint8_t* at = journal.puts
+    cdef uint32_t i
+    for i in range(journal.put_count):
+        memcpy(&head, at, sizeof(head))
+        at += sizeof(head)
+        key = PyBytes_FromStringAndSize(<char*>at, head.key_bytes)
+        at += head.key_bytes
+        value = None if head.deletes else PyBytes_FromStringAndSize(<char*>at, head.value_bytes)
+        at += head.value_bytes
+        changes.append((TABLE_NAMES[head.table], key, value))
+    journal.puts_bytes = 0
+    journal.put_count = 0
+
+
+cdef void reserve_numbers(ShardState* shard) noexcept nogil:
+    # What is given out has to be below what the disk was told, or told with it: no number is ever given twice.
+    cdef Journal* journal = &shard.journal
+    cdef uint8_t* at
+    if journal.next_message < journal.reserved_message and journal.next_session < journal.reserved_session:
+        return
+    journal.reserved_message = journal.next_message + MESSAGES_RESERVED
+    journal.reserved_session = journal.next_session + SESSIONS_RESERVED
+    at = put_record(shard, TABLE_META, b"numbers", 7, 16)
+    memcpy(at, &journal.reserved_message, 8)
+    memcpy(at + 8, &journal.reserved_session, 8)
+
+
+cdef list seal_batch(ShardState* shard):
+    cdef Journal* journal = &shard.journal
+    cdef list changes = []
+    journal.urgent = 0
+    if not has_batch(journal):
+        return None
+    reserve_numbers(shard)
+    if journal.live_entries:
+        changes.append(take_chunk(shard))
+    swap_entries(journal)
+    if journal.ops_bytes:
+        changes.append(take_ops(shard))
+    take_puts(journal, changes)
+    journal.open_ticket += 1
+    journal.in_flight = 1
+    return changes
+
+
+cdef void batch_committed(ShardState* shard) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef JournalEntry* entries = journal.sealed
+    cdef uint32_t count = journal.sealed_count
+    journal.sealed_count = 0
+    journal.in_flight = 0
+    journal.settled_ticket = journal.open_ticket - 1
+    release_entries(shard, entries, count)

@@ -2,12 +2,14 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from broker._core.durable cimport record_session
 from broker._core.handover cimport hand_over
 from broker._core.memory cimport give_memory
 from broker._core.model cimport Connection, Session, SessionExtra, ShardState
 from broker._core.publish cimport publish_will
 from broker._core.session cimport (
     drop_subscriptions,
+    erase_session,
     free_session,
     list_again,
     need_extra,
@@ -43,6 +45,8 @@ cdef void arm(ShardState* shard, Session* session) noexcept nogil:
 cdef void keep_session(ShardState* shard, Session* session) noexcept nogil:
     cdef SessionExtra* extra
     cdef uint32_t expiry_s = session.session_expiry_interval_s
+    if session.durable != NULL:
+        record_session(shard, session)
     if expiry_s == NEVER and not has_will(session):
         return
     extra = need_extra(session)
@@ -130,6 +134,8 @@ cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     unlink_session(shard, session)
+    if session.durable != NULL and not session.durable.grouped:
+        erase_session(shard, session.durable)       # else with the last of it: what it hands over must not be lost
     if session.extra != NULL:
         timer_cancel(&shard.wheel, &session.extra.timer)
         if session.extra.will.message != NULL:

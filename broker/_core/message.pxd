@@ -2,7 +2,7 @@
 #
 # Here belongs what a message is and how it becomes bytes. Not here: who gets it (deliver) and when it may leave.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.aliases cimport AliasUse
 from broker._core.cursor cimport Span
@@ -20,9 +20,12 @@ cdef struct Outgoing:
     uint8_t qos
     uint8_t retain
     uint8_t version
+    uint8_t known               # its delivery to this receiver is in the message's record already
+    uint8_t refused             # it would need the disk, which takes nothing now: nothing was done
     uint32_t message_expiry_s
     uint32_t expiry_offset
     uint32_t topic_hash         # 0: not computed yet; for receivers that know aliases
+    uint64_t ticket             # of its record, 0: it has none
     int64_t received_at_ns
     const uint8_t* layout_at[4]
     uint32_t layout_bytes[4]
@@ -51,6 +54,9 @@ cdef inline void hold_message(Message* message) noexcept nogil:
 
 cdef void outgoing_open(Outgoing* out) noexcept nogil
 cdef void outgoing_from_message(Outgoing* out, Message* message) noexcept nogil
+# The same bytes, on their way as a message of its own: with a number and a record of its own when it needs them. The
+# message has to outlive it.
+cdef void outgoing_afresh(Outgoing* out, Message* message) noexcept nogil
 cdef void outgoing_close(ShardState* shard, Outgoing* out) noexcept nogil
 
 # Seconds left of the Message Expiry Interval; 0: it has expired. NEVER_EXPIRES when it has none. [MQTT-3.3.2-6]

@@ -59,6 +59,10 @@ cdef Message* keep_message(ShardState* shard, Outgoing* out) noexcept nogil:
     message.message_expiry_s = out.message_expiry_s
     message.expiry_offset = out.expiry_offset
     message.received_at_ns = out.received_at_ns
+    message.publisher = 0
+    message.number = 0
+    message.promise = NULL
+    message.outstanding = 0
     at = message_topic(message)
     at = put_bytes(at, out.topic.at, out.topic.n)
     at = put_bytes(at, out.properties.at, out.properties.n)
@@ -83,11 +87,14 @@ cdef void outgoing_open(Outgoing* out) noexcept nogil:
     out.message_expiry_s = NEVER_EXPIRES
     out.expiry_offset = 0
     out.topic_hash = 0
+    out.ticket = 0
+    out.known = 0
+    out.refused = 0
     for i in range(LAYOUTS):
         out.layout_at[i] = NULL
 
 
-cdef void outgoing_from_message(Outgoing* out, Message* message) noexcept nogil:
+cdef void outgoing_afresh(Outgoing* out, Message* message) noexcept nogil:
     outgoing_open(out)
     out.topic.at = message_topic(message)
     out.topic.n = message.topic_bytes
@@ -101,6 +108,11 @@ cdef void outgoing_from_message(Outgoing* out, Message* message) noexcept nogil:
     out.message_expiry_s = message.message_expiry_s
     out.expiry_offset = message.expiry_offset
     out.received_at_ns = message.received_at_ns
+
+
+cdef void outgoing_from_message(Outgoing* out, Message* message) noexcept nogil:
+    outgoing_afresh(out, message)
+    out.known = message.number != 0
     out.message = message
     message.refs += 1
 

@@ -52,10 +52,8 @@ cdef enum RareKind:
 
 cdef enum PromiseKind:      # an acknowledgement is named by its packet type
     PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
-    PROMISE_PUBACK = 4
-    PROMISE_PUBREC = 5
-    PROMISE_PUBREL = 6
-    PROMISE_PUBCOMP = 7
+    PROMISE_GATE = 2        # a CONNACK, and all that stands behind it in the outbox
+    PROMISE_PUBLISH = 3     # of QoS 2, to a session on disk: its identifier is recorded first
 
 cdef enum InflightState:    # of an outbound delivery, beside its packet identifier in the ring
     INFLIGHT_PUBLISH_1 = 1 << 16    # PUBLISH of QoS 1 sent, PUBACK awaited
@@ -63,6 +61,12 @@ cdef enum InflightState:    # of an outbound delivery, beside its packet identif
     INFLIGHT_PUBREL = 3 << 16       # PUBREL sent, PUBCOMP awaited
     INFLIGHT_STATE = 3 << 16        # the mask of these
     INFLIGHT_UNSENT = 4 << 16       # of an earlier connection and not sent on this one yet: it holds no unit of quota
+    INFLIGHT_HELD = 8 << 16         # of PUBLISH_2: its bytes have not left on any connection
+
+cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durability's order
+    LEVEL_MEMORY = 0        # nothing is written
+    LEVEL_RELAXED = 1       # promised at once, on disk within a second
+    LEVEL_SYNCED = 2        # promised when it is on disk
 
 cdef enum TimerKind:
     TIMER_CONNECT_DEADLINE = 1
@@ -89,7 +93,9 @@ cdef enum Waiting:          # what a session has to send before anything new
     WAITING_AGAIN = 2       # packets of an earlier connection
     WAITING_RUNS = 4        # retained messages: what is new does not wait for them
     WAITING_TURN = 8        # shared subscriptions on its bench: they get their turns back with quota and room
-    WAITING_FIRST = 3       # what is new goes behind these
+    WAITING_PARKED = 16     # deliveries of its queue are on disk alone
+    WAITING_LOAD = 32       # and have been asked for
+    WAITING_FIRST = 19      # what is new goes behind these
 
 cdef enum Ending:
     ENDING = 1              # out of the table; what is left of it goes in slices
@@ -137,6 +143,10 @@ cdef struct Message:
     uint32_t publisher          # of a retained one: the hash of the session that published it, for no local
     uint32_t expiry_offset      # where the four bytes of the interval lie in the properties
     int64_t received_at_ns
+    uint64_t number             # on disk, 0: it has none
+    Promise* promise            # the acknowledgement that may leave when all who keep it have acknowledged, or NULL
+    uint32_t outstanding        # deliveries to sessions on disk that are not acknowledged; of one read from disk: 0
+    uint32_t entry              # its place in the journal's open batch
 
 cdef enum MessageConstants:
     MESSAGE_SIZE_CLASSES = 6    # 128 << n bytes, struct included; larger ones are malloc's
@@ -263,6 +273,7 @@ cdef struct Receiver:
     uint8_t qos                 # the highest of the session's matching subscriptions [MQTT-3.3.4-2]
     uint8_t retain_as_published
     uint8_t merged              # 1: delivered with an earlier entry
+    uint8_t recorded            # the delivery is in the message's record already
 
 cdef struct FanOut:             # what is left of a routing that did not fit into its slice
     FanOut* next
@@ -276,7 +287,6 @@ cdef struct FanOut:             # what is left of a routing that did not fit int
     uint64_t ticket
     uint16_t packet_id
     uint8_t acknowledge         # the packet type that is owed to the publisher at the end: PUBACK, PUBREC, or 0
-    uint8_t failed              # its ticket was settled meanwhile, and not committed
 
 # ---------------------------------------------------------------- identity
 
@@ -403,7 +413,7 @@ cdef struct Grant:
     GrantLimits* limits
     Connection* first           # that came in with it
     uint32_t connections
-    uint8_t synced              # promises wait for the store
+    uint8_t durability          # a DurabilityLevel: the strongest that its connections have
     uint8_t revoked             # not in the table: freed with its last connection
 
 # ---------------------------------------------------------------- sessions and connections
@@ -424,15 +434,43 @@ cdef struct Queue:              # a ring; a session without queued messages has 
     uint32_t capacity
 
 cdef struct InflightBody:       # what is needed to send a delivery again, or to hand it over
-    Message* message            # NULL: nothing is kept of this one
+    Message* message            # NULL: nothing is kept of this one, or with a number: it is on disk alone
+    uint64_t number             # of its message on disk, 0: none
     uint32_t* identifiers       # the first says how many follow; NULL: none
     SharedGroup* group
     uint32_t serial             # order of sending; of a PUBREL, of its PUBREC [MQTT-4.6.0-1] [MQTT-4.6.0-4]
+    uint32_t size               # as it is counted in budgets
     uint8_t retain
+
+cdef struct Parked:             # a queued delivery whose message is on disk alone
+    uint64_t number
+    uint32_t size               # as it is counted in budgets
+    uint8_t qos
+    uint8_t retain
+
+cdef struct Durable:            # of a session that is on disk
+    uint64_t number             # given once, never again
+    uint64_t high               # the highest number of a message that was taken out of its queue, or never put there
+    uint64_t wanted             # the chunk that it waits for, 0: none
+    Session* session
+    Durable* next               # in the shard's table by number
+    Durable* dirty_next         # others with ops that are in no flow record
+    Durable* dirty_previous
+    Parked* parked              # a ring
+    uint64_t parked_bytes
+    uint32_t parked_head
+    uint32_t parked_count
+    uint32_t parked_capacity
+    uint8_t dirty
+    uint8_t connected           # as its record says
+    uint8_t has_flow            # there is a flow record of it
+    uint8_t grouped             # it may have to hand over messages of shared groups when it ends
+    uint8_t ended               # its records are deleted: nothing more is written of it
 
 cdef struct Will:
     Message* message            # as it is published, Will Delay Interval taken out of its properties
     uint32_t delay_s
+    uint64_t number             # of the session's number on disk under which it is recorded, 0: it is not
 
 cdef struct SessionExtra:       # what few sessions have
     Timer timer                 # while the client is away: whichever comes first of the next two
@@ -463,6 +501,7 @@ cdef struct Session:
     uint32_t* inflight          # ring of packet identifier | InflightState, by id & mask; 0: free
     InflightBody* bodies        # beside it; NULL while nothing has to be kept
     SessionExtra* extra
+    Durable* durable            # NULL: it is not on disk
     uint64_t[3] client_id       # its bytes, or where they are when they do not fit: see session.client_id_of
     uint64_t match_serial       # which match saw this session last
     uint32_t hash
@@ -525,6 +564,7 @@ cdef struct Connection:
     uint32_t outbox_capacity
     uint32_t client_maximum_packet_size_bytes
     uint32_t promises_held
+    Held* held                  # promises that wait, NULL: none
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
     uint16_t publishes_held     # of promises_held: PUBACKs and PUBCOMPs, what Receive Maximum counts
@@ -544,35 +584,103 @@ cdef struct Connection:
     uint8_t held_back           # HoldBack
     uint8_t resumes             # was not parsed until now: its keep alive starts anew with the next slice
     uint8_t from_loopback       # the peer is on this machine
+    uint8_t durability          # a DurabilityLevel: when it is acknowledged what it sends
+    uint8_t gated               # nothing leaves: its CONNACK waits for a ticket
     uint8_t starved_or_lingering    # among the starved; of a CLOSING one: all is sent, what comes is thrown away
 
 # ---------------------------------------------------------------- durability
 
-cdef struct Promise:
-    uint64_t ticket             # leaves when this one is settled: its own, or a newer one to keep the order
-    uint64_t depends            # its own, 0: none; what it says is true only when that one is committed
+cdef struct Promise:            # an acknowledgement, or what else may only leave when it is on disk
+    Promise* next               # of the same connection: they leave in the order in which they were made
+    Message* message            # PUBACK: when all who keep this have acknowledged, it leaves before its ticket
+    Connection* connection
+    uint64_t ticket             # leaves when this one is settled
     uint8_t* bytes              # PROMISE_BYTES: an encoded packet
     uint32_t byte_count
-    uint32_t slot
-    uint32_t generation
     uint16_t packet_id
     uint8_t kind
     uint8_t reason_code
-    uint8_t failed
+    uint8_t done                # need not wait for its ticket any more
+
+cdef struct Held:               # the promises of one connection
+    Promise* first
+    Promise* last
+    Connection* connection
+    Held* next                  # of other connections
+    Held* previous
+    Held* done_next
+    uint8_t done_listed         # its first promise may be done
+
+cdef struct JournalEntry:       # a message in the batch that is being gathered or written
+    Message* message            # holds a reference
+    uint32_t account_id
+    uint32_t pairs_at           # where its deliveries begin in Journal.pairs
+    uint32_t pairs_bytes
+    uint32_t pair_count
+
+cdef struct Chunk:              # messages that were written with one batch
+    uint64_t first              # number of its first message: its key
+    uint64_t last
+    int64_t expires_at_ns       # when the first of its messages does, 0: none does
+    uint32_t bytes
+    uint32_t pairs
+    uint32_t live               # deliveries that are not acknowledged: 0, and it is deleted
 
 cdef struct Journal:
     uint64_t open_ticket        # what the batch being gathered will be called
-    uint64_t settled_ticket     # committed or failed, all up to here
-    uint64_t newest_ticket      # of any promise in the ring
-    uint8_t* batch
-    uint32_t batch_bytes
-    uint32_t batch_capacity
-    uint32_t batch_records
+    uint64_t settled_ticket     # committed, all up to here
+    uint8_t in_flight           # one batch is being written
+    uint8_t urgent              # somebody waits for the open batch
+    uint8_t refusing            # the disk is full, slow or broken: what needs it is refused before it is routed
+    uint8_t recording           # a routing is gathering deliveries
+    # the open batch
+    JournalEntry* entries
+    uint32_t entry_count
+    uint32_t entry_capacity
+    uint32_t live_entries       # with deliveries that are not acknowledged yet
+    uint32_t tidy_at            # entries, after which those that are done are taken out
+    uint8_t* pairs
+    uint32_t pairs_bytes
+    uint32_t pairs_capacity
+    uint32_t routing_at         # where the deliveries of the message that is being routed begin
+    uint32_t routing_count
+    uint8_t* ops
+    uint32_t ops_bytes
+    uint32_t ops_capacity
+    uint8_t* puts               # keyed records: see journal.pxd
+    uint32_t puts_bytes
+    uint32_t puts_capacity
+    uint32_t put_count
+    uint64_t entry_bytes        # of messages in it
+    # the batch that is being written
+    JournalEntry* sealed
+    uint32_t sealed_count
+    uint32_t sealed_capacity
+    # what is on disk
     uint64_t next_message
-    Promise* ring
-    uint32_t ring_head
-    uint32_t ring_count
-    uint32_t ring_capacity
+    uint64_t next_session
+    uint64_t reserved_message   # numbers below this may be given without another word to the disk
+    uint64_t reserved_session
+    uint64_t sealed_through     # the last number that is in a chunk, or never will be
+    Chunk* chunks               # in the order of their numbers; those with live == 0 are gone
+    uint32_t chunk_at           # the first that is there
+    uint32_t chunk_count        # from there on, gone ones included
+    uint32_t chunk_capacity
+    uint32_t chunks_gone        # among them
+    uint64_t chunk_bytes        # of living ones
+    uint64_t pairs_live
+    uint64_t ops_on_disk        # bytes of the ops that no flow record contains
+    uint64_t ops_from           # the first ticket with such ops, 0: none
+    Durable** durables          # by number
+    uint32_t durable_mask
+    uint32_t durable_count
+    Durable* dirty_head
+    uint32_t dirty_count
+    uint32_t promise_count
+    Held* held_head
+    Held* done_head
+    Slab promise_slab
+    Slab held_slab
 
 # ---------------------------------------------------------------- the shard
 
@@ -653,6 +761,8 @@ cdef struct ShardState:
     GrantLimits* grant_limits
     Grant* open_grant           # for open listeners, NULL: none
     uint64_t open_listeners     # bit n: listener n lets everybody in
+    uint8_t listener_durability[256]    # the strongest DurabilityLevel on listener n
+    int64_t wall_offset_ns      # wall clock less the monotonic one, for what is written to disk (law 3)
     uint64_t application_listeners      # bit n: listener n takes applications from anywhere
     # sessions and connections
     Session** sessions

@@ -2,14 +2,14 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from broker._core.acks cimport not_kept, stage_ack, stage_receipt_again, stage_refusal
+from broker._core.acks cimport stage_ack, stage_ack_of, stage_refusal, ticket_for
 from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
-from broker._core.journal cimport record_message
+from broker._core.journal cimport add_op
 from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
 from broker._core.memory cimport resize_memory, unlikely_
 from broker._core.message cimport (
@@ -25,6 +25,7 @@ from broker._core.model cimport (
     DROP_PACKET_TOO_LARGE,
     DROP_QUOTA_EXCEEDED,
     DROP_RETAINED_FULL,
+    LEVEL_SYNCED,
     Account,
     Connection,
     FanOut,
@@ -32,6 +33,7 @@ from broker._core.model cimport (
     Principal,
     Session,
     ShardState,
+    Subscription,
 )
 from broker._core.packets cimport TOO_MANY_MESSAGES, TOO_MANY_MESSAGES_BYTES, PublishFields, parse_publish
 from broker._core.properties cimport (
@@ -52,9 +54,11 @@ from broker._core.reasons cimport (
     SUCCESS,
     TOPIC_NAME_INVALID,
 )
+from broker._core.records cimport OP_TAKEN
 from broker._core.retained cimport may_retain, retain_message
 from broker._core.session cimport count_drop, qos2_add, qos2_count, qos2_known
 from broker._core.topic_rules cimport valid_topic_name
+from broker._core.topics cimport match_topic
 from broker._core.utf8 cimport valid_utf8
 
 
@@ -170,8 +174,28 @@ cdef void fill(
     out.packet_id_offset[layout] = header + 2 + fields.topic_name.n
 
 
+cdef bint needs_disk(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
+    # Whether somebody would be promised something that has to be written: asked before anything has happened.
+    cdef Subscription* subscription
+    cdef uint32_t i
+    if out.qos == 0:
+        return False
+    if out.retain or (out.qos == 2 and publisher != NULL and publisher.durable != NULL):
+        return True
+    match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
+    for i in range(shard.receiver_count):
+        subscription = shard.receivers[i].subscription
+        if shard.receivers[i].qos and (subscription.session == NULL or subscription.session.durable != NULL):
+            return True
+    return False
+
+
 cdef uint32_t publish_message(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+    rest[0] = NULL
+    if unlikely_(shard.journal.refusing and needs_disk(shard, account, out, publisher)):
+        out.refused = 1
+        return 0
     if unlikely_(out.retain):  # [MQTT-3.3.1-8]
         retain_message(shard, account, out, publisher)
     return route(shard, account, out, publisher, rest)
@@ -179,19 +203,28 @@ cdef uint32_t publish_message(
 
 cdef void finish(
         ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
-        bint matched) noexcept nogil:
-    stage_ack(  # [MQTT-3.4.2-1] [MQTT-3.5.2-1]
-        shard, connection, ticket, packet_type, packet_id, SUCCESS if matched else NO_MATCHING_SUBSCRIBERS)
+        bint matched, Message* message) noexcept nogil:
+    # A receipt says that its identifier is kept, too: it waits whoever has acknowledged the message meanwhile.
+    stage_ack_of(  # [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        shard, connection, ticket if connection.durability == LEVEL_SYNCED else 0, packet_type, packet_id,
+        SUCCESS if matched else NO_MATCHING_SUBSCRIBERS, message if packet_type == PUBACK else NULL)
+
+
+cdef inline uint64_t take_identifier(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+    # Returns the ticket of its record, 0: it is kept in memory.
+    qos2_add(session, packet_id)
+    if session.durable == NULL:
+        return 0
+    add_op(shard, OP_TAKEN, session.durable.number, 0, packet_id)
+    return shard.journal.open_ticket
 
 
 cdef bint repeated(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # Taken before: acknowledged again, and to nobody delivered again. [MQTT-4.3.3-10] [v311 MQTT-4.3.3-2]
     if fields.qos != 2 or not qos2_known(connection.session, fields.packet_id):
         return False
-    if connection.grant.synced:
-        stage_receipt_again(shard, connection, fields.packet_id)
-    else:
-        stage_ack(shard, connection, 0, PUBREC, fields.packet_id, SUCCESS)
+    # Which ticket the first receipt has is not known any more: it may have been owed on another connection.
+    stage_ack(shard, connection, ticket_for(shard, connection), PUBREC, fields.packet_id, SUCCESS)
     take_token(shard, connection)
     return True
 
@@ -228,7 +261,6 @@ cdef void handle_publish(
     cdef PublishFields fields
     cdef Outgoing out
     cdef FanOut* rest
-    cdef uint64_t ticket = 0
     cdef int reason_code = parse_publish(packet[0], packet + header, total - header, connection.version, &fields)
     if not reason_code:
         reason_code = check(shard, connection, &fields)
@@ -239,19 +271,23 @@ cdef void handle_publish(
         return
     count_in(shard, connection.grant.principal, total)
     fill(&out, shard, connection, &fields, packet, total, header)
-    if fields.qos and connection.grant.synced:
-        ticket = record_message(shard, connection.session.principal.account.account_id, &out)
-    if fields.qos == 2:
-        qos2_add(connection.session, fields.packet_id)
     publish_message(shard, connection.session.principal.account, &out, connection.session, &rest)
+    if unlikely_(out.refused):
+        refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUOTA_EXCEEDED)
+        outgoing_close(shard, &out)
+        return
+    if fields.qos == 2:
+        out.ticket = max(out.ticket, take_identifier(shard, connection.session, fields.packet_id))
     if unlikely_(rest != NULL):
         rest.publisher = connection
         rest.packet_id = fields.packet_id
-        rest.ticket = ticket
+        rest.ticket = out.ticket
         rest.acknowledge = ack_type(fields.qos) if fields.qos else 0
         connection.fan_out = rest       # its publisher is not parsed until this has ended
     elif fields.qos:
-        finish(shard, connection, ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0)
+        finish(
+            shard, connection, out.ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0,
+            out.message)
     outgoing_close(shard, &out)
 
 
@@ -325,10 +361,9 @@ cdef void end_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
     if publisher != NULL:
         publisher.fan_out = NULL
         publisher.resumes = 1
-        if fan_out.acknowledge and fan_out.failed:
-            not_kept(shard, publisher, fan_out.acknowledge, fan_out.packet_id)
-        elif fan_out.acknowledge:
-            finish(shard, publisher, fan_out.ticket, fan_out.acknowledge, fan_out.packet_id, True)
+        if fan_out.acknowledge:
+            finish(
+                shard, publisher, fan_out.ticket, fan_out.acknowledge, fan_out.packet_id, True, NULL)
         mark_ready(shard, publisher)
     free_fan_out(shard, fan_out)
 

@@ -297,7 +297,7 @@ cdef bint flush(Net* net, int64_t until_ns) noexcept nogil:
     cdef Connection* connection = next_dirty(net.shard)
     cdef int count = 0
     while connection != NULL:
-        if not connection.blocked:
+        if not connection.blocked and not connection.gated:
             send_outbox(net, connection)
         count += 1
         if count % FLUSHES_PER_CLOCK == 0 and clock_ns() > until_ns:
@@ -575,7 +575,7 @@ cdef class Reactor:
         if state.rare_count:
             self.answer_rare(until)
             more = work(net, now, until) or more or state.rare_count > 0
-        if state.journal.batch_records:
+        if state.journal.urgent and not state.journal.in_flight:
             self.on_batch()
         with nogil:
             wake_deaf(net)

@@ -10,13 +10,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send, send_waiting
 from broker._core.grants cimport policy_allows_publish
+from broker._core.journal cimport begin_routing, end_routing, newest_ticket
 from broker._core.message cimport (
     Outgoing,
     expiry_left_s,
     message_bytes,
     message_topic,
+    outgoing_afresh,
     outgoing_close,
-    outgoing_from_message,
 )
 from broker._core.model cimport (
     WAITING_RUNS,
@@ -87,7 +88,10 @@ cdef void start_run(
     else:
         extra.last_run.next = run
     extra.last_run = run
-    run.after_ticket = shard.journal.newest_ticket if session.connection.promises_held else 0
+    if session.durable != NULL:     # its record follows
+        run.after_ticket = shard.journal.open_ticket
+    elif session.connection.promises_held:
+        run.after_ticket = newest_ticket(&shard.journal)
     session.waiting |= WAITING_RUNS
 
 
@@ -113,10 +117,12 @@ cdef void send_retained(
     cdef Outgoing out
     if subscription.no_local and message.publisher == session.hash:  # [MQTT-3.8.3-3]
         return
-    outgoing_from_message(&out, message)
+    outgoing_afresh(&out, message)
+    begin_routing(shard)
     if expiry_left_s(&out, shard.now_ns):  # [MQTT-3.3.2-5]
         send(  # [MQTT-3.3.1-9] [v311 MQTT-3.3.1-8]
             shard, &out, session, NULL, qos, 1, &subscription.identifier, 1 if subscription.identifier else 0)
+    end_routing(shard, session.principal.account.account_id, &out)
     outgoing_close(shard, &out)
 
 

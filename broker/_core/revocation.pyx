@@ -20,12 +20,13 @@ from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.session cimport (
     count_drop,
     drop_will,
+    end_subscription,
     queue_drop_front,
     queue_front,
     queue_rotate,
     queued_count,
 )
-from broker._core.topics cimport filter_of, remove_subscription
+from broker._core.topics cimport filter_of
 
 
 cdef enum:
@@ -57,7 +58,7 @@ cdef void judge_subscriptions(ShardState* shard, Session* session, CompiledPolic
         following = subscription.next
         n = filter_of(subscription, filter)
         if not policy_allows_subscribe(policy, session.principal, filter, n):
-            remove_subscription(shard, &session.principal.account.space, subscription)
+            end_subscription(shard, session, subscription)
         subscription = following
     give_memory(filter)
 

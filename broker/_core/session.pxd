@@ -5,17 +5,21 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from broker._core.message cimport Outgoing
 from broker._core.model cimport (
     INFLIGHT_STATE,
     Account,
+    Durable,
     InflightBody,
     Message,
+    Parked,
     Principal,
     Queued,
     Session,
     SessionExtra,
     SharedGroup,
     ShardState,
+    Subscription,
 )
 
 cdef void sessions_open(ShardState* shard) noexcept nogil
@@ -36,6 +40,10 @@ cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil
 # Removes up to `left` subscriptions of an unlinked session; True when none is left.
 cdef bint drop_subscriptions(ShardState* shard, Session* session, uint32_t* left) noexcept nogil
 cdef void free_session(ShardState* shard, Session* session) noexcept nogil
+# Removes a subscription, from disk as well.
+cdef void end_subscription(ShardState* shard, Session* session, Subscription* subscription) noexcept nogil
+# Deletes everything that is on disk of a session.
+cdef void erase_session(ShardState* shard, Durable* durable) noexcept nogil
 # Its connection has gone: it stands on the list of those about which lifetime decides.
 cdef void part_session(ShardState* shard, Session* session) noexcept nogil
 
@@ -52,14 +60,29 @@ cdef void count_account_drop(ShardState* shard, Account* account, int reason) no
 cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil
 # The queue: -1 when it took the message, else the DropReason. `identifiers` are copied.
 cdef int enqueue(
-    ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,
+    ShardState* shard, Session* session, Outgoing* out, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
+# The front of what is in memory, NULL: nothing is.
 cdef Queued* queue_front(Session* session) noexcept nogil
+# The front is not delivered any more, or it was sent: what is on disk of it ends, or goes on as inflight.
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil
+cdef void queue_sent_front(ShardState* shard, Session* session) noexcept nogil
 # The front goes to the end: for who looks at all of it.
 cdef void queue_rotate(Session* session) noexcept nogil
 cdef inline uint32_t queued_count(Session* session) noexcept nogil:
-    return 0 if session.queue == NULL else session.queue.count
+    return (0 if session.queue == NULL else session.queue.count) + \
+        (0 if session.durable == NULL else session.durable.parked_count)
+# What is on disk alone: the front of it, which must be there, and its end.
+cdef inline Parked* parked_front(Session* session) noexcept nogil:
+    return &session.durable.parked[session.durable.parked_head]
+cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil
+# Puts a delivery with a number behind everything that is queued, without its message.
+cdef void park(
+    ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain) noexcept nogil
+# The front of what is parked comes into memory, with its message, behind what is there.
+cdef void unpark_front(
+    ShardState* shard, Session* session, Message* message, SharedGroup* group, const uint32_t* identifiers,
+    uint32_t count) noexcept nogil
 
 # A packet identifier is taken together with one unit of quota, and both are given back together (law 7). `state` is
 # one of InflightState.

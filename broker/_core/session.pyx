@@ -6,6 +6,16 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.grants cimport need_activity, release_principal
+from broker._core.groups cimport group_of
+from broker._core.journal cimport (
+    add_op,
+    add_pair,
+    delete_numbered,
+    delete_record,
+    end_pair,
+    group_name,
+    remove_durable,
+)
 from broker._core.memory cimport (
     give_memory,
     resize_memory,
@@ -16,7 +26,7 @@ from broker._core.memory cimport (
     take_memory,
     take_zeroed,
 )
-from broker._core.message cimport hold_message, message_bytes, release_message
+from broker._core.message cimport Outgoing, hold_message, keep_message, message_bytes, release_message
 from broker._core.model cimport (
     DROP_ACCOUNT_BUDGET_FULL,
     DROP_BROKER_BUDGET_FULL,
@@ -27,13 +37,18 @@ from broker._core.model cimport (
     INFLIGHT_PUBREL,
     INFLIGHT_STATE,
     INFLIGHT_UNSENT,
+    OWNER_GROUP,
     TIMER_SESSION,
     WAITING_AGAIN,
+    WAITING_LOAD,
+    WAITING_PARKED,
     WAITING_QUEUE,
     WAITING_RUNS,
     Account,
+    Durable,
     InflightBody,
     Message,
+    Parked,
     Principal,
     Queue,
     Queued,
@@ -42,11 +57,21 @@ from broker._core.model cimport (
     SessionExtra,
     SharedGroup,
     ShardState,
+    Subscription,
+)
+from broker._core.records cimport (
+    OP_DONE,
+    OP_FREED,
+    OP_RECEIVED,
+    TABLE_FLOWS,
+    TABLE_SESSIONS,
+    TABLE_SUBSCRIPTIONS,
+    put_subscription_key,
 )
 from broker._core.retained cimport close_run
 from broker._core.timers cimport timer_cancel
 from broker._core.topic_rules cimport hash_bytes
-from broker._core.topics cimport release_subscription, remove_subscription
+from broker._core.topics cimport filter_of, release_subscription, remove_subscription
 
 
 cdef enum:
@@ -58,6 +83,10 @@ cdef enum:
     BITMAP_MASK = 0xFFFF        # in place of a table's
     BITMAP_BYTES = 65536 // 8
     FIRST_PARTED = 16
+    FIRST_PARKED = 8
+    QUEUED_IN_MEMORY = 1024     # of a client that is there: what comes behind them is parked
+    FILTER_BYTES = 65536
+    SHARE_BYTES = 7             # of `$share/`
 
 
 cdef void sessions_open(ShardState* shard) noexcept nogil:
@@ -190,7 +219,7 @@ cdef bint drop_subscriptions(ShardState* shard, Session* session, uint32_t* left
         if left[0] == 0:
             return False
         left[0] -= 1
-        remove_subscription(shard, &session.principal.account.space, session.subscriptions)
+        end_subscription(shard, session, session.subscriptions)
     return True
 
 
@@ -204,14 +233,54 @@ cdef void drop_inflight(ShardState* shard, Session* session) noexcept nogil:
             if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent; nobody knows whether it was taken
                 count_drop(shard, session, DROP_SESSION_ENDED)
             if session.bodies != NULL:
-                close_body(shard, session, &session.bodies[i])
+                close_body(shard, session, &session.bodies[i], OP_DONE, 0)
     give_memory(session.inflight)
     give_memory(session.bodies)
+
+
+cdef void end_subscription(ShardState* shard, Session* session, Subscription* subscription) noexcept nogil:
+    cdef uint8_t[24] key
+    cdef uint8_t* filter
+    cdef uint32_t n
+    if session.durable != NULL and not session.durable.ended:
+        filter = <uint8_t*>take_memory(FILTER_BYTES + SHARE_BYTES)
+        if subscription.owner_kind == OWNER_GROUP:
+            memcpy(filter, b"$share/", SHARE_BYTES)
+            n = SHARE_BYTES + group_name(group_of(subscription), filter + SHARE_BYTES)
+        else:
+            n = filter_of(subscription, filter)
+        put_subscription_key(key, session.durable.number, filter, n)
+        delete_record(shard, TABLE_SUBSCRIPTIONS, key, 24)
+        give_memory(filter)
+    remove_subscription(shard, &session.principal.account.space, subscription)
+
+
+cdef void erase_session(ShardState* shard, Durable* durable) noexcept nogil:
+    # Subscriptions go one by one, as they are dropped: those of a session that is not there mean nothing.
+    delete_numbered(shard, TABLE_SESSIONS, durable.number)
+    if durable.has_flow:
+        delete_numbered(shard, TABLE_FLOWS, durable.number)
+    durable.ended = 1
+
+
+cdef void free_durable(ShardState* shard, Session* session) noexcept nogil:
+    cdef Durable* durable = session.durable
+    if not durable.ended:
+        erase_session(shard, durable)
+    while durable.parked_count:
+        count_drop(shard, session, DROP_SESSION_ENDED)
+        drop_parked_front(shard, session)
+    remove_durable(shard, durable)
+    give_memory(durable.parked)
+    give_memory(durable)
+    session.durable = NULL
 
 
 cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
     drop_inflight(shard, session)
     drop_will(shard, session)
+    if session.durable != NULL:
+        free_durable(shard, session)
     if session.extra != NULL:
         timer_cancel(&shard.wheel, &session.extra.timer)
         give_memory(session.extra.qos2_ids)
@@ -300,8 +369,10 @@ cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcep
     cdef uint64_t kept = session.inflight_bytes
     if session.queue != NULL:
         kept += session.queue.bytes
-        if session.queue.count >= shard.limits.queue_messages_maximum:
-            return DROP_QUEUE_FULL
+    if session.durable != NULL:
+        kept += session.durable.parked_bytes
+    if queued_count(session) >= shard.limits.queue_messages_maximum:
+        return DROP_QUEUE_FULL
     if kept + size > shard.limits.queue_maximum_bytes:
         return DROP_QUEUE_FULL
     if principal.limits.queue_maximum_bytes and principal.activity != NULL and \
@@ -336,14 +407,30 @@ cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size
 
 
 cdef int enqueue(
-        ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,
+        ShardState* shard, Session* session, Outgoing* out, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
-    cdef Queued* entry
-    cdef Queue* queue
+    cdef Message* message = keep_message(shard, out)
     cdef uint64_t size = queued_size(message, count)
     cdef int reason = why_no_room(shard, session, size)
     if reason >= 0:
         return reason
+    if session.durable != NULL:
+        if not out.known:
+            add_pair(shard, out, session.durable.number, 0, qos, retain, identifiers, count, group)
+            session.durable.grouped |= group != NULL
+        if session.connection == NULL or session.durable.parked_count or (
+                session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):
+            park(shard, session, message.number, <uint32_t>size, qos, retain)
+            return -1
+    add_to_queue(shard, session, message, group, qos, retain, identifiers, count)
+    return -1
+
+
+cdef void add_to_queue(
+        ShardState* shard, Session* session, Message* message, SharedGroup* group, uint8_t qos, uint8_t retain,
+        const uint32_t* identifiers, uint32_t count) noexcept nogil:
+    cdef Queued* entry
+    cdef Queue* queue
     if session.queue == NULL:
         session.queue = <Queue*>take_zeroed(sizeof(Queue))
         session.waiting |= WAITING_QUEUE
@@ -364,15 +451,38 @@ cdef int enqueue(
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
         memcpy(entry.identifiers, identifiers, count * sizeof(uint32_t))
     queue.count += 1
-    count_queued(shard, session, size, 1)
-    return -1
+    count_queued(shard, session, queued_size(message, count), 1)
 
 
 cdef Queued* queue_front(Session* session) noexcept nogil:
     return &session.queue.entries[session.queue.head] if session.queue != NULL else NULL
 
 
+cdef inline void taken_out(Session* session, uint64_t number) noexcept nogil:
+    if number > session.durable.high:
+        session.durable.high = number
+
+
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
+    cdef Message* message = queue_front(session).message
+    if session.durable != NULL and message.number:
+        taken_out(session, message.number)
+        end_pair(shard, session.durable.number, message.number, message, last_op(session, OP_DONE), 0)
+    pop_front(shard, session)
+
+
+cdef void queue_sent_front(ShardState* shard, Session* session) noexcept nogil:
+    if session.durable != NULL:
+        taken_out(session, queue_front(session).message.number)
+    pop_front(shard, session)
+
+
+cdef inline uint8_t last_op(Session* session, uint8_t kind) noexcept nogil:
+    # Of a session whose records are deleted nothing needs to be said.
+    return 0 if session.durable.ended else kind
+
+
+cdef void pop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Queue* queue = session.queue
     cdef Queued* entry = &queue.entries[queue.head]
     count_queued(shard, session, queued_size(entry.message, entry.identifier_count), -1)
@@ -387,6 +497,73 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
         give_memory(queue)
         session.queue = NULL
         session.waiting &= ~<uint8_t>WAITING_QUEUE
+
+
+# ---------------------------------------------------------------- parked
+
+cdef inline void mark_parked(Session* session) noexcept nogil:
+    if session.durable.parked_count:
+        session.waiting |= WAITING_PARKED
+    else:
+        session.waiting &= ~<uint8_t>(WAITING_PARKED | WAITING_LOAD)
+
+
+cdef void grow_parked(Durable* durable) noexcept nogil:
+    cdef uint32_t capacity = durable.parked_capacity * 2 if durable.parked_capacity else FIRST_PARKED
+    cdef Parked* grown = <Parked*>take_memory(<size_t>capacity * sizeof(Parked))
+    cdef uint32_t i
+    for i in range(durable.parked_count):
+        grown[i] = durable.parked[(durable.parked_head + i) & (durable.parked_capacity - 1)]
+    give_memory(durable.parked)
+    durable.parked = grown
+    durable.parked_head = 0
+    durable.parked_capacity = capacity
+
+
+cdef void park(
+        ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain) noexcept nogil:
+    cdef Durable* durable = session.durable
+    cdef Parked* parked
+    if durable.parked_count == durable.parked_capacity:
+        grow_parked(durable)
+    parked = &durable.parked[(durable.parked_head + durable.parked_count) & (durable.parked_capacity - 1)]
+    parked.number = number
+    parked.size = size
+    parked.qos = qos
+    parked.retain = retain
+    durable.parked_count += 1
+    durable.parked_bytes += size
+    count_kept(shard, session, size, 1)
+    mark_parked(session)
+
+
+cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
+    cdef Durable* durable = session.durable
+    durable.parked_bytes -= parked_front(session).size
+    count_kept(shard, session, parked_front(session).size, -1)
+    durable.parked_head = (durable.parked_head + 1) & (durable.parked_capacity - 1)
+    durable.parked_count -= 1
+    if durable.parked_count == 0:
+        give_memory(durable.parked)
+        durable.parked = NULL
+        durable.parked_head = 0
+        durable.parked_capacity = 0
+    mark_parked(session)
+
+
+cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
+    cdef uint64_t number = parked_front(session).number
+    taken_out(session, number)
+    end_pair(shard, session.durable.number, number, NULL, last_op(session, OP_DONE), 0)
+    pop_parked(shard, session)
+
+
+cdef void unpark_front(
+        ShardState* shard, Session* session, Message* message, SharedGroup* group, const uint32_t* identifiers,
+        uint32_t count) noexcept nogil:
+    cdef Parked parked = parked_front(session)[0]
+    pop_parked(shard, session)
+    add_to_queue(shard, session, message, group, parked.qos, parked.retain, identifiers, count)
 
 
 cdef void queue_rotate(Session* session) noexcept nogil:
@@ -437,12 +614,14 @@ cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil:
     return session.next_packet_id
 
 
-cdef void close_body(ShardState* shard, Session* session, InflightBody* body) noexcept nogil:
-    cdef uint64_t size
+cdef void close_body(
+        ShardState* shard, Session* session, InflightBody* body, uint8_t op, uint16_t packet_id) noexcept nogil:
+    if body.number and session.durable != NULL:
+        end_pair(shard, session.durable.number, body.number, body.message, last_op(session, op), packet_id)
+    if body.message != NULL or body.number:
+        session.inflight_bytes -= body.size
+        count_kept(shard, session, body.size, -1)
     if body.message != NULL:
-        size = queued_size(body.message, body.identifiers[0] if body.identifiers != NULL else 0)
-        session.inflight_bytes -= <uint32_t>size
-        count_kept(shard, session, size, -1)
         release_message(shard, body.message)
     if body.group != NULL:
         release_subscription(shard, &body.group.entry)
@@ -456,10 +635,12 @@ cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet
         return False
     if not session.inflight[slot] & INFLIGHT_UNSENT:
         session.send_quota += 1  # [MQTT-4.9.0-2]
+    if session.durable != NULL and inflight_state(session, packet_id) == INFLIGHT_PUBREL and not session.durable.ended:
+        add_op(shard, OP_FREED, session.durable.number, 0, packet_id)
     session.inflight[slot] = 0
     session.inflight_count -= 1
     if session.bodies != NULL:
-        close_body(shard, session, &session.bodies[slot])
+        close_body(shard, session, &session.bodies[slot], OP_DONE, packet_id)
     return True
 
 
@@ -472,8 +653,12 @@ cdef void keep_body(
     body = &session.bodies[packet_id & session.inflight_mask]
     body.message = message
     hold_message(message)
-    session.inflight_bytes += <uint32_t>queued_size(message, count)
-    count_kept(shard, session, queued_size(message, count), 1)
+    body.number = message.number if session.durable != NULL else 0
+    body.size = <uint32_t>queued_size(message, count)
+    session.inflight_bytes += body.size
+    count_kept(shard, session, body.size, 1)
+    if body.number:
+        taken_out(session, body.number)
     body.group = group
     if group != NULL:
         group.entry.refs += 1
@@ -496,7 +681,7 @@ cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) 
     mark_sent(session, packet_id)
     session.inflight[slot] = packet_id | INFLIGHT_PUBREL
     if session.bodies != NULL:
-        close_body(shard, session, &session.bodies[slot])
+        close_body(shard, session, &session.bodies[slot], OP_RECEIVED, packet_id)
         session.inflight_serial += 1
         session.bodies[slot].serial = session.inflight_serial
 

@@ -19,7 +19,7 @@ cdef class Shard:
     cdef tuple rare_packet(self, Rare* rare)
     cdef Grant* make_grant(
         self, account_id, principal_id, str principal, str device_id, publish, subscribe,
-        synced, tuple limits) except NULL
+        int durability, tuple limits) except NULL
     cdef GrantLimits* limits_of(self, tuple figures) except NULL
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL
 

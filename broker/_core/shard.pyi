@@ -53,7 +53,7 @@ class Shard:
         publish: Sequence[str],
         subscribe: Sequence[str],
         *,
-        synced: bool = False,
+        durability: int = 2,
         limits: Sequence[int] = (),
     ) -> None:
         """Make a credential known, so that CONNECTs with it need no Python; replaces an earlier one and cuts it.
@@ -142,12 +142,47 @@ class Shard:
         """Take the packets that wait for an answer: see ``broker.engine.core.RarePacket``."""
         ...
 
-    def seal(self) -> tuple[int, bytes] | None:
-        """Close the journal's batch: its ticket and bytes; None when it is empty."""
+    def seal(self) -> tuple[int, list[PlainChange]] | None:
+        """Close the journal's open batch: its ticket and what it changes; None when it is empty.
+
+        One batch is under way at a time: ``ValueError`` before the one before it is settled.
+        """
         ...
 
-    def settle(self, ticket: int, committed: bool) -> None:
-        """Answer a sealed ticket, in order: its promises leave, or are refused. ``ValueError`` for any other ticket."""
+    def settle(self, ticket: int) -> None:
+        """The sealed batch is on disk: its promises leave. ``ValueError`` for any other ticket."""
+        ...
+
+    def set_refusing(self, refusing: bool) -> None:
+        """Refuse what would need the disk before it is routed (0x97), or take it again."""
+        ...
+
+    def set_wall(self, now_ns: int, wall_ns: int) -> None:
+        """Tell how the wall clock stands to the monotonic one, for what is written to disk."""
+        ...
+
+    def newest_ticket(self) -> int:
+        """The ticket of everything that was recorded until now; it may be settled already."""
+        ...
+
+    def open_batch_bytes(self) -> int:
+        """The size of the batch that is being gathered."""
+        ...
+
+    def wanted(self) -> list[bytes]:
+        """Keys of the chunks of messages that sessions wait for, each once: see ``loaded``."""
+        ...
+
+    def loaded(self, key: bytes, chunk: bytes | None) -> None:
+        """Give a chunk that was wanted, as it was written; None: there is none (any more)."""
+        ...
+
+    def journal(self) -> dict[str, int | bool]:
+        """Figures of what is on disk and on its way there."""
+        ...
+
+    def set_durability(self, listener: int, durability: int) -> None:
+        """Bound the level (0 memory, 1 relaxed, 2 synced) of those who come through a listener (0 to 255)."""
         ...
 
     def admit(
@@ -160,7 +195,7 @@ class Shard:
         publish: Sequence[str],
         subscribe: Sequence[str],
         *,
-        synced: bool = False,
+        durability: int = 2,
         limits: Sequence[int] = (),
     ) -> bool:
         """Accept the CONNECT that waits at this connection; False when none waits any more."""

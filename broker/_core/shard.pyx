@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
-from broker._core.acks cimport settle, stage_bytes
+from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
 from broker._core.arena cimport arena_close
 from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
@@ -21,6 +21,7 @@ from broker._core.connection cimport (
     outbox_unsent,
 )
 from broker._core.cursor cimport Span
+from broker._core.durable cimport record_subscription
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
 from broker._core.framing cimport read_header
 from broker._core.grants cimport (
@@ -42,7 +43,7 @@ from broker._core.grants cimport (
     release_principal,
     retire_grant,
 )
-from broker._core.journal cimport journal_close, journal_open
+from broker._core.journal cimport has_batch, journal_close, journal_open, newest_ticket, seal_batch
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.memory cimport give_memory, take_zeroed
@@ -52,6 +53,8 @@ from broker._core.model cimport (
     CLOSING,
     CONNECTED,
     DROP_REASONS,
+    LEVEL_MEMORY,
+    LEVEL_SYNCED,
     MESSAGE_SIZE_CLASSES,
     OWNER_GROUP,
     RARE_REFUSED,
@@ -80,7 +83,14 @@ from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
 from broker._core.revocation cimport end_principal, judge_principal
-from broker._core.session cimport client_id_of, qos2_count, queued_count, sessions_close, sessions_open
+from broker._core.session cimport (
+    client_id_of,
+    end_subscription,
+    qos2_count,
+    queued_count,
+    sessions_close,
+    sessions_open,
+)
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport (
@@ -92,7 +102,6 @@ from broker._core.topic_rules cimport (
 from broker._core.topics cimport (
     add_subscription,
     find_subscription,
-    remove_subscription,
 )
 
 from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, WrongThread
@@ -156,6 +165,8 @@ cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept no
         state.slice_budget = work // 2 + 1
     run_ready(state)
     run_parted(state)
+    if state.journal.done_head != NULL:
+        release_done(state)
     return late or state.busy_head != NULL or state.ready_head != NULL or state.parted_count > 0 or \
         state.ending_head != NULL
 
@@ -217,7 +228,8 @@ cdef class Shard:
         identities_open(self.state)
         sessions_open(self.state)
         connections_open(self.state)
-        journal_open(&self.state.journal)
+        journal_open(self.state)
+        memset(self.state.listener_durability, LEVEL_SYNCED, sizeof(self.state.listener_durability))
         read_limits(&self.state.limits, dict(limits))
         derive_limits(self.state, self.state.grant_limits)      # of who has none of his own
 
@@ -232,7 +244,7 @@ cdef class Shard:
         usage_close(self.state)
         retained_close(self.state)
         identities_close(self.state)
-        journal_close(&self.state.journal)
+        journal_close(self.state)
         messages_close(self.state)
         arena_close(&self.state.arena)
         give_memory(self.state.receivers)
@@ -268,25 +280,25 @@ cdef class Shard:
     # ------------------------------------------------------------ identity
 
     def put_grant(self, bytes credential, account_id, principal_id, str principal, str device_id, publish, subscribe,
-                  *, synced=False, limits=()):
+                  *, int durability=LEVEL_SYNCED, limits=()):
         cdef Grant* grant
         self.check_owner()
         if len(credential) != 32:
             raise ValueError("a credential has 32 bytes")
         grant = find_grant(self.state, credential)
         if grant != NULL:
-            if grant.principal.principal_id == principal_id and bool(grant.synced) == bool(synced) \
+            if grant.principal.principal_id == principal_id and grant.durability == durability \
                     and grant.policy == self.policy_of(tuple(publish), tuple(subscribe)):
                 grant.limits = grant.principal.limits = self.limits_of(tuple(limits))
                 return
             self.remove_grant(credential)
         grant = self.make_grant(
-            account_id, principal_id, principal, device_id, publish, subscribe, synced, tuple(limits))
+            account_id, principal_id, principal, device_id, publish, subscribe, durability, tuple(limits))
         add_grant(self.state, grant, credential)
         judge_principal(self.state, grant.principal, grant.policy)
 
     cdef Grant* make_grant(self, account_id, principal_id, str principal, str device_id, publish,
-                           subscribe, synced, tuple limits) except NULL:
+                           subscribe, int durability, tuple limits) except NULL:
         cdef bytes name = principal.encode()
         cdef bytes device = device_id.encode()
         cdef CompiledPolicy* policy = self.policy_of(tuple(publish), tuple(subscribe))
@@ -305,7 +317,9 @@ cdef class Shard:
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
             <uint32_t>len(device))
         grant = new_grant(held, policy, figures)
-        grant.synced = bool(synced)
+        if not LEVEL_MEMORY <= durability <= LEVEL_SYNCED:
+            raise ValueError("a level of durability is 0, 1 or 2")
+        grant.durability = <uint8_t>durability
         return grant
 
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL:
@@ -376,12 +390,19 @@ cdef class Shard:
             figures.retained_maximum, figures.retained_maximum_bytes, figures.queue_maximum_bytes, \
             figures.outbox_maximum_bytes = limits
 
+    def set_durability(self, int listener, int durability):
+        self.check_owner()
+        if not 0 <= listener < 256 or not LEVEL_MEMORY <= durability <= LEVEL_SYNCED:
+            raise ValueError("listeners are numbered 0 to 255, levels of durability 0 to 2")
+        self.state.listener_durability[listener] = <uint8_t>durability
+
     def open_listener(self, int listener, account_id, principal_id, str principal):
         self.check_owner()
         if not 0 <= listener < 64:
             raise ValueError("open listeners are numbered 0 to 63")
         if self.state.open_grant == NULL:
-            self.state.open_grant = self.make_grant(account_id, principal_id, principal, "", ("#",), ("#",), False, ())
+            self.state.open_grant = self.make_grant(
+                account_id, principal_id, principal, "", ("#",), ("#",), LEVEL_SYNCED, ())
             self.state.open_grant.revoked = 0       # outlives its connections
         self.state.open_listeners |= <uint64_t>1 << listener
 
@@ -432,7 +453,7 @@ cdef class Shard:
         cdef uint32_t n
         self.check_owner()
         connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
-        if connection == NULL:
+        if connection == NULL or connection.gated:
             return b""
         n = outbox_unsent(connection)
         if 0 <= at_most < n:
@@ -549,33 +570,65 @@ cdef class Shard:
         return self.take_rare_packets(UINT32_MAX)
 
     def seal(self):
-        cdef uint64_t ticket
         self.check_owner()
-        if self.state.journal.batch_records == 0:
-            return None
+        if self.state.journal.in_flight:
+            raise ValueError("one batch at a time: the one before has to be settled first")
         ticket = self.state.journal.open_ticket
-        batch = PyBytes_FromStringAndSize(<char*>self.state.journal.batch, self.state.journal.batch_bytes)
-        self.state.journal.batch_bytes = 0
-        self.state.journal.batch_records = 0
-        self.state.journal.open_ticket += 1
-        return ticket, batch
+        changes = seal_batch(self.state)
+        return None if changes is None else (ticket, changes)
 
-    def settle(self, uint64_t ticket, bint committed):
+    def settle(self, uint64_t ticket):
         self.check_owner()
-        if ticket <= self.state.journal.settled_ticket or ticket >= self.state.journal.open_ticket:
+        if not self.state.journal.in_flight or ticket != self.state.journal.open_ticket - 1:
             raise ValueError("a ticket is settled once, after it was sealed")
-        settle(self.state, ticket, committed)
+        settle(self.state)
+
+    def set_refusing(self, bint refusing):
+        self.check_owner()
+        self.state.journal.refusing = refusing
+
+    def set_wall(self, long long now_ns, long long wall_ns):
+        self.check_owner()
+        self.state.wall_offset_ns = wall_ns - now_ns
+
+    def newest_ticket(self):
+        self.check_owner()
+        return newest_ticket(&self.state.journal)
+
+    def open_batch_bytes(self):
+        self.check_owner()
+        return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes
+
+    def wanted(self):
+        self.check_owner()
+        return []
+
+    def loaded(self, bytes key, chunk):
+        self.check_owner()
+
+    def journal(self):
+        self.check_owner()
+        return {
+            "open_ticket": self.state.journal.open_ticket, "settled_ticket": self.state.journal.settled_ticket,
+            "in_flight": bool(self.state.journal.in_flight), "urgent": bool(self.state.journal.urgent),
+            "refusing": bool(self.state.journal.refusing), "has_batch": bool(has_batch(&self.state.journal)),
+            "batch_bytes": self.open_batch_bytes(),
+            "promises": self.state.journal.promise_count, "sessions": self.state.journal.durable_count,
+            "chunks": self.state.journal.chunk_count - self.state.journal.chunks_gone,
+            "chunk_bytes": self.state.journal.chunk_bytes, "deliveries": self.state.journal.pairs_live,
+            "ops_bytes": self.state.journal.ops_on_disk, "flows": self.state.journal.dirty_count,
+        }
 
     # ------------------------------------------------------------ the engine's answers
 
     def admit(self, uint64_t handle, account_id, principal_id, str principal, str device_id, publish, subscribe,
-              *, synced=False, limits=()):
+              *, int durability=LEVEL_SYNCED, limits=()):
         cdef Connection* connection = self.find(handle)
         cdef Grant* grant
         if connection == NULL or connection.state != AUTHENTICATING:
             return False
         grant = self.make_grant(
-            account_id, principal_id, principal, device_id, publish, subscribe, synced, tuple(limits))
+            account_id, principal_id, principal, device_id, publish, subscribe, durability, tuple(limits))
         grant.connections += 1      # ours, until the connection has taken its own
         admit_waiting(self.state, connection, grant)
         release_grant(self.state, grant)
@@ -600,10 +653,11 @@ cdef class Shard:
         subscription.no_local = no_local
         subscription.retain_as_published = retain_as_published
         subscription.identifier = identifier
-        if subscription.owner_kind == OWNER_GROUP:
-            return True     # retained messages are for ordinary subscriptions alone
-        if retain_handling == 0 or (retain_handling == 1 and is_new):   # [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        # Retained messages are for ordinary subscriptions alone. [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        if subscription.owner_kind != OWNER_GROUP and (retain_handling == 0 or (retain_handling == 1 and is_new)):
             start_run(self.state, session, subscription, at, n)  # [MQTT-3.8.4-4] [v311 MQTT-3.3.1-6]
+        if session.durable != NULL:
+            record_subscription(self.state, session, subscription, at, n)
         return True
 
     def unsubscribe(self, uint64_t handle, bytes topic_filter):
@@ -613,7 +667,7 @@ cdef class Shard:
             self.state, &session.principal.account.space, session, topic_filter, <uint32_t>len(topic_filter))
         if subscription == NULL:
             return False
-        remove_subscription(self.state, &session.principal.account.space, subscription)
+        end_subscription(self.state, session, subscription)
         return True
 
     def may_subscribe(self, uint64_t handle, bytes topic_filter):
@@ -637,7 +691,10 @@ cdef class Shard:
 
     def reply(self, uint64_t handle, bytes packet):
         cdef Connection* connection = self.need(handle)
-        stage_bytes(self.state, connection, 0, packet, <uint32_t>len(packet))
+        cdef uint64_t ticket = 0
+        if connection.session != NULL and connection.session.durable != NULL:
+            ticket = ticket_for(self.state, connection)
+        stage_bytes(self.state, connection, ticket, packet, <uint32_t>len(packet))
         lift_barrier(self.state, connection)
         if connection.session != NULL:      # retained messages, before anything else is routed to it
             self.state.slice_budget = WORK_OF_REPLY
@@ -762,7 +819,7 @@ cdef class Shard:
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
-            "timers": state.wheel.armed, "promises": state.journal.ring_count, "match_steps": state.match_steps,
+            "timers": state.wheel.armed, "promises": state.journal.promise_count, "match_steps": state.match_steps,
         }
 
     def drops(self, account_id, principal_id=None):

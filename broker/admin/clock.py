@@ -33,6 +33,10 @@ class SystemClock:
         """Whole seconds of UTC since 1970."""
         return (time.time_ns() + self._ahead_ns) // NS_PER_S
 
+    def wall_ns(self) -> int:
+        """Nanoseconds of UTC since 1970."""
+        return time.time_ns() + self._ahead_ns
+
     def monotonic_ns(self) -> int:
         """Nanoseconds of CLOCK_MONOTONIC."""
         return time.monotonic_ns() + self._ahead_ns

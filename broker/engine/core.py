@@ -48,7 +48,7 @@ class CoreFace(Protocol):
         publish: Sequence[str],
         subscribe: Sequence[str],
         *,
-        synced: bool = False,
+        durability: int = 2,
         limits: Sequence[int] = (),
     ) -> bool:
         """Let in the CONNECT that waits; False when it does not wait any more."""

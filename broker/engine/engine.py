@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from broker._core.packets import decode, encode
 from broker.engine.core import CoreFace, RareKind, RarePacket
 from broker.engine.subscriptions import subscribe, unsubscribe
-from broker.ports import ConnectRequest, Durability, Grant, Observer, Refusal
+from broker.ports import ConnectRequest, Grant, Observer, Refusal
 from broker.reasons import ReasonCode
 from broker.wire import Connect, ProtocolViolation, Subscribe, Unsubscribe
 
@@ -62,7 +62,7 @@ class Engine:
             grant.device_id,
             grant.policy.publish,
             grant.policy.subscribe,
-            synced=grant.durability is Durability.SYNCED,
+            durability=grant.durability.level,
             limits=grant.limits,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import Capabilities
-from broker.ports import AccountLimits, Durability, Grant, Presence, UsageRow
+from broker.ports import AccountLimits, Grant, Presence, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 1000
@@ -37,7 +37,7 @@ class Gateway:
             grant.device_id,
             grant.policy.publish,
             grant.policy.subscribe,
-            synced=grant.durability is Durability.SYNCED,
+            durability=grant.durability.level,
             limits=grant.limits,
         )
         self._reactor.soon()

@@ -16,10 +16,9 @@ from broker.config import Capabilities
 from broker.engine import Engine
 from broker.engine.core import RarePacket
 from broker.net.gateway import core_limits
-from broker.ports import Change, ConnectRequest, Durability, Grant, Policy, Refusal
+from broker.ports import ConnectRequest, Durability, Grant, Policy, Refusal
 from broker.reasons import DropReason, ReasonCode
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import JOURNAL
 from broker.wire import (
     Connack,
     Connect,
@@ -40,6 +39,7 @@ from broker.wire import (
 
 SECRET = bytes(range(32))
 START_NS = 1_000_000_000_000
+WALL_NS = 1_790_000_000_000_000_000
 SECOND_NS = 1_000_000_000
 UNLIMITED = 1 << 40
 STATES = ("await_connect", "authenticating", "connected", "closing")
@@ -226,7 +226,9 @@ class Core:
         self.deliveries = deliveries
         self.split = split
         self.shard = Shard(self.limits, secret=SECRET, hash_seed=0x1234_5678_9ABC_DEF0, now_ns=self.now_ns)
+        self.shard.set_wall(self.now_ns, WALL_NS)
         self.store = MemoryStore()
+        self.in_flight = False
         self.observer = Silent()
         self.asked: list[tuple[int, ConnectRequest]] = []
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)
@@ -253,7 +255,7 @@ class Core:
         self.principals += 1
         self.shard.put_grant(
             credential(user_name, password), account_id, self.principals, device_id or user_name, device_id, publish,
-            subscribe, synced=synced, limits=limits,
+            subscribe, durability=2 * synced, limits=limits,
         )  # fmt: skip
         return self.principals
 
@@ -354,14 +356,16 @@ class Core:
         return self.exchange() or more or bool(rare)
 
     def seal(self) -> None:
-        """Close the journal's batch and hand it to the store."""
-        sealed = self.shard.seal()
+        """Close the journal's batch and hand it to the store, one at a time."""
+        sealed = None if self.in_flight else self.shard.seal()
         if sealed is not None:
-            ticket, batch = sealed
-            self.store.submit(ticket, [Change(JOURNAL, ticket.to_bytes(8, "big"), batch)], self._settled)
+            self.in_flight = True
+            self.store.submit(*sealed, self._settled)
 
     def _settled(self, ticket: int, error: BaseException | None) -> None:
-        self.shard.settle(ticket, error is None)
+        assert error is None, "a batch is submitted again, and never given up: see JournalWriter"
+        self.in_flight = False
+        self.shard.settle(ticket)
 
     def exchange(self) -> bool:
         """Peers read, and what is closed goes; tells whether there was anything to read."""

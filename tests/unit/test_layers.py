@@ -32,10 +32,13 @@ ORDER = """
     topic_rules
     aliases
     message
+    records
     trie groups
     topics grants timers journal
+    promises
     retained
     session
+    durable parked
     strangers
     connection
     limiter shared

@@ -1,0 +1,19 @@
+# The records of sessions on disk: which sessions are there, and what their records say.
+#
+# A session is on disk when it is kept and its connection's level is not `memory`. What it owns is written as it changes:
+# itself here, its subscriptions one by one, its deliveries with their messages, what happens to those as ops (journal).
+#
+# Here belong the records of a session and of its subscriptions. Not here: their deletion with the session (session), and
+# how they come back (restore).
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from broker._core.model cimport Session, ShardState, Subscription
+
+# From now on this session is on disk, with what it owns; it has nothing queued or inflight. Its record follows.
+cdef void make_durable(ShardState* shard, Session* session) noexcept nogil
+# Writes the session's record as the session is now.
+cdef void record_session(ShardState* shard, Session* session) noexcept nogil
+# Writes a subscription's record; the filter is as in SUBSCRIBE.
+cdef void record_subscription(
+    ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -1,0 +1,1 @@
+"""The records of sessions on disk. Native only: see ``durable.pxd``."""

@@ -1,0 +1,91 @@
+"""The records of sessions on disk. See durable.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
+
+from broker._core.cursor cimport put_bytes
+from broker._core.groups cimport group_of
+from broker._core.journal cimport add_durable, group_name, put_numbered, put_record
+from broker._core.memory cimport give_memory, take_memory, take_zeroed
+from broker._core.model cimport OWNER_GROUP, Durable, Principal, Session, ShardState, Subscription
+from broker._core.records cimport (
+    RECORD_VERSION,
+    SESSION_CONNECTED,
+    SESSION_WITH_CONNECTION,
+    TABLE_SESSIONS,
+    TABLE_SUBSCRIPTIONS,
+    SessionHead,
+    SubscriptionHead,
+    put_subscription_key,
+)
+from broker._core.session cimport client_id_of
+from broker._core.topics cimport filter_of
+
+
+cdef enum:
+    FILTER_BYTES = 65536
+    SHARE_BYTES = 7             # of `$share/`
+
+
+cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
+    cdef Durable* durable = <Durable*>take_zeroed(sizeof(Durable))
+    cdef Subscription* subscription = session.subscriptions
+    cdef uint8_t* filter
+    cdef uint32_t n
+    durable.number = shard.journal.next_session
+    shard.journal.next_session += 1
+    durable.session = session
+    session.durable = durable
+    add_durable(shard, durable)
+    if subscription == NULL:
+        return
+    filter = <uint8_t*>take_memory(FILTER_BYTES + SHARE_BYTES)
+    while subscription != NULL:
+        if subscription.owner_kind == OWNER_GROUP:
+            memcpy(filter, b"$share/", SHARE_BYTES)
+            n = SHARE_BYTES + group_name(group_of(subscription), filter + SHARE_BYTES)
+        else:
+            n = filter_of(subscription, filter)
+        record_subscription(shard, session, subscription, filter, n)
+        subscription = subscription.next
+    give_memory(filter)
+
+
+cdef void record_session(ShardState* shard, Session* session) noexcept nogil:
+    cdef Principal* principal = session.principal
+    cdef Durable* durable = session.durable
+    cdef uint32_t n = session.client_id_bytes + principal.name_bytes + principal.device_id_bytes
+    cdef SessionHead head
+    cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, durable.number, <uint32_t>sizeof(head) + n)
+    durable.connected = session.connection != NULL
+    head.version = RECORD_VERSION
+    head.flags = (SESSION_CONNECTED if durable.connected else 0) | (
+        SESSION_WITH_CONNECTION if session.session_expiry_interval_s == 0 else 0)
+    head.client_id_bytes = session.client_id_bytes
+    head.account_id = principal.account.account_id
+    head.principal_id = principal.principal_id
+    head.expiry_s = session.session_expiry_interval_s
+    head.away_since_wall_ns = 0 if durable.connected else shard.now_ns + shard.wall_offset_ns
+    head.name_bytes = principal.name_bytes
+    head.device_id_bytes = principal.device_id_bytes
+    head.spare = 0
+    memcpy(at, &head, sizeof(head))
+    at = put_bytes(at + sizeof(head), client_id_of(session), session.client_id_bytes)
+    put_bytes(at, <uint8_t*>principal + sizeof(Principal), <uint32_t>principal.name_bytes + principal.device_id_bytes)
+
+
+cdef void record_subscription(
+        ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
+) noexcept nogil:
+    cdef SubscriptionHead head
+    cdef uint8_t[24] key
+    cdef uint8_t* at
+    put_subscription_key(key, session.durable.number, filter, n)
+    at = put_record(shard, TABLE_SUBSCRIPTIONS, key, 24, <uint32_t>sizeof(head) + n)
+    head.version = RECORD_VERSION
+    head.options = subscription.qos | subscription.no_local << 2 | subscription.retain_as_published << 3 | (
+        subscription.has_run << 4)
+    head.spare = 0
+    head.identifier = subscription.identifier
+    memcpy(at, &head, sizeof(head))
+    put_bytes(at + sizeof(head), filter, n)

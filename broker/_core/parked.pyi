@@ -1,0 +1,1 @@
+"""Messages that are on disk alone. Native only: see ``parked.pxd``."""

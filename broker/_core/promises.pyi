@@ -1,0 +1,1 @@
+"""Promises that wait for their tickets. Native only: see ``promises.pxd``."""

@@ -1,0 +1,69 @@
+"""Records on disk. See records.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update
+from broker._core.cursor cimport put_bytes
+from broker._core.message cimport Outgoing, keep_message, message_topic, outgoing_open
+from broker._core.model cimport Message, ShardState
+
+
+cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noexcept nogil:
+    cdef MessageHead head
+    head.qos = message.qos
+    head.retain = message.retain
+    head.version = message.version
+    head.spare = 0
+    head.topic_bytes = message.topic_bytes
+    head.properties_bytes = message.properties_bytes
+    head.payload_bytes = message.payload_bytes
+    head.expiry_s = message.message_expiry_s
+    head.expiry_offset = message.expiry_offset
+    head.publisher = message.publisher
+    head.more = 0
+    head.received_at_wall_ns = message.received_at_ns + shard.wall_offset_ns
+    memcpy(at, &head, sizeof(head))
+    return put_bytes(
+        at + sizeof(head), message_topic(message),
+        message.topic_bytes + message.properties_bytes + message.payload_bytes)
+
+
+cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint32_t* used) noexcept nogil:
+    cdef MessageHead head
+    cdef Outgoing out
+    cdef uint64_t size
+    if n < sizeof(head):
+        return NULL
+    memcpy(&head, at, sizeof(head))
+    size = sizeof(head) + <uint64_t>head.topic_bytes + head.properties_bytes + head.payload_bytes
+    if size > n or head.qos > 2 or head.topic_bytes > 65535:
+        return NULL
+    outgoing_open(&out)
+    out.topic.at = at + sizeof(head)
+    out.topic.n = head.topic_bytes
+    out.properties.at = out.topic.at + head.topic_bytes
+    out.properties.n = head.properties_bytes
+    out.payload.at = out.properties.at + head.properties_bytes
+    out.payload.n = head.payload_bytes
+    out.qos = head.qos
+    out.retain = head.retain
+    out.version = head.version
+    out.message_expiry_s = head.expiry_s
+    out.expiry_offset = head.expiry_offset
+    out.received_at_ns = head.received_at_wall_ns - shard.wall_offset_ns
+    used[0] = <uint32_t>size
+    keep_message(shard, &out)
+    out.message.publisher = head.publisher
+    return out.message      # its one reference is the caller's
+
+
+cdef void put_subscription_key(uint8_t* at, uint64_t session, const uint8_t* filter, uint32_t n) noexcept nogil:
+    # Filters are longer than keys may be.
+    cdef Blake2b state
+    cdef uint8_t[32] digest
+    blake2b_open(&state, NULL, 0)
+    blake2b_update(&state, filter, n)
+    blake2b_close(&state, digest)
+    put_key(at, session)
+    memcpy(at + 8, digest, 16)
