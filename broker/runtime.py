@@ -6,6 +6,7 @@ Here belongs the order in which the floors come up and go down. Not here: any ru
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import logging

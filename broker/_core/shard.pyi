@@ -8,6 +8,8 @@ must come from the thread that made the shard (``WrongThread`` otherwise).
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, final, type_check_only
 
+from broker.ports import PlainChange
+
 LIMITS: tuple[str, ...]
 """The names that ``limits`` must have, all of them."""
 

@@ -2,8 +2,8 @@
 
 Here belong when a batch is sealed, what happens when a disk is slow, full or broken, and who is told. Not here: what a
 batch holds (``broker._core.journal``) and how it is committed (the store). A batch that could not be committed is
-submitted again when the store is well: nothing that was routed is ever taken back, so newcomers that would need the disk
-are refused meanwhile, before they are routed.
+submitted again when the store is well: nothing that was routed is ever taken back, so newcomers that would need the
+disk are refused meanwhile, before they are routed.
 """
 
 from __future__ import annotations
