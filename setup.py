@@ -1,4 +1,4 @@
-"""Builds the native core: every ``broker/_core/*.pyx`` is one extension module, joined by ``cimport``.
+"""Builds what is native: every ``.pyx`` is one extension module; ``cimport`` joins those of ``broker/_core``.
 
 Here belong compilers, their flags and the three build flavours. Not here: metadata and tool settings, which are in
 ``pyproject.toml``.
@@ -72,12 +72,12 @@ class PrunedBuild(build_py):
 
 
 def native_modules(flavour: Flavour) -> list[Extension]:
-    """One extension for each module of the core."""
+    """One extension for each module of the core, and for the few beside it."""
     headers = [str(header.relative_to(ROOT)) for header in sorted((ROOT / CORE).glob("*.h"))]
     return [
         Extension(
-            f"broker._core.{source.stem}",
-            [str(CORE / source.name)],
+            ".".join(source.with_suffix("").parts),
+            [str(source)],
             include_dirs=[str(CORE)],
             depends=["setup.py", *headers],
             # strict aliasing off: the core reads packed layouts through typed pointers
@@ -85,7 +85,7 @@ def native_modules(flavour: Flavour) -> list[Extension]:
             extra_link_args=flavour.link_args,
             define_macros=[*flavour.macros, *trace_macros()],
         )
-        for source in sorted((ROOT / CORE).glob("*.pyx"))
+        for source in sorted(found.relative_to(ROOT) for found in (ROOT / "broker").glob("*/*.pyx"))
     ]
 
 
