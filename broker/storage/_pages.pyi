@@ -36,8 +36,8 @@ def walk(
     """Check every page of a tree but the insides of large values' runs, and mark them all; the interpreter is released.
 
     ``marks`` has one byte for each page that the file holds whole. Gives (branch pages, leaf pages, entries, bytes of
-    keys and values), the first 64 faults (page, what is wrong with it, owner), and how many there are. Below a faulty page nothing is looked at. Raises
-    ``ValueError`` for a page size, depth (1 to 32) or owner that cannot be.
+    keys and values), the first 64 faults (page, what is wrong with it, owner), and how many there are. Below a faulty
+    page nothing is looked at. Raises ``ValueError`` for a page size, depth (1 to 32) or owner that cannot be.
     """
     ...
 
