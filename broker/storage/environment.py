@@ -207,10 +207,11 @@ class Environment:
         if fresh:
             _sync_folder(self._path)
             _sync_folder(self._path.parent)
-        with self._inner.begin(write=not readonly) as transaction:
-            self._tables = {
-                table: self._inner.open_db(table.encode(), txn=transaction, create=not readonly) for table in TABLES
-            }
+        if readonly:  # handles that a transaction for reading has opened end with it
+            self._tables = {table: self._inner.open_db(table.encode(), create=False) for table in TABLES}
+            return
+        with self._inner.begin(write=True) as transaction:
+            self._tables = {table: self._inner.open_db(table.encode(), txn=transaction) for table in TABLES}
 
 
 def read_through(path: Path) -> None:
