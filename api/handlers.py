@@ -23,6 +23,7 @@ from api.models import (
     HealthAnswer,
     MqttCredentialsAnswer,
     NewDeviceAnswer,
+    NotReadyAnswer,
 )
 from api.routes import ApiRequest, Streamed, Text, WithStatus
 from broker.admin import CredentialsInfo, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
@@ -95,10 +96,10 @@ async def health(_request: ApiRequest) -> HealthAnswer:
 
 
 async def readiness(request: ApiRequest) -> HealthAnswer | WithStatus:
-    """Tell whether requests are taken."""
-    if request.admin.ready:
-        return HealthAnswer(status="ready")
-    return WithStatus(503, HealthAnswer(status="not ready"))
+    """Tell whether requests are taken, and why not."""
+    if reason := request.admin.not_ready_because:
+        return WithStatus(503, NotReadyAnswer(status="not ready", reason=reason))
+    return HealthAnswer(status="ready")
 
 
 async def metrics(request: ApiRequest) -> Text:

@@ -258,3 +258,9 @@ class HealthAnswer(Answer):
     """Whether the broker lives, or takes requests."""
 
     status: str
+
+
+class NotReadyAnswer(HealthAnswer):
+    """Why the broker should get no new work."""
+
+    reason: str

@@ -36,6 +36,7 @@ from broker.local.clients import Payload
 from broker.net.gateway import Gateway, core_limits
 from broker.net.http import HttpServer
 from broker.net.listeners import open_socket, raise_descriptor_limit
+from broker.observability.alarms import Alarms
 from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
 from broker.observability.metrics import CONTENT_TYPE, Metrics
@@ -48,6 +49,7 @@ from broker.ports import (
     Observer,
     Refusal,
     Store,
+    StoreHealth,
 )
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
@@ -282,6 +284,8 @@ class Broker:
         store = self._wrap_store(LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes))
         stack.push_async_callback(store.close)
         observer = self._observer(stack)
+        alarms = Alarms(observer)
+        _watch_store(store, alarms)
         shard = Shard(
             core_limits(self._config.capabilities),
             secret=secret,
@@ -321,12 +325,20 @@ class Broker:
                 "reactor": self._reactor.figures,
                 "journal": shard.journal,
                 "store": store.figures,
+                "alarms": alarms.figures,
                 "directory": directory.figures,
             },
             HOLD_BOUNDS_NS,
         )
         admin = Admin(
-            directory, gateway, gateway, self._config, self._clock, lambda: self._endpoints, self._tell_figures
+            directory,
+            gateway,
+            gateway,
+            self._config,
+            self._clock,
+            lambda: self._endpoints,
+            self._tell_figures,
+            alarms.reasons,
         )
         await self._open_doors(stack, admin, doors)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
@@ -505,6 +517,14 @@ class Broker:
         for task in self._judging:
             task.cancel()
         await asyncio.gather(*self._judging, return_exceptions=True)
+
+
+def _watch_store(store: Store, alarms: Alarms) -> None:
+    def tell(health: StoreHealth) -> None:
+        alarms.set("store", "" if health.state == "ok" else health.reason)
+
+    store.watch(tell)
+    tell(store.health)
 
 
 def _judgement(outcome: object) -> Grant | Refusal:

@@ -45,7 +45,8 @@ class Admin:
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
     ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
-    ``tell_figures`` gives the text of ``metrics``; without it there is none.
+    ``tell_figures`` gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the
+    broker as a whole; while it says anything the broker is not ready, and takes what it can.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Admin:
         clock: Clock,
         endpoints: Callable[[], Sequence[Endpoint]],
         tell_figures: Callable[[], MetricsText] | None = None,
+        troubles: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._directory = directory
         self._publisher = publisher
@@ -65,13 +67,16 @@ class Admin:
         self._clock = clock
         self._endpoints = endpoints
         self._tell_figures = tell_figures
+        self._troubles = troubles
         self._serving = False
         self.operator = Operator(directory, clock)
 
     @property
-    def ready(self) -> bool:
-        """Whether the broker takes requests: listeners are open, and it is not stopping."""
-        return self._serving
+    def not_ready_because(self) -> str:
+        """Why the broker should get no new work: it starts or stops, or something is wrong; empty when it is ready."""
+        if not self._serving:
+            return "it is starting or stopping"
+        return "; ".join(self._troubles())
 
     def start_serving(self) -> None:
         """Take requests from now on."""

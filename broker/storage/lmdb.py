@@ -253,7 +253,8 @@ class LmdbStore:
                 return [answer for submit in batch for answer in self._commit([submit])]
             self._figures["failed_commits"] += 1
             self._note_failure(batch, error, trouble)
-            return [(submit, _failure(error, "written")) for submit in batch]
+            failure = _failure(error, "written", trouble.reason if trouble else "")
+            return [(submit, failure) for submit in batch]
         self._figures["commits"] += 1
         self._figures["changes"] += sum(len(submit.changes) for submit in batch)
         self._look_at_budget()
@@ -363,10 +364,10 @@ class LmdbStore:
         self._replace(None)
 
 
-def _failure(error: Exception, done: str) -> StoreError:
+def _failure(error: Exception, done: str, reason: str = "") -> StoreError:
     if isinstance(error, StoreError):
         return error
-    failure = StoreError(f"the store cannot be {done}: {error}")
+    failure = StoreError(f"the store cannot be {done}: {reason or error}")
     failure.__cause__ = error
     return failure
 

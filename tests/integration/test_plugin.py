@@ -297,6 +297,11 @@ def test_a_full_disk_refuses_promises_and_heals(iot_broker: BrokerUnderTest) -> 
         with pytest.raises(urllib.error.HTTPError, match="503"):
             register_over_http(iot_broker)
         assert iot_broker.refused_commits() >= 3
+        with pytest.raises(urllib.error.HTTPError, match="503") as not_ready:
+            urllib.request.urlopen(iot_broker.http_url + "/readyz", timeout=5)
+        assert json.load(not_ready.value)["reason"] == "store: No space left on device"
+        not_ready.value.close()
+    urllib.request.urlopen(iot_broker.http_url + "/readyz", timeout=5).close()
     assert iot_broker.publish("a", b"after", qos=1) is ReasonCode.NO_MATCHING_SUBSCRIBERS
     assert register_over_http(iot_broker) == 201
     iot_broker.register_device()

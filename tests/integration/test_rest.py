@@ -441,7 +441,8 @@ def test_health_needs_no_key_and_readiness_follows_the_broker() -> None:
         assert (await caller.http.get("/readyz")).status_code == 200
         caller.upper.admin.stop_serving()
         answer = await caller.http.get("/readyz")
-        assert (answer.status_code, answer.json()) == (503, {"status": "not ready"})
+        assert answer.status_code == 503
+        assert answer.json() == {"status": "not ready", "reason": "it is starting or stopping"}
         assert (await caller.http.get("/healthz")).status_code == 200
 
     run(body)

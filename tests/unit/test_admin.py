@@ -115,7 +115,7 @@ def test_before_the_start_and_while_it_stops_changes_are_refused_and_reads_are_n
     async def body(upper: Upper) -> None:
         view, _ = await upper.admin.create_device(1, SENSOR)
         upper.admin.stop_serving()
-        assert not upper.admin.ready
+        assert upper.admin.not_ready_because == "it is starting or stopping"
         for change in (
             upper.admin.create_device(1, SENSOR),
             upper.admin.delete_device(1, view.device_id),

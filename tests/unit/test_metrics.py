@@ -14,6 +14,8 @@ from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
 from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.net.gateway import core_limits
+from broker.observability.alarms import Alarms
+from broker.observability.logs import LogObserver
 from broker.observability.metrics import FIGURES, LABELLED, Metrics
 from broker.ports import COMMIT_BOUNDS_NS
 from broker.reasons import DropReason
@@ -36,6 +38,7 @@ def sources(one: Reactor) -> dict[str, Mapping[str, object]]:
         "reactor": one.figures(),
         "journal": {name: store[name] for name in ("commits", "failed_commits", "waiting")},
         "store": store,
+        "alarms": Alarms(LogObserver()).figures(),
         "directory": directory,
     }
 
