@@ -1,10 +1,10 @@
 # The same few verbs serve people and CI. Each is a small script in scripts/; `make help` lists them.
 #
-# Variables: PYTHON (which interpreter makes .venv), ARGS (passed on to the program behind the verb).
+# Variables: PYTHON (which interpreter makes .venv), ARGS (passed on to the program behind the verb), ROUNDS (of crash-test).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install node format check test sanitize fuzz bench run clean
+.PHONY: help install node format check test sanitize fuzz bench run clean crash-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ sanitize: ## the tests of the core under AddressSanitizer and UndefinedBehaviorS
 
 fuzz: ## feed the core random bytes until it breaks (ARGS="--seconds 600")
 	@scripts/fuzz $(ARGS)
+
+crash-test: ## kill a broker in rounds and look what it forgot (ROUNDS=1000)
+	@ROUNDS=$(ROUNDS) scripts/crash-test $(ARGS)
 
 bench: ## measure, print the table, write JSON
 	@scripts/bench $(ARGS)
