@@ -15,18 +15,20 @@ from pathlib import Path
 import uvloop
 
 from tests.crash.brokers import MOSQUITTO_MODES
+from tests.crash.planted import FAULTS
 from tests.crash.report import details, table
 from tests.crash.run import Options, run, say
 
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:
     """The options, as docs/durability.md tells them."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash", description="Kill brokers and look what they forgot.")
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description="Kill brokers, look what is left.")
     parser.add_argument("--rounds", type=int, default=100, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=None, help="default: the clock; printed")
     parser.add_argument("--target", choices=("iot-broker", "mosquitto"), default="iot-broker")
     parser.add_argument("--mode", choices=sorted(MOSQUITTO_MODES), default="on-changes", help="how mosquitto saves")
     parser.add_argument("--broker-command", default=None, help="words that start our broker, instead of iot-broker")
+    parser.add_argument("--fault", choices=sorted(FAULTS), default=None, help="a broker that breaks one promise")
     parser.add_argument("--quiet-s", type=float, default=5.0, help="what does not come for so long is lost")
     parser.add_argument("--keep", type=Path, default=Path("build/crash"), help="where failed campaigns stay")
     parser.add_argument("--go-on", action="store_true", help="a finding does not end its campaign")
@@ -45,6 +47,8 @@ def main(words: list[str] | None = None) -> int:
     )  # fmt: skip
     if chosen.broker_command:
         options.words = shlex.split(chosen.broker_command)
+    if chosen.fault:
+        options.words = [sys.executable, "-P", "-m", "tests.crash.planted", chosen.fault]
     say(f"seed {seed}")
     row, failures = uvloop.run(run(options))
     chosen.keep.mkdir(parents=True, exist_ok=True)

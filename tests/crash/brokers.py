@@ -167,7 +167,7 @@ class IotBroker(Target):
 
 
 class Mosquitto(Target):
-    """Debian's mosquitto with persistence, saving as ``mode`` says; no limit of queues, as ours has none to speak of."""
+    """Debian's mosquitto with persistence, saving as ``mode`` says; its queues have no limit."""
 
     def __init__(self, folder: Path, rng: random.Random, mode: str) -> None:
         super().__init__(folder, rng)

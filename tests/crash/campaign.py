@@ -106,6 +106,7 @@ class Campaign:
         await self._check(cast)
 
     async def _check(self, cast: Cast) -> None:
+        text = ""
         for _ in range(CHECK_TRIES):
             try:
                 await cast.check()

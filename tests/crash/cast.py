@@ -237,6 +237,6 @@ class Cast:
         """Let the delays of wills pass, until all have come or the time is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + longest_s
-        while self.wills.missing(loop.time()) and loop.time() < until:
+        while self.wills.missing(loop.time()) and loop.time() < until:  # noqa: ASYNC110 - a few looks in a campaign
             await asyncio.sleep(LOOK_S)
         self.wills.tell_missing(loop.time())

@@ -4,10 +4,10 @@ Here belongs the judgement of every arrival and of every silence, from what clie
 and what is not a message (``retained``, ``wills``, ``sessions``, ``devices``), besides the list of findings.
 
 A message is *accepted* when its PUBACK or PUBREC has come without an error. It is *owed* to every inbox whose
-subscription was acknowledged before it was sent, until that inbox's client has answered it (PUBACK or PUBREC). A copy is
-*settled* when something that the broker can promise only later (a SUBACK) has come after the PUBACK was sent: from then
-on it must not come again. Before that a repeat over a new connection is legal, and so is one copy for each time that a
-publisher without an answer has sent the message.
+subscription was acknowledged before it was sent, until that inbox's client has answered it (PUBACK or PUBREC). A copy
+is *settled* when something that the broker can promise only later (a SUBACK) has come after the PUBACK was sent: from
+then on it must not come again. Before that a repeat over a new connection is legal, and so is one copy for each time
+that a publisher without an answer has sent the message.
 """
 
 from __future__ import annotations

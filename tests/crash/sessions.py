@@ -1,4 +1,4 @@
-"""Sessions that begin and end all the time: is Session Present what the last CONNACK promised?
+"""Sessions that begin and end all the time, and whether Session Present is what the last CONNACK promised.
 
 Here belong sessions without messages. Not here: sessions that are kept through a whole campaign (every ``Actor``).
 """

@@ -1,8 +1,8 @@
 """Wills: clients that are lost, alone or together with the broker, and how often their wills are published.
 
-Here belongs what is to become of each will: exactly one publication when its client was lost and did not come back, none
-when the broker died and the client was back at once, at most one otherwise. Not here: wills of sessions that end, which
-the tests of the core know.
+Here belongs what is to become of each will: exactly one publication when its client was lost and did not come back,
+none when the broker died and the client was back at once, at most one otherwise. Not here: wills of sessions that end,
+which the tests of the core know.
 """
 
 from __future__ import annotations
