@@ -45,6 +45,7 @@ from broker.ports import (
     OWN_PRINCIPALS,
     Authenticator,
     ConnectRequest,
+    Durability,
     Grant,
     Observer,
     Refusal,
@@ -364,6 +365,7 @@ class Broker:
             listening = doors[number]
             if listener.open:
                 self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
+            self._reactor.shard.set_durability(number, Durability(listener.durability).level)
             if listener.applications_from_anywhere:
                 self._reactor.shard.allow_applications(number)
             self._reactor.add_listener(listening.fileno())

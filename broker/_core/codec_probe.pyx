@@ -99,6 +99,7 @@ def connack(bint session_present, uint8_t reason_code, bytes properties not None
     clear(&fields.values)
     if properties and read(properties, <PropertySite><int>_SITE_NAMES.index("CONNACK"), &fields.values, &raw):
         raise ValueError(properties)
+    fields.user_properties.n = 0
     fields.session_present = session_present
     fields.reason_code = reason_code
     cdef uint32_t size = connack_size(version, &fields)

@@ -15,7 +15,7 @@ from broker._core.connection cimport (
     mark_ready,
     outbox_reserve,
 )
-from broker._core.cursor cimport Span
+from broker._core.cursor cimport Span, put_binary, put_u8
 from broker._core.durable cimport make_durable, record_session
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
@@ -27,6 +27,8 @@ from broker._core.model cimport (
     AUTHENTICATING,
     CONNECTED,
     LEVEL_MEMORY,
+    LEVEL_RELAXED,
+    LEVEL_SYNCED,
     RARE_CONNECT,
     TIMER_DAMPED,
     Connection,
@@ -46,6 +48,7 @@ from broker._core.properties cimport (
     PROPERTY_SERVER_KEEP_ALIVE,
     PROPERTY_SESSION_EXPIRY_INTERVAL,
     PROPERTY_TOPIC_ALIAS_MAXIMUM,
+    PROPERTY_USER_PROPERTY,
     PROPERTY_WILL_DELAY_INTERVAL,
     has,
     mark,
@@ -71,6 +74,7 @@ from broker._core.topic_rules cimport valid_topic_name
 
 cdef enum:
     ASSIGNED_ID_BYTES = 37      # "auto-" and 32 hexadecimal digits
+    LEVEL_BYTES = 32            # room for the user property that names a level
     DAMPING_NS = 1000000000     # two that take each other's session change places once in this time
     DAMPING_STEPS = DAMPING_NS >> 26
 
@@ -139,6 +143,21 @@ cdef void announce(
     if fields.session_expiry_interval_s > shard.limits.session_expiry_maximum_s:
         connack.values.session_expiry_interval_s = shard.limits.session_expiry_maximum_s
         mark(&connack.values, PROPERTY_SESSION_EXPIRY_INTERVAL)  # [MQTT-3.2.2-17]: what it gets instead
+
+
+cdef uint8_t* put_level(uint8_t* at, uint8_t durability) noexcept nogil:
+    at = put_binary(put_u8(at, PROPERTY_USER_PROPERTY), b"durability", 10)
+    if durability == LEVEL_SYNCED:
+        return put_binary(at, b"synced", 6)
+    return put_binary(at, b"relaxed", 7) if durability == LEVEL_RELAXED else put_binary(at, b"memory", 6)
+
+
+cdef void announce_level(Connection* connection, uint8_t* room, ConnackFields* connack) noexcept nogil:
+    # Where it fits into what the client takes. [MQTT-3.2.2-20]
+    connack.user_properties.at = room
+    connack.user_properties.n = <uint32_t>(put_level(room, connection.durability) - room)
+    if connack_size(5, connack) > connection.client_maximum_packet_size_bytes:
+        connack.user_properties.n = 0
 
 
 cdef void take_limits(Connection* connection, ConnectFields* fields) noexcept nogil:
@@ -254,6 +273,7 @@ cdef void leave_will(ShardState* shard, Session* session, ConnectFields* fields)
 cdef void admit(
         ShardState* shard, Connection* connection, ConnectFields* fields, Grant* grant) noexcept nogil:
     cdef uint8_t[ASSIGNED_ID_BYTES] assigned
+    cdef uint8_t[LEVEL_BYTES] level
     cdef ConnackFields connack
     cdef Span client_id = fields.client_id
     cdef uint32_t size
@@ -283,6 +303,7 @@ cdef void admit(
     connection.keep_alive_s = server_keep_alive(shard, fields)
     if fields.version == 5:
         announce(shard, grant, fields, connection.keep_alive_s, &connack)
+        announce_level(connection, level, &connack)
     size = connack_size(fields.version, &connack)
     if size > connection.client_maximum_packet_size_bytes:
         fail(shard, connection, PACKET_TOO_LARGE)
@@ -293,6 +314,7 @@ cdef void admit(
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]
     connection.state = CONNECTED
     shard.unauthenticated_count -= 1
+    shard.connected[connection.durability] += 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
     if connection.session.durable != NULL and not shard.journal.refusing:
         gate(shard, connection, ticket_for(shard, connection))

@@ -457,6 +457,8 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
     if connection.state != CONNECTED:
         shard.unauthenticated_count -= 1
         forget_stranger(shard, connection)
+    else:
+        shard.connected[connection.durability] -= 1
     connection.state = CLOSING
     drop_promises(shard, connection)
     if connection.gated:        # its CONNACK is not true yet, and nothing may leave before it

@@ -67,6 +67,7 @@ cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durabilit
     LEVEL_MEMORY = 0        # nothing is written
     LEVEL_RELAXED = 1       # promised at once, on disk within a second
     LEVEL_SYNCED = 2        # promised when it is on disk
+    LEVELS = 3
 
 cdef enum TimerKind:
     TIMER_CONNECT_DEADLINE = 1
@@ -775,6 +776,7 @@ cdef struct ShardState:
     uint32_t connection_capacity
     uint32_t connection_count
     uint32_t unauthenticated_count
+    uint32_t connected[3]       # CONNECTED ones by their DurabilityLevel
     # work that is due
     Connection* dirty_head
     Connection* dirty_tail

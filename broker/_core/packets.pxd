@@ -59,11 +59,13 @@ cdef struct DisconnectFields:
     PropertyValues values
 
 
-# What a CONNACK says; `values.seen` tells which properties it carries (see properties.mark). 3.1.1 ignores them.
+# What a CONNACK says; `values.seen` tells which properties it carries (see properties.mark), and user properties stand
+# behind them, encoded. 3.1.1 ignores both.
 cdef struct ConnackFields:
     bint session_present
     uint8_t reason_code
     PropertyValues values
+    Span user_properties
 
 
 cdef extern from *:

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from broker._core.cursor cimport (
-    Cursor, left, put_u8, put_varint, take_binary, take_bytes, take_u8, take_u16, varint_size,
+    Cursor, left, put_bytes, put_u8, put_varint, take_binary, take_bytes, take_u8, take_u16, varint_size,
 )
 from broker._core.framing cimport (
     AUTH, CONNACK, CONNECT, DISCONNECT, PINGREQ, PUBACK, PUBLISH, PUBREL, PUBCOMP, SUBACK,
@@ -320,7 +320,7 @@ cdef uint32_t connack_size(uint8_t version, const ConnackFields* fields) noexcep
     cdef uint32_t remaining
     if version < VERSION_5:
         return 4
-    listed = properties_size(&fields.values)
+    listed = properties_size(&fields.values) + fields.user_properties.n
     remaining = 2 + varint_size(listed) + listed
     return 1 + varint_size(remaining) + remaining
 
@@ -332,10 +332,11 @@ cdef uint8_t* encode_connack(uint8_t* at, uint8_t version, const ConnackFields* 
     if version < VERSION_5:
         at = put_u8(put_u8(at, 2), present)
         return put_u8(at, <uint8_t>connack_code_311(fields.reason_code))
-    listed = properties_size(&fields.values)
+    listed = properties_size(&fields.values) + fields.user_properties.n
     at = put_varint(at, 2 + varint_size(listed) + listed)
     at = put_u8(put_u8(at, present), fields.reason_code)
-    return put_properties(put_varint(at, listed), &fields.values)
+    at = put_properties(put_varint(at, listed), &fields.values)
+    return put_bytes(at, fields.user_properties.at, fields.user_properties.n)
 
 
 # --------------------------------------------------------------------------------------------------------------------

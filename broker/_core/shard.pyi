@@ -60,8 +60,9 @@ class Shard:
     ) -> None:
         """Make a credential known, so that CONNECTs with it need no Python; replaces an earlier one and cuts it.
 
-        Where nothing but ``limits`` (see ``GRANT_LIMITS``; empty: none) differs, nobody is cut. Raises ``ValueError``
-        for a number of figures that is not theirs.
+        Where nothing but ``limits`` (see ``GRANT_LIMITS``; empty: none) and ``durability`` (0 memory, 1 relaxed,
+        2 synced; for those who connect from now on) differ, nobody is cut. Raises ``ValueError`` for a level that there
+        is not, and for a number of figures that is not theirs.
         """
         ...
 

@@ -53,8 +53,8 @@ from broker._core.model cimport (
     CLOSING,
     CONNECTED,
     DROP_REASONS,
-    LEVEL_MEMORY,
     LEVEL_SYNCED,
+    LEVELS,
     MESSAGE_SIZE_CLASSES,
     OWNER_GROUP,
     RARE_REFUSED,
@@ -211,6 +211,12 @@ cdef void read_limits(Limits* limits, dict values) except *:
         raise ValueError("packet identifiers end at 65535")
 
 
+cdef int checked_level(int durability) except -1:
+    if not 0 <= durability < LEVELS:
+        raise ValueError("a level of durability is 0 (memory), 1 (relaxed) or 2 (synced)")
+    return durability
+
+
 cdef class Shard:
 
     def __cinit__(self, limits, *, bytes secret, unsigned long long hash_seed, long long now_ns):
@@ -287,8 +293,9 @@ cdef class Shard:
             raise ValueError("a credential has 32 bytes")
         grant = find_grant(self.state, credential)
         if grant != NULL:
-            if grant.principal.principal_id == principal_id and grant.durability == durability \
+            if grant.principal.principal_id == principal_id \
                     and grant.policy == self.policy_of(tuple(publish), tuple(subscribe)):
+                grant.durability = checked_level(durability)    # who is connected keeps what it was told
                 grant.limits = grant.principal.limits = self.limits_of(tuple(limits))
                 return
             self.remove_grant(credential)
@@ -303,6 +310,7 @@ cdef class Shard:
         cdef bytes device = device_id.encode()
         cdef CompiledPolicy* policy = self.policy_of(tuple(publish), tuple(subscribe))
         cdef GrantLimits* figures = self.limits_of(limits)
+        cdef uint8_t level = checked_level(durability)
         cdef Account* account
         cdef Principal* held
         cdef Grant* grant
@@ -317,9 +325,7 @@ cdef class Shard:
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
             <uint32_t>len(device))
         grant = new_grant(held, policy, figures)
-        if not LEVEL_MEMORY <= durability <= LEVEL_SYNCED:
-            raise ValueError("a level of durability is 0, 1 or 2")
-        grant.durability = <uint8_t>durability
+        grant.durability = level
         return grant
 
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL:
@@ -392,9 +398,9 @@ cdef class Shard:
 
     def set_durability(self, int listener, int durability):
         self.check_owner()
-        if not 0 <= listener < 256 or not LEVEL_MEMORY <= durability <= LEVEL_SYNCED:
-            raise ValueError("listeners are numbered 0 to 255, levels of durability 0 to 2")
-        self.state.listener_durability[listener] = <uint8_t>durability
+        if not 0 <= listener < 256:
+            raise ValueError("listeners are numbered 0 to 255")
+        self.state.listener_durability[listener] = checked_level(durability)
 
     def open_listener(self, int listener, account_id, principal_id, str principal):
         self.check_owner()
@@ -507,7 +513,7 @@ cdef class Shard:
             "outbound_inflight": 0 if session == NULL else session.inflight_count,
             "inbound_qos2_ids": 0 if session == NULL else qos2_count(session),
             "session_expiry_interval_s": 0 if session == NULL else session.session_expiry_interval_s,
-            "promises_held": connection.promises_held,
+            "promises_held": connection.promises_held, "durability": connection.durability,
         }
 
     # ------------------------------------------------------------ rounds
@@ -819,6 +825,7 @@ cdef class Shard:
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
+            "connected": [state.connected[i] for i in range(LEVELS)],
             "timers": state.wheel.armed, "promises": state.journal.promise_count, "match_steps": state.match_steps,
         }
 

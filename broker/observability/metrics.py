@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from broker.ports import COMMIT_BOUNDS_NS, StoreState
+from broker.ports import COMMIT_BOUNDS_NS, Durability, StoreState
 from broker.reasons import DropReason
 
 PREFIX = "iot_broker_"
@@ -129,6 +129,8 @@ FIGURES = (
 
 DROPPED = "dropped_messages"
 DROPPED_TEXT = "Deliveries that did not happen, by the reason."
+LEVELS = "connections_by_durability"
+LEVELS_TEXT = "Connections that were let in, by the level of durability that they were told."
 HELD = "loop_hold_seconds"
 HELD_TEXT = "How long each round of the reactor held the event loop."
 COMMITTED = "store_commit_seconds"
@@ -141,6 +143,7 @@ BUILD_TEXT = "The version that runs."
 # Figures with labels, by the keys that make them.
 LABELLED = {
     ("core", "drops"),
+    ("core", "connected"),
     ("reactor", "rounds"),
     ("reactor", "holds"),
     ("reactor", "held_ns"),
@@ -185,6 +188,7 @@ class BrokerCollector(Collector):
             assert isinstance(value, int)
             yield _family(figure, value * figure.scale)
         yield _dropped(_counts(read["core"]["drops"]))
+        yield _by_level(_counts(read["core"]["connected"]))
         reactor, store = read["reactor"], read["store"]
         yield _durations(HELD, HELD_TEXT, self._hold_bounds_ns, reactor["holds"], reactor["held_ns"])
         yield _durations(COMMITTED, COMMITTED_TEXT, COMMIT_BOUNDS_NS, store["commit_counts"], store["synced_ns"])
@@ -215,6 +219,13 @@ def _dropped(counts: Sequence[int]) -> CounterMetricFamily:
     family = CounterMetricFamily(PREFIX + DROPPED, DROPPED_TEXT, labels=["reason"])
     for reason in DropReason:
         family.add_metric([reason.name.lower()], counts[reason])
+    return family
+
+
+def _by_level(counts: Sequence[int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + LEVELS, LEVELS_TEXT, labels=["durability"])
+    for level in Durability:
+        family.add_metric([level.value], counts[level.level])
     return family
 
 

@@ -46,6 +46,7 @@ def test_connack_announces_what_is_enforced_and_nothing_else(core: Core) -> None
         "topic_alias_maximum": core.limits["topic_alias_maximum"],
         "maximum_packet_size": core.limits["maximum_packet_size_bytes"],
         "server_keep_alive": core.limits["keep_alive_maximum_s"],
+        "user_property": (("durability", "memory"),),
     }
 
 

@@ -41,6 +41,7 @@ SECRET = bytes(range(32))
 START_NS = 1_000_000_000_000
 WALL_NS = 1_790_000_000_000_000_000
 SECOND_NS = 1_000_000_000
+MEMORY, RELAXED, SYNCED = 0, 1, 2
 UNLIMITED = 1 << 40
 STATES = ("await_connect", "authenticating", "connected", "closing")
 
@@ -249,13 +250,14 @@ class Core:
         publish: tuple[str, ...] = ("#",),
         subscribe: tuple[str, ...] = ("#",),
         synced: bool = False,
+        durability: int | None = None,
         limits: Sequence[int] = (),
     ) -> int:
-        """Make a credential known; returns the number of its principal."""
+        """Make a credential known, at level `memory` unless told otherwise; returns the number of its principal."""
         self.principals += 1
         self.shard.put_grant(
             credential(user_name, password), account_id, self.principals, device_id or user_name, device_id, publish,
-            subscribe, durability=2 * synced, limits=limits,
+            subscribe, durability=SYNCED * synced if durability is None else durability, limits=limits,
         )  # fmt: skip
         return self.principals
 

@@ -82,6 +82,15 @@ def test_drops_are_told_by_the_name_of_their_reason_also_where_there_were_none()
         assert f"iot_broker_dropped_messages_total {reason.name.lower()}" in samples
 
 
+def test_connections_are_told_by_level_also_where_there_are_none() -> None:
+    read = sources(reactor())
+    read["core"] = {**read["core"], "connected": [1, 0, 7]}
+    samples = told(read)
+    assert samples["iot_broker_connections_by_durability memory"] == 1
+    assert samples["iot_broker_connections_by_durability relaxed"] == 0
+    assert samples["iot_broker_connections_by_durability synced"] == 7
+
+
 def test_rounds_are_told_as_a_histogram_with_bounds_around_five_milliseconds() -> None:
     read = sources(reactor())
     counts = [0] * (len(HOLD_BOUNDS_NS) + 1)

@@ -1,0 +1,112 @@
+"""Levels of durability: which is in force, who is told, and what it changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker._core.packets import encode
+from broker.reasons import ReasonCode
+from broker.wire import Connack, Puback
+from tests.support.core import MEMORY, RELAXED, SYNCED, Core, credential
+
+NAMES = ["memory", "relaxed", "synced"]
+LEVELS = pytest.mark.parametrize("level", [MEMORY, RELAXED, SYNCED])
+
+
+def test_the_weaker_of_grant_and_listener_is_in_force_and_told(core: Core) -> None:
+    for granted in (MEMORY, RELAXED, SYNCED):
+        core.grant(f"u{granted}", durability=granted)
+        for bound in (MEMORY, RELAXED, SYNCED):
+            core.shard.set_durability(bound + 5, bound)
+            client = core.connecting("c", user_name=f"u{granted}", listener=bound + 5)
+            told = client.pick(Connack).properties["user_property"]
+            assert told == (("durability", NAMES[min(granted, bound)]),)
+            assert client.described["durability"] == min(granted, bound)
+            client.drop()
+
+
+def test_a_listener_bounds_nobody_until_it_is_told_to(core: Core) -> None:
+    core.grant("u", durability=SYNCED)
+    assert core.connect("c", user_name="u", listener=63).described["durability"] == SYNCED
+
+
+@LEVELS
+def test_an_open_listeners_clients_are_synced_as_far_as_it_allows(core: Core, level: int) -> None:
+    core.open_listener(3)
+    core.shard.set_durability(3, level)
+    client = core.connect("c", user_name=None, password=None, listener=3)
+    assert client.described["durability"] == level
+
+
+@LEVELS
+def test_who_is_judged_by_python_gets_the_level_of_the_judgement(core: Core, level: int) -> None:
+    client = core.connecting("c", user_name="unknown")
+    core.shard.admit(client.handle, 1, 900, "p", "", ("#",), ("#",), durability=level)
+    core.run()
+    assert client.pick(Connack).properties["user_property"] == (("durability", NAMES[level]),)
+
+
+def test_a_connection_keeps_the_level_that_it_was_told(core: Core) -> None:
+    number = core.grant("u", durability=SYNCED)
+    client = core.connect("c", user_name="u")
+    core.shard.put_grant(credential("u", b"pw"), 1, number, "u", "", ("#",), ("#",), durability=MEMORY)
+    assert client.is_open  # nobody is cut
+    assert client.described["durability"] == SYNCED
+    assert core.connect("d", user_name="u").described["durability"] == MEMORY
+
+
+@pytest.mark.clause("v5:MQTT-3.2.2-20")
+def test_the_level_is_left_out_where_the_client_takes_no_packet_of_that_size(core: Core) -> None:
+    core.grant("u", durability=SYNCED)
+    whole = len(encode(core.connecting("c", user_name="u").pick(Connack), 5))
+    for most in (whole, whole - 1):
+        answer = core.connecting(f"c{most}", user_name="u", properties={"maximum_packet_size": most}).pick(Connack)
+        assert answer.reason_code == ReasonCode.SUCCESS
+        assert ("user_property" in answer.properties) == (most == whole)
+
+
+def test_a_refusal_and_311_are_told_no_level(core: Core) -> None:
+    core.open_listener(3)
+    refused = core.connecting("", 5, user_name="u", properties={"authentication_method": "m"}).pick(Connack)
+    assert "user_property" not in refused.properties
+    assert core.connecting("c", 4, user_name=None, password=None, listener=3).pick(Connack) == Connack()
+
+
+@pytest.mark.parametrize(("level", "waits"), [(MEMORY, False), (RELAXED, False), (SYNCED, True)])
+def test_only_what_is_synced_waits_for_the_store(core: Core, level: int, waits: bool) -> None:
+    core.grant("u", durability=level)
+    keeper = core.keep("keeper", user_name="u")
+    keeper.subscribe("t", qos=1)
+    keeper.drop()
+    client = core.connect("c", user_name="u")
+    core.hold()
+    packet_id = client.publish("t", b"x", 1)
+    assert client.received() == ([] if waits else [Puback(packet_id)])
+    core.release()
+    if waits:
+        client.expect(Puback(packet_id))
+
+
+def test_connections_are_counted_by_their_level(core: Core) -> None:
+    for level in (MEMORY, RELAXED, SYNCED):
+        core.grant(f"u{level}", durability=level)
+    clients = [core.connect(f"c{number}", user_name=f"u{number % 3}") for number in range(7)]
+    core.connecting("c", user_name="nobody")  # waits to be judged
+    assert core.shard.counters()["connected"] == [3, 2, 2]
+    clients[0].drop()
+    core.shard.fail_connection(clients[1].handle, ReasonCode.ADMINISTRATIVE_ACTION)
+    core.run()
+    assert core.shard.counters()["connected"] == [2, 1, 2]
+    core.connect("c2", user_name="u2")  # takes over
+    assert core.shard.counters()["connected"] == [2, 1, 2]
+
+
+def test_a_level_that_there_is_not_is_refused(core: Core) -> None:
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match="0 .memory., 1 .relaxed. or 2 .synced."):
+            core.grant("u", durability=wrong)
+        with pytest.raises(ValueError, match="level of durability"):
+            core.shard.set_durability(0, wrong)
+    for listener in (-1, 256):
+        with pytest.raises(ValueError, match="0 to 255"):
+            core.shard.set_durability(listener, SYNCED)
