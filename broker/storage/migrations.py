@@ -2,7 +2,7 @@
 
 Here belongs what older versions wrote, as far as it must be understood. Not here: records of the present format. Each
 step is one transaction with the number of the format it makes, so a crash leaves the store at the format before or
-after it. A sample of every format there was is in ``tests/storage_samples``, and a test opens each.
+after it. A sample of every format there was is in ``tests/samples``, and a test opens each.
 """
 
 from __future__ import annotations
