@@ -17,15 +17,16 @@ import lmdb
 
 from broker.errors import StoreDamaged, StoreError
 from broker.ports import PlainChange
-from broker.storage import migrations
+from broker.storage import migrations, pages
+from broker.storage.datafile import DATA_FILE
 from broker.storage.tables import FORMAT, MAXIMUM_KEY_BYTES, MESSAGES, META, OPS, TABLES, check_change
 
-DATA_FILE = "data.mdb"
 SPARE_TABLES = 16  # of older formats, while they are brought to this one
 FEW_CHANGES = 8
+RESERVE_BYTES = 128 * 1024 * 1024
+"""Of the map beyond the budget: what was accepted while there was room is written, whatever room there is."""
 PAGE_ENTRIES = 1024
 PAGE_BYTES = 4 * 1024 * 1024
-READ_BYTES = 1024 * 1024
 PROBE_KEY = b"probe"
 ALWAYS_RISING = frozenset((MESSAGES, OPS))  # their keys are given in order, so that a put finds its place at the end
 
@@ -56,6 +57,7 @@ class Environment:
     def opened(cls, path: Path, *, map_size_bytes: int, readonly: bool = False) -> Environment:
         """Open the environment in a folder, make it where there is none, and bring it to the present format.
 
+        ``map_size_bytes`` is the budget; LMDB itself refuses nothing before ``RESERVE_BYTES`` more are used.
         Raises ``StoreDamaged``, ``StoreTooNew``, ``StoreError`` for the disk's sake; an ``lmdb.Error`` is its cause.
         """
         try:
@@ -214,24 +216,25 @@ class Environment:
             self._tables = {table: self._inner.open_db(table.encode(), txn=transaction) for table in TABLES}
 
 
-def read_through(path: Path) -> None:
-    """Read a store's file from the disk, not from memory. Raises ``OSError`` where the disk does not give it back.
+def verify(path: Path) -> None:
+    """Judge a store that nobody has open by what is on the disk, not by what memory believes is.
 
-    A page that cannot be read would otherwise end the process when LMDB's map first touches it.
+    Raises ``StoreDamaged`` with what is wrong, and ``OSError``. A page that cannot be read would otherwise end the
+    process when LMDB's map first touches it.
     """
     descriptor = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        while os.read(descriptor, READ_BYTES):
-            pass
     finally:
         os.close(descriptor)
+    if findings := pages.verify(path / DATA_FILE):
+        raise StoreDamaged(f"the store in {path} is damaged: {findings[0]} ({len(findings)} findings)")
 
 
 def _open(path: Path, map_size_bytes: int, readonly: bool) -> lmdb.Environment:
     return lmdb.open(
         str(path),
-        map_size=map_size_bytes,
+        map_size=map_size_bytes + RESERVE_BYTES,
         max_dbs=len(TABLES) + SPARE_TABLES,
         mode=0o600,
         sync=True,

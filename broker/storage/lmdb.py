@@ -30,7 +30,7 @@ from broker.ports import (
     StoreHealth,
     no_store_figures,
 )
-from broker.storage.environment import Environment, Room, read_through
+from broker.storage.environment import Environment, Room, verify
 from broker.storage.health import Trouble, budget_state, full_reason, trouble_of
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ _WELL = StoreHealth()
 class LmdbStore:
     """Implements ``ports.Store`` on one folder; belongs to the event loop that is running when it is made.
 
-    ``map_size_bytes`` bounds the disk space (the file is sparse), and is the budget. Files are 0600, the folder 0700.
+    ``map_size_bytes`` is the budget of disk space (the file is sparse). Files are 0600, the folder 0700.
     After a failure of the disk the environment is closed and tried again every ``retry_s``: opened on fresh
-    descriptors, read through where the disk may have lied, and written to. Raises ``StoreError`` when the environment
+    descriptors, verified page by page where the disk may have lied, and written to. Raises ``StoreError`` when it
     cannot be opened, ``StoreTooNew`` and ``StoreDamaged`` among them.
     """
 
@@ -317,7 +317,7 @@ class LmdbStore:
         self._shut()
         try:
             if self._unsure:
-                read_through(self._path)
+                verify(self._path)
             environment = self._opened()
             self._replace(environment)
             environment.probe(self._probe_bytes)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from broker.errors import StoreError
 from broker.ports import Change, Store, StoreHealth
+from broker.storage.environment import RESERVE_BYTES
 from broker.storage.lmdb import LmdbStore
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import ACCOUNTS, DEVICES, MESSAGES, OPS, RETAINED, key_number, number_key
@@ -327,7 +328,7 @@ def test_a_full_map_fails_that_ticket_and_the_store_stays_usable(tmp_path: Path)
     async def body(store: Store) -> None:
         answers = Answers()
         store.submit(1, [put(b"small")], answers)
-        store.submit(2, [put(b"huge", bytes(2 * MAP_SIZE_BYTES))], answers)
+        store.submit(2, [put(b"huge", bytes(MAP_SIZE_BYTES + RESERVE_BYTES))], answers)
         store.submit(3, [put(b"small2")], answers)
         outcome = await answers.wait(3)
         assert [error is None for _, error in outcome] == [True, False, True]

@@ -77,8 +77,12 @@ class Bench:
         """Wait until the store has said so."""
         async with asyncio.timeout(WAIT_S):
             while not self.states or self.states[-1][0] != state:
-                self._news.clear()
-                await self._news.wait()
+                await self.news()
+
+    async def news(self) -> None:
+        """Wait for the next thing that the store says."""
+        self._news.clear()
+        await self._news.wait()
 
     async def reopen(self) -> list[bytes]:
         """Close and open again, as a restart would; returns the devices' keys."""
@@ -146,6 +150,28 @@ async def gone(bench: Bench) -> None:
     """Neither written nor opened for writing: what is on disk is still read, the device may come back."""
     bench.disk.sync_error = bench.disk.open_error = errno.EIO
     await fails_and_recovers(bench, "EIO", readable=False)
+
+
+async def damaged(bench: Bench) -> None:
+    """A disk that takes writes again but has lost pages is not well: nothing is promised on top of them."""
+    for number in range(100):
+        assert await bench.put(b"%d" % number, bytes(200)) == ""
+    bench.disk.sync_error = errno.EIO
+    assert await bench.put(b"lost") != ""
+    file = bench.folder / "store" / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+    bench.disk.heal()
+    async with asyncio.timeout(WAIT_S):
+        while "damaged" not in bench.states[-1][1]:
+            await bench.news()
+    assert "damaged" in await bench.put(b"refused")
+    await asyncio.sleep(4 * RETRY_S)
+    assert [state for state, _ in bench.states] == ["failed", "failed"]
+    file.write_bytes(whole)
+    await bench.until("ok")
+    assert await bench.put(b"new") == ""
+    assert len(await bench.reopen()) == 102
 
 
 async def no_larger_file(bench: Bench) -> None:
@@ -244,6 +270,7 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         meta_error,
         read_only,
         gone,
+        damaged,
         no_larger_file,
         a_little_space,
         slow_sync,
