@@ -46,6 +46,7 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.packets cimport DisconnectFields, parse_disconnect
+from broker._core.promises cimport promises_held, publishes_held
 from broker._core.properties cimport PROPERTY_SESSION_EXPIRY_INTERVAL, has
 from broker._core.publish cimport handle_publish
 from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED, SUCCESS
@@ -191,7 +192,7 @@ cdef uint32_t parse(ShardState* shard, Connection* connection, const uint8_t* by
 
 cdef inline uint32_t answers_held(Connection* connection) noexcept nogil:
     # 5.0 has been told how many PUBACKs may be owed to it, and is closed when it does not keep to that.
-    return connection.promises_held - (connection.publishes_held if connection.version == 5 else 0)
+    return promises_held(connection) - (publishes_held(connection) if connection.version == 5 else 0)
 
 
 cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
@@ -199,7 +200,7 @@ cdef bint must_wait(ShardState* shard, Connection* connection) noexcept nogil:
     # publishes than Receive Maximum are owed to nobody but who releases what was never received.
     cdef bint held = outbox_unsent(connection) > shard.limits.outbox_soft_limit_bytes or \
         answers_held(connection) >= shard.limits.server_receive_maximum or \
-        connection.publishes_held > min(shard.limits.server_receive_maximum, <uint32_t>65534)
+        publishes_held(connection) > min(shard.limits.server_receive_maximum, <uint32_t>65534)
     connection.held_back = (connection.held_back & RATED) | (HELD_BACK if held else 0)
     return connection.held_back != 0
 

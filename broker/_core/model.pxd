@@ -553,6 +553,7 @@ cdef struct Connection:
     Aliases* aliases            # topic aliases of both directions, NULL: none in use
     uint8_t* inbox              # a partial packet, or what waits behind a barrier
     uint8_t* outbox
+    Held* held                  # promises that wait, NULL: none
     Timer timer
     int64_t last_packet_at_ns
     uint32_t slot
@@ -564,11 +565,8 @@ cdef struct Connection:
     uint32_t outbox_end
     uint32_t outbox_capacity
     uint32_t client_maximum_packet_size_bytes
-    uint32_t promises_held
-    Held* held                  # promises that wait, NULL: none
     uint16_t keep_alive_s
     uint16_t client_receive_maximum
-    uint16_t publishes_held     # of promises_held: PUBACKs and PUBCOMPs, what Receive Maximum counts
     uint16_t took_over_at       # when it took over a session, in low bits of the clock (64 ms); 0: it did not
     uint8_t listener
     uint8_t client_topic_alias_maximum      # of what it announced, as much as is used
@@ -610,6 +608,8 @@ cdef struct Held:               # the promises of one connection
     Held* next                  # of other connections
     Held* previous
     Held* done_next
+    uint32_t count              # of promises
+    uint32_t publishes          # of them: PUBACKs and PUBCOMPs, what Receive Maximum counts
     uint8_t done_listed         # its first promise may be done
 
 cdef struct JournalEntry:       # a message in the batch that is being gathered or written

@@ -4,7 +4,7 @@
 #
 # Here belong the promises as data. Not here: what one sends when it leaves (acks).
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from broker._core.framing cimport PUBACK, PUBCOMP
 from broker._core.model cimport Connection, Promise, ShardState
@@ -13,7 +13,11 @@ cdef inline bint counts_as_publish(uint8_t kind) noexcept nogil:
     # While a QoS 2 exchange lasts it is counted by its identifier: only the PUBCOMP that ends it is not.
     return kind == PUBACK or kind == PUBCOMP
 cdef inline bint leaves_now(ShardState* shard, Connection* connection, uint64_t ticket) noexcept nogil:
-    return connection.promises_held == 0 and ticket <= shard.journal.settled_ticket
+    return connection.held == NULL and ticket <= shard.journal.settled_ticket
+cdef inline uint32_t promises_held(Connection* connection) noexcept nogil:
+    return 0 if connection.held == NULL else connection.held.count
+cdef inline uint32_t publishes_held(Connection* connection) noexcept nogil:
+    return 0 if connection.held == NULL else connection.held.publishes
 
 # A promise at the end of the connection's, to be filled by the caller.
 cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil

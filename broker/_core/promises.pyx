@@ -55,8 +55,8 @@ cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, u
     held.last = promise
     if ticket == shard.journal.open_ticket:
         shard.journal.urgent = 1
-    connection.promises_held += 1
-    connection.publishes_held += counts_as_publish(kind)
+    held.count += 1
+    held.publishes += counts_as_publish(kind)
     shard.journal.promise_count += 1
     return promise
 
@@ -73,8 +73,8 @@ cdef void drop_first(ShardState* shard, Connection* connection) noexcept nogil:
     cdef Held* held = connection.held
     cdef Promise* promise = held.first
     held.first = promise.next
-    connection.promises_held -= 1
-    connection.publishes_held -= counts_as_publish(promise.kind)
+    held.count -= 1
+    held.publishes -= counts_as_publish(promise.kind)
     shard.journal.promise_count -= 1
     if promise.message != NULL:
         promise.message.promise = NULL

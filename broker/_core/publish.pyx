@@ -36,6 +36,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.packets cimport TOO_MANY_MESSAGES, TOO_MANY_MESSAGES_BYTES, PublishFields, parse_publish
+from broker._core.promises cimport publishes_held
 from broker._core.properties cimport (
     PROPERTY_MESSAGE_EXPIRY_INTERVAL,
     PROPERTY_PAYLOAD_FORMAT_INDICATOR,
@@ -89,7 +90,7 @@ cdef int check(ShardState* shard, Connection* connection, PublishFields* fields)
 
 cdef inline bint over_receive_maximum(ShardState* shard, Connection* connection) noexcept nogil:
     # 3.1.1 cannot be told a Receive Maximum: what it may have open is bounded all the same.
-    cdef uint32_t open_count = connection.publishes_held + qos2_count(connection.session)
+    cdef uint32_t open_count = publishes_held(connection) + qos2_count(connection.session)
     if connection.version == 5:
         return open_count >= shard.limits.server_receive_maximum  # [MQTT-3.3.4-9]
     return open_count >= shard.limits.unannounced_receive_maximum and \

@@ -90,7 +90,7 @@ cdef void start_run(
     extra.last_run = run
     if session.durable != NULL:     # its record follows
         run.after_ticket = shard.journal.open_ticket
-    elif session.connection.promises_held:
+    elif session.connection.held != NULL:
         run.after_ticket = newest_ticket(&shard.journal)
     session.waiting |= WAITING_RUNS
 

@@ -78,6 +78,7 @@ from broker._core.model cimport (
     Timer,
     Usage,
 )
+from broker._core.promises cimport promises_held
 from broker._core.publish cimport continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.replay cimport pump, start_run
@@ -513,7 +514,7 @@ cdef class Shard:
             "outbound_inflight": 0 if session == NULL else session.inflight_count,
             "inbound_qos2_ids": 0 if session == NULL else qos2_count(session),
             "session_expiry_interval_s": 0 if session == NULL else session.session_expiry_interval_s,
-            "promises_held": connection.promises_held, "durability": connection.durability,
+            "promises_held": promises_held(connection), "durability": connection.durability,
         }
 
     # ------------------------------------------------------------ rounds

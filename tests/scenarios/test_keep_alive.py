@@ -167,6 +167,7 @@ def test_the_clock_stands_while_the_own_publish_is_routed() -> None:
 def test_the_clock_stands_while_a_client_is_held_back() -> None:
     core = Core(server_receive_maximum=1)
     core.grant(synced=True)
+    core.sink("t")
     core.hold()
     client = core.connect("c", 4, keep_alive_s=10)
     client.publish("t", b"", 1)

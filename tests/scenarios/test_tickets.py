@@ -1,22 +1,24 @@
-"""Promises wait for the store: a PUBACK leaves when what it promises is durable, and never before."""
+"""Promises wait for the store: a PUBACK leaves when what it promises is durable, and never before.
+
+What is published on `t` and `u` is kept for a session whose client is away.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from broker.errors import StoreError
-from broker.storage.tables import JOURNAL
-from broker.wire import Connack, Disconnect, Pingreq, Pingresp, Puback, Publish, Suback, Subscribe, Subscription
+from broker.storage.tables import MESSAGES
+from broker.wire import Connack, Disconnect, Pingreq, Pingresp, Puback, Publish, Pubrec, Suback, Subscribe, Subscription
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
-NOT_KEPT = 0x83
 
 
 def synced(**options: int) -> Core:
     core = Core(**options)
     core.grant("durable", synced=True)
     core.grant("plain")
+    core.sink("t", "u", user_name="durable")
     return core
 
 
@@ -41,21 +43,144 @@ def test_what_is_acknowledged_is_in_the_store() -> None:
     publisher = core.connect("p", user_name="durable")
     core.hold()
     publisher.publish("t", b"payload", 1)
-    assert core.store.load(JOURNAL) == []
+    assert core.store.load(MESSAGES) == []
     core.release()
-    publisher.expect(Puback(1, 0x10))
-    ((_, batch),) = core.store.load(JOURNAL)
-    assert batch[28:] == b"tpayload"
-    assert batch[:3] == bytes((1, 1, 5))
+    publisher.expect(Puback(1))
+    ((_, chunk),) = core.store.load(MESSAGES)
+    assert b"tpayload" in chunk
     core.end()
 
 
-def test_an_account_that_does_not_ask_for_it_waits_for_nothing() -> None:
+@VERSIONS
+def test_what_a_crash_loses_was_never_acknowledged(version: int) -> None:
+    core = synced()
+    publisher = core.connect("p", version, user_name="durable")
+    core.hold()
+    publisher.publish("t", b"", 1)
+    assert core.store.lose().load(MESSAGES) == []
+    publisher.expect()
+
+
+def test_what_nobody_keeps_on_disk_waits_for_nothing() -> None:
+    core = synced()
+    publisher = core.connect("p", user_name="durable")
+    core.connect("s", user_name="plain").subscribe("live", qos=1)
+    core.keep("k", user_name="plain").subscribe("live", qos=1)  # of a level at which nothing is written
+    core.hold()
+    publisher.publish("live", b"", 1)
+    publisher.expect(Puback(1))
+    assert core.store.waiting == 0
+    core.end()
+
+
+def test_a_publisher_whose_level_is_memory_waits_for_nothing_and_what_it_sends_is_written_all_the_same() -> None:
+    core = synced()
+    publisher = core.connect("p", user_name="plain")
+    core.hold()
+    publisher.publish("t", b"payload", 1)
+    publisher.expect(Puback(1))
+    core.release()
+    assert len(core.store.load(MESSAGES)) == 1
+    core.end()
+
+
+def test_what_all_have_acknowledged_is_acknowledged_before_its_ticket_and_never_written() -> None:
+    core = synced()
+    publisher, subscriber = core.connect("p", user_name="durable"), core.keep("s", user_name="durable")
+    subscriber.subscribe("live", qos=1)
+    core.hold()
+    core.in_flight = True  # a batch is under way, for a long time
+    publisher.publish("live", b"1", 1)
+    publisher.publish("live", b"2", 1)
+    publisher.expect()
+    one, other = subscriber.publishes()
+    subscriber.acknowledge(other.packet_id)
+    publisher.expect()  # promises leave in their order
+    subscriber.acknowledge(one.packet_id)
+    publisher.expect(Puback(1), Puback(2))
+    core.in_flight = False
+    core.release()
+    assert core.store.load(MESSAGES) == []
+    core.end()
+
+
+def test_a_disk_that_takes_nothing_refuses_before_anything_is_routed() -> None:
+    core = synced()
+    publisher, live = core.connect("p", user_name="durable"), core.connect("l", user_name="plain")
+    old = core.connect("o", 4, user_name="durable")
+    live.subscribe("#", qos=2)
+    core.shard.set_refusing(True)
+    for qos in (1, 2):
+        publisher.publish("t", b"", qos)
+        assert publisher.pick(Puback if qos == 1 else Pubrec).reason_code == 0x97
+    publisher.publish("kept", b"", 1, retain=True)
+    assert publisher.pick(Puback).reason_code == 0x97
+    live.expect()
+    publisher.publish("t", b"qos 0")
+    publisher.publish("live", b"needs no disk", 1)
+    publisher.expect(Puback(4))
+    assert live.payloads() == [b"qos 0", b"needs no disk"]
+    old.publish("t", b"", 1)
+    assert old.closed_with(None) == []
+    core.shard.set_refusing(False)
+    publisher.publish("t", b"again", 1)
+    publisher.expect(Puback(5))
+    core.end()
+
+
+@VERSIONS
+def test_a_disk_that_takes_nothing_makes_no_new_session_and_lets_old_ones_in(version: int) -> None:
+    core = synced()
+    core.keep("old", version, user_name="durable").drop()
+    core.shard.set_refusing(True)
+    assert (
+        core.connecting(
+            "new",
+            version,
+            user_name="durable",
+            clean_start=False,
+            properties={"session_expiry_interval": 60} if version == 5 else {},
+        ).closed_with(0x88 if version == 5 else 3)
+        == []
+    )
+    core.resume("old", version, user_name="durable")
+    core.connect("clean", version, user_name="durable")
+    core.shard.set_refusing(False)
+    core.end()
+
+
+@VERSIONS
+def test_a_kept_session_is_promised_when_it_is_on_disk(version: int) -> None:
     core = synced()
     core.hold()
-    publisher = core.connect("p", user_name="plain")
-    publisher.publish("t", b"", 1)
-    publisher.expect(Puback(1, 0x10))
+    client = core.connecting(
+        "c",
+        version,
+        user_name="durable",
+        clean_start=False,
+        properties={"session_expiry_interval": 60} if version == 5 else {},
+    )
+    core.publish("x", b"")
+    client.expect()
+    core.release()
+    assert client.pick(Connack).reason_code == 0
+    client.subscribe("x", qos=1)
+    core.hold()
+    client.send(Subscribe(2, (Subscription("y"),)))
+    core.publish("x", b"live")
+    client.expect(Publish("x", b"live"))
+    core.release()
+    client.expect(Suback(2, (0,)))
+    core.end()
+
+
+def test_a_client_whose_connack_waits_is_closed_without_a_word() -> None:
+    core = synced()
+    core.hold()
+    client = core.connecting("c", user_name="durable", clean_start=False, properties={"session_expiry_interval": 60})
+    core.shard.fail_connection(client.handle, 0x8B)
+    core.run()
+    assert client.closed_with(None) == []
     core.end()
 
 
@@ -76,123 +201,11 @@ def test_promises_leave_in_the_order_in_which_they_were_made(version: int) -> No
     expected = []
     for packet_id in (7, 3, 9, 1):
         publisher.publish("t", b"", 1, packet_id=packet_id)
-        expected.append(Puback(packet_id, 0x10 if version == 5 else 0))
+        expected.append(Puback(packet_id))
     publisher.send(Subscribe(11, (Subscription("x"),)))
     publisher.expect()
     core.release()
     publisher.expect(*expected, Suback(11, (0,)))
-    core.end()
-
-
-def test_several_tickets_are_answered_one_after_the_other() -> None:
-    core = synced()
-    core.hold()
-    publisher = core.connect("p", user_name="durable")
-    for _ in range(3):
-        publisher.publish("t", b"", 1)
-    assert core.store.waiting == 3
-    assert core.shard.counters()["promises"] == 3
-    core.shard.settle(1, True)
-    publisher.expect(Puback(1, 0x10))
-    core.shard.settle(2, True)
-    publisher.expect(Puback(2, 0x10))
-    with pytest.raises(ValueError):
-        core.shard.settle(2, True)
-    with pytest.raises(ValueError):
-        core.shard.settle(4, True)
-    core.shard.settle(3, True)
-    publisher.expect(Puback(3, 0x10))
-    core.store.lose()
-    core.end()
-
-
-def test_a_failed_commit_is_told_to_5() -> None:
-    core = synced()
-    publisher = core.connect("p", user_name="durable")
-    core.store.fail(StoreError("no space"))
-    publisher.publish("t", b"", 1)
-    publisher.expect(Puback(1, NOT_KEPT))
-    core.store.fail(None)
-    publisher.publish("t", b"", 1)
-    publisher.expect(Puback(2, 0x10))
-    core.end()
-
-
-@pytest.mark.clause("v311:MQTT-4.8.0-2")
-def test_a_failed_commit_closes_311_without_an_acknowledgement() -> None:
-    core = synced()
-    publisher = core.connect("p", 4, user_name="durable")
-    core.store.fail(StoreError("no space"))
-    publisher.publish("t", b"", 1)
-    assert publisher.closed_with(None) == []
-    core.end()
-
-
-def test_a_failed_commit_refuses_only_what_it_held() -> None:
-    core = synced()
-    core.hold()
-    publisher = core.connect("p", user_name="durable")
-    publisher.publish("t", b"", 1)
-    publisher.publish("$x", b"", 1)
-    publisher.send(Subscribe(9, (Subscription("x"),)))
-    publisher.publish("t", b"", 1)
-    publisher.expect()
-    core.shard.settle(1, False)
-    publisher.expect(Puback(1, NOT_KEPT), Puback(2, 0x87), Suback(9, (0,)))
-    core.shard.settle(2, True)
-    publisher.expect(Puback(3, 0x10))
-    core.store.lose()
-    core.end()
-
-
-@pytest.mark.parametrize("sealed_after", [0, 1])
-def test_a_fan_out_longer_than_its_ticket_learns_that_it_failed(sealed_after: int) -> None:
-    core = synced(deliveries=1)
-    core.hold()
-    publisher = core.connect("p", user_name="durable")
-    for number in range(4):
-        core.connect(f"s{number}", user_name="plain").subscribe("t", qos=1)
-    publisher.publish("t", b"", 1, run=False)
-    for _ in range(1 + sealed_after):
-        core.slice()
-    core.shard.settle(1, False)
-    core.run()
-    publisher.expect(Puback(1, NOT_KEPT))
-    core.store.lose()
-    core.end()
-
-
-def test_a_promise_that_waits_for_a_newer_ticket_is_refused_with_its_own() -> None:
-    core = synced(deliveries=1)
-    core.hold()
-    slow, fast = core.connect("slow", user_name="durable"), core.connect("fast", user_name="durable")
-    for number in range(4):
-        core.connect(f"s{number}", user_name="plain").subscribe("t", qos=1)
-    slow.publish("t", b"", 1, run=False)
-    core.slice()  # ticket 1 is sealed, and the fan-out not at its end
-    fast.publish("u", b"", 1)  # ticket 2
-    core.run()
-    core.shard.settle(1, False)
-    core.shard.settle(2, True)
-    slow.expect(Puback(1, NOT_KEPT))
-    fast.expect(Puback(1, 0x10))
-    core.store.lose()
-    core.end()
-
-
-@VERSIONS
-def test_what_a_crash_loses_was_never_acknowledged(version: int) -> None:
-    core = synced()
-    core.hold()
-    publisher = core.connect("p", version, user_name="durable")
-    publisher.publish("t", b"", 1)
-    after = core.store.lose()
-    assert after.load(JOURNAL) == []
-    core.release()
-    publisher.expect()
-    publisher.drop()
-    core.store = after
-    core.shard.settle(1, False)
     core.end()
 
 
@@ -220,7 +233,7 @@ def test_a_client_of_5_may_subscribe_although_all_its_publishes_wait() -> None:
     publisher.publish("t", b"", 1)
     assert publisher.is_open
     core.release()
-    publisher.expect(Puback(1, 0x10), Puback(2, 0x10), Suback(9, (0,)), Puback(3, 0x10))
+    publisher.expect(Puback(1), Puback(2), Suback(9, (0,)), Puback(3))
     core.end()
 
 
@@ -262,7 +275,7 @@ def test_promised_answers_to_subscribe_do_not_pile_up_without_end(version: int) 
     assert core.shard.is_stopped(client.handle)
     assert client.described["promises_held"] <= 4
     core.release()
-    client.expect(Puback(1, 0x10 if version == 5 else 0), *(Suback(one + 1, (0,)) for one in range(10)))
+    client.expect(Puback(1), *(Suback(one + 1, (0,)) for one in range(10)))
     core.end()
 
 
@@ -277,18 +290,7 @@ def test_other_answers_do_not_wait_for_a_ticket(version: int) -> None:
     core.end()
 
 
-def test_one_clients_ticket_holds_no_other_client() -> None:
-    core = synced()
-    core.hold()
-    one, other = core.connect("a", user_name="durable"), core.connect("b", user_name="plain")
-    one.publish("t", b"", 1)
-    other.publish("t", b"", 1)
-    other.expect(Puback(1, 0x10))
-    one.expect()
-    core.end()
-
-
-def test_a_shutdown_with_promises_in_the_ring_leaves_nothing() -> None:
+def test_a_shutdown_with_promises_that_wait_leaves_nothing() -> None:
     core = synced()
     core.hold()
     client = core.connect("p", user_name="durable")

@@ -335,6 +335,12 @@ class Core:
         assert (answer.reason_code, answer.session_present) == (0, present), answer
         return client
 
+    def sink(self, *filters: str, user_name: str = "user", qos: int = 2) -> None:
+        """A session on disk whose client is away: what matches its filters (all, unless given) has to be written."""
+        client = self.keep("sink", user_name=user_name)
+        client.subscribe(*(filters or ("#",)), qos=qos)
+        client.drop()
+
     # ------------------------------------------------------------ time and work
 
     def hold(self) -> None:
