@@ -96,9 +96,11 @@ async def health(_request: ApiRequest) -> HealthAnswer:
 
 
 async def readiness(request: ApiRequest) -> HealthAnswer | WithStatus:
-    """Tell whether requests are taken, and why not."""
+    """Tell whether requests are taken, and why not, or what somebody has to know though they are."""
     if reason := request.admin.not_ready_because:
         return WithStatus(503, NotReadyAnswer(status="not ready", reason=reason))
+    if reason := request.admin.degraded_because:
+        return WithStatus(200, NotReadyAnswer(status="degraded", reason=reason))
     return HealthAnswer(status="ready")
 
 

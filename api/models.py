@@ -261,6 +261,6 @@ class HealthAnswer(Answer):
 
 
 class NotReadyAnswer(HealthAnswer):
-    """Why the broker should get no new work."""
+    """Why the broker should get no new work, or what is wrong though it may."""
 
     reason: str

@@ -1,20 +1,18 @@
 """The command line: ``iot-broker serve``, ``check-config``, ``keys`` and ``accounts``.
 
-Here belong commands, their arguments and the words they print. Not here: what they do. Exit codes: 0, 1 when something
-failed, 2 when the arguments or the configuration cannot be used.
+Here belong commands, their arguments and the words they print. Not here: what they do, and the commands about what is
+on disk (``cli_store``). Exit codes: 0, 1 when something failed, 2 when the arguments or the configuration cannot be
+used, 3 when the store is damaged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import wraps
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec
+from typing import Any
 
 import click
 
@@ -23,14 +21,15 @@ from broker.accounts.accounts import DURABILITIES
 from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.accounts.plans import DEFAULT_PLAN, PLANS
 from broker.admin import Operator, SystemClock
+from broker.cli_common import config_option, data_dir_option, print_table, told_in_one_line
+from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Endpoint, Flags, is_loopback, load_config
-from broker.errors import BrokerError, ConfigError, StoreError
+from broker.errors import StoreError
 from broker.observability import logs
 from broker.ports import AccountLimits, Grant
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
-
-P = ParamSpec("P")
+from broker.storage.rescue import finish_moves, prepare
 
 ACCOUNT_COLUMNS = (
     "account_id",
@@ -44,38 +43,7 @@ ACCOUNT_COLUMNS = (
     "created_at",
 )
 
-FAILED = 1
-UNUSABLE = 2
-
-
-def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn the errors that people cause into one line and an exit code."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ConfigError as error:
-            _give_up(error, UNUSABLE)
-        except (BrokerError, OSError) as error:
-            _give_up(error, FAILED)
-
-    return wrapped
-
-
-def _give_up(error: Exception, code: int) -> NoReturn:
-    click.echo(f"iot-broker: {error}", err=True)
-    sys.exit(code)
-
-
-_file = click.Path(dir_okay=False, path_type=Path)
-_folder = click.Path(file_okay=False, path_type=Path)
 _port = click.IntRange(0, 65_535)
-
-config_option = click.option(
-    "--config", "file", type=_file, metavar="FILE", envvar="IOT_BROKER_CONFIG", help="Read this TOML file."
-)
-data_dir_option = click.option("--data-dir", type=_folder, metavar="DIR", help="Where everything lives (./data).")
 
 
 @click.group()
@@ -84,12 +52,18 @@ def main() -> None:
     """Run and look after an MQTT broker and device platform."""
 
 
+main.add_command(backup_command)
+main.add_command(restore_command)
+main.add_command(store_group)
+
+
 @main.command()
 @config_option
 @data_dir_option
 @click.option("--host", metavar="H", help="Listen on this address, MQTT and HTTP.")
 @click.option("--mqtt-port", type=_port, metavar="N", help="Port of the first MQTT listener; 0 picks a free one.")
 @click.option("--http-port", type=_port, metavar="N", help="Port of the REST API; 0 picks a free one.")
+@click.option("--strict", is_flag=True, help="Refuse to start with a damaged store (exit code 3).")
 @click.option("--open", "open_mode", is_flag=True, help="Let anyone do anything, on loopback only.")
 @told_in_one_line
 def serve(file: Path | None, **flags: Any) -> None:
@@ -153,7 +127,7 @@ def create_key(name: str, account: str, file: Path | None, data_dir: Path | None
 def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> None:
     """List API keys, revoked ones too; never their text."""
     rows = _ask(file, data_dir, "keys.list", {"account": account})
-    _table(("key_id", "account", "name", "created_at", "last_used_at", "revoked_at"), rows)
+    print_table(("key_id", "account", "name", "created_at", "last_used_at", "revoked_at"), rows)
 
 
 @keys.command("revoke")
@@ -192,7 +166,7 @@ def create_account(name: str, plan: str, durability: str, file: Path | None, dat
 def list_accounts(file: Path | None, data_dir: Path | None) -> None:
     """List the accounts."""
     rows = _ask(file, data_dir, "accounts.list", {})
-    _table(ACCOUNT_COLUMNS, rows)
+    print_table(ACCOUNT_COLUMNS, rows)
 
 
 @accounts.command("set-plan")
@@ -283,7 +257,9 @@ async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str,
     if not config.data_dir.exists() and command != "keys.create":
         raise StoreError(f"there is no data directory {config.data_dir}")
     with DataDir.claim(config.data_dir) as owned:
+        finish_moves(owned.path)
         secret = owned.secret()
+        prepare(owned.path, map_size_bytes=config.store_map_size_bytes, rescuing=False)
         store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
         try:
             clock = SystemClock()
@@ -317,21 +293,3 @@ class _NoCore:
 
     def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
         """Stop nobody."""
-
-
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    texts = [[_cell(name, row[name]) for name in columns] for row in rows]
-    heads = [name.removesuffix("_at").replace("_", " ") for name in columns]
-    widths = [max(len(line[number]) for line in [heads, *texts]) for number in range(len(columns))]
-    for line in [heads, *texts]:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name.endswith("_at"):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)

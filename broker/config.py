@@ -131,6 +131,7 @@ class BrokerConfig(Section):
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = {}
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
+    strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -190,6 +191,7 @@ class Flags:
     mqtt_port: int | None = None
     http_port: int | None = None
     open_mode: bool = False
+    strict: bool = False
 
 
 def load_config(
@@ -213,6 +215,8 @@ def _lay_over(values: dict[str, Any], flags: Flags) -> None:
     """Put flags into the raw values; a value of the wrong shape is left for the model to refuse."""
     if flags.data_dir is not None:
         values["data_dir"] = flags.data_dir
+    if flags.strict:
+        values["strict"] = True
     if flags.http_port is not None:
         _merge(values, {"http": {"port": flags.http_port}})
     if flags.host is not None:

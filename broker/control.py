@@ -19,6 +19,7 @@ from typing import Any
 
 from broker.admin import Operator
 from broker.admin.operator import DEFAULT_DURABILITY
+from broker.admin.upkeep import Upkeep
 from broker.errors import BadRequest, BrokerError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 SOCKET_NAME = "control.sock"
 LINE_MAXIMUM_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0
+LONG_COMMANDS = "store."
 
 Verb = Callable[..., Awaitable[Any]]
 
@@ -38,9 +40,9 @@ class ControlRefused(BrokerError):
         self.code = code
 
 
-async def execute(operator: Operator, command: str, arguments: dict[str, Any]) -> Any:
+async def execute(operator: Operator, command: str, arguments: dict[str, Any], upkeep: Upkeep | None = None) -> Any:
     """Run one verb and give its result as a JSON value. Raises ``BadRequest`` for an unknown verb or argument."""
-    verb = _verbs(operator).get(command)
+    verb = {**_verbs(operator), **(_store_verbs(upkeep) if upkeep is not None else {})}.get(command)
     if verb is None:
         raise BadRequest(f"there is no command {command!r}", field="command", provided=command)
     try:
@@ -88,10 +90,20 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
     }
 
 
+def _store_verbs(upkeep: Upkeep) -> dict[str, Verb]:
+    return {
+        "store.copy": upkeep.copy,
+        "store.check": upkeep.check,
+        "store.stats": upkeep.stats,
+        "store.acknowledge": upkeep.acknowledge,
+    }
+
+
 class ControlServer:
     """Serves the verbs on ``DATA_DIR/control.sock`` (0600); only the owner of the directory's lock may start one."""
 
-    def __init__(self, data_dir: Path, operator: Operator) -> None:
+    def __init__(self, data_dir: Path, operator: Operator, upkeep: Upkeep | None = None) -> None:
+        self._upkeep = upkeep
         self._path = data_dir / SOCKET_NAME
         self._operator = operator
         self._server: asyncio.Server | None = None
@@ -126,8 +138,9 @@ class ControlServer:
         assert task is not None
         self._requests.add(task)
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                answer = await self._answer(reader)
+            async with asyncio.timeout(REQUEST_TIMEOUT_S) as deadline:
+                answer = await self._answer(reader, deadline)
+                deadline.reschedule(asyncio.get_running_loop().time() + REQUEST_TIMEOUT_S)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.CancelledError):
@@ -136,10 +149,12 @@ class ControlServer:
             self._requests.discard(task)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+    async def _answer(self, reader: asyncio.StreamReader, deadline: asyncio.Timeout) -> dict[str, Any]:
         try:
             command, arguments = _parsed(await reader.readline())
-            return {"result": await execute(self._operator, command, arguments)}
+            if command.startswith(LONG_COMMANDS):
+                deadline.reschedule(None)  # a copy takes as long as it takes
+            return {"result": await execute(self._operator, command, arguments, self._upkeep)}
         except BrokerError as error:
             return {"error": {"code": error.code, "message": str(error)}}
         except ValueError:

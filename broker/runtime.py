@@ -26,11 +26,12 @@ from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.admin import Admin, MetricsText, SystemClock
+from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig, Endpoint
 from broker.control import ControlServer
 from broker.engine import Engine
 from broker.engine.core import RarePacket
-from broker.errors import BrokerStopped, NotFound, Unavailable, WrongThread
+from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
 from broker.net.gateway import Gateway, core_limits
@@ -56,12 +57,14 @@ from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
+from broker.storage.rescue import Damage, finish_moves, prepare
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
 
 OPEN_PRINCIPAL_ID = 0
 OPEN_ACCOUNT_ID = 0
+DAMAGE = "damage"
 HOUSEKEEPING_S = 60.0
 COUNT_S = 1.0
 WRITE_S = 0.2
@@ -109,6 +112,7 @@ class Broker:
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
         self._judging: set[asyncio.Task[None]] = set()
+        self._doubts_records = False
         self._stack = AsyncExitStack()
         self._signals = ExitStack()
         self._stopping = asyncio.Event()
@@ -243,10 +247,21 @@ class Broker:
 
         Raises ``ConfigError`` for an address that cannot be listened on, ``DataDirLocked`` and ``StoreError``.
         """
+        try:
+            self._stack = await self._started()
+        except StoreDamaged:
+            if self._config.strict or self._doubts_records:
+                raise
+            # A store whose pages are well holds a record that is not: each one is looked at, and the bad ones left out.
+            self._doubts_records = True
+            self._endpoints.clear()
+            self._stack = await self._started()
+        return self
+
+    async def _started(self) -> AsyncExitStack:
         async with AsyncExitStack() as stack:
             await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
+            return stack.pop_all()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -280,13 +295,24 @@ class Broker:
         self._thread = threading.get_ident()
         descriptors = raise_descriptor_limit(self._config.capabilities.connections_maximum)
         data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
+        finish_moves(data_dir.path)
         secret = data_dir.secret()
         doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
-        store = self._wrap_store(LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes))
+        damage = prepare(
+            data_dir.path,
+            map_size_bytes=self._config.store_map_size_bytes,
+            strict=self._config.strict,
+            records=self._doubts_records,
+        )
+        lmdb_store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
+        store = self._wrap_store(lmdb_store)
         stack.push_async_callback(store.close)
         observer = self._observer(stack)
         alarms = Alarms(observer)
         _watch_store(store, alarms)
+        if damage is not None:
+            _tell_damage(damage, alarms, observer)
+        upkeep = Upkeep(lmdb_store, self._config, lambda: alarms.set(DAMAGE, ""))
         shard = Shard(
             core_limits(self._config.capabilities),
             secret=secret,
@@ -310,7 +336,7 @@ class Broker:
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor)
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
-        directory.load()
+        _loaded(directory)
         directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
@@ -340,8 +366,9 @@ class Broker:
             lambda: self._endpoints,
             self._tell_figures,
             alarms.reasons,
+            alarms.warnings,
         )
-        await self._open_doors(stack, admin, doors)
+        await self._open_doors(stack, admin, doors, upkeep)
         housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         writing = asyncio.create_task(self._keep_writing(shard), name="journal")
@@ -360,7 +387,9 @@ class Broker:
         addresses.append((self._config.http.host, self._config.http.port))
         return [stack.enter_context(open_socket(host, port)) for host, port in addresses]
 
-    async def _open_doors(self, stack: AsyncExitStack, admin: Admin, doors: list[socket.socket]) -> None:
+    async def _open_doors(
+        self, stack: AsyncExitStack, admin: Admin, doors: list[socket.socket], upkeep: Upkeep
+    ) -> None:
         for number, listener in enumerate(self._config.listeners):
             listening = doors[number]
             if listener.open:
@@ -377,7 +406,7 @@ class Broker:
         server = HttpServer(application(admin, self._clock), http)
         await server.start()
         stack.push_async_callback(server.stop)
-        control = ControlServer(self._config.data_dir, admin.operator)
+        control = ControlServer(self._config.data_dir, admin.operator, upkeep)
         await control.start()
         stack.push_async_callback(control.stop)
 
@@ -519,6 +548,27 @@ class Broker:
         for task in self._judging:
             task.cancel()
         await asyncio.gather(*self._judging, return_exceptions=True)
+
+
+def _loaded(directory: Directory) -> None:
+    """Load the directory; whatever is wrong with its records, they are damaged."""
+    try:
+        directory.load()
+    except StoreDamaged:
+        raise
+    except Exception as error:
+        raise StoreDamaged(f"the store's accounts, keys or devices cannot be read: {error!r}") from error
+
+
+def _tell_damage(damage: Damage, alarms: Alarms, observer: Observer) -> None:
+    """Say what was rescued, at each start until the operator has acknowledged it; the broker does its work."""
+    reason = (
+        f"the store was damaged on {damage.at} and rescued: {damage.summary}; the damaged one is {damage.set_aside}"
+    )
+    observer.event(
+        "store_rescued", at=damage.at, found=damage.found, set_aside=damage.set_aside, rescued=damage.summary
+    )
+    alarms.set(DAMAGE, reason, ready=True)
 
 
 def _watch_store(store: Store, alarms: Alarms) -> None:

@@ -46,7 +46,8 @@ class Admin:
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
     ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
     ``tell_figures`` gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the
-    broker as a whole; while it says anything the broker is not ready, and takes what it can.
+    broker as a whole; while it says anything the broker is not ready, and takes what it can. ``warnings`` says what
+    somebody has to know though all is taken.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Admin:
         endpoints: Callable[[], Sequence[Endpoint]],
         tell_figures: Callable[[], MetricsText] | None = None,
         troubles: Callable[[], Sequence[str]] = tuple,
+        warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._directory = directory
         self._publisher = publisher
@@ -68,6 +70,7 @@ class Admin:
         self._endpoints = endpoints
         self._tell_figures = tell_figures
         self._troubles = troubles
+        self._warnings = warnings
         self._serving = False
         self.operator = Operator(directory, clock)
 
@@ -77,6 +80,11 @@ class Admin:
         if not self._serving:
             return "it is starting or stopping"
         return "; ".join(self._troubles())
+
+    @property
+    def degraded_because(self) -> str:
+        """What somebody has to know about a broker that is ready; empty when there is nothing."""
+        return "; ".join(self._warnings())
 
     def start_serving(self) -> None:
         """Take requests from now on."""

@@ -120,7 +120,7 @@ FIGURES = (
     Figure("store", "free_bytes", "gauge", "store_free_bytes", "Pages of the store's file that hold nothing any more."),
     Figure("store", "file_bytes", "gauge", "store_file_bytes", "Length of the store's file."),
     Figure("store", "budget_bytes", "gauge", "store_budget_bytes", "What the store's file may take."),
-    Figure("alarms", "now", "gauge", "alarms", "Alarms that are raised now; the broker is not ready meanwhile."),
+    Figure("alarms", "now", "gauge", "alarms", "Alarms that are raised now; `GET /readyz` names them."),
     Figure("alarms", "raised", "counter", "alarms_raised", "Alarms that were raised."),
     Figure("directory", "accounts", "gauge", "accounts", "Accounts."),
     Figure("directory", "devices", "gauge", "devices", "Registered devices."),

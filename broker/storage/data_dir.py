@@ -59,7 +59,7 @@ class DataDir:
         try:
             secret = file.read_bytes()
         except FileNotFoundError:
-            if (self.store_path / "data.mdb").exists():
+            if any(self.path.glob("store*/data.mdb")):
                 raise StoreError(f"{file} is missing: without it no stored credential can be checked") from None
             return self._make_secret(file)
         if len(secret) != SECRET_BYTES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,6 +165,16 @@ class Environment:
         last = inner.info()["last_pgno"] + 1
         file_bytes = (self._path / DATA_FILE).stat().st_size
         return Room(used * self._page_bytes, max(last - used, 0) * self._page_bytes, file_bytes)
+
+    def copy(self, folder: Path) -> None:
+        """Copy the newest state into a folder, without its free pages, while others write. Raises what LMDB raises."""
+        self._inner.copy(str(folder), compact=True)
+
+    @contextmanager
+    def held(self) -> Iterator[int]:
+        """Keep the pages of the newest state as they are meanwhile; gives its transaction."""
+        with self._inner.begin() as transaction:
+            yield transaction.id()
 
     def end_bytes(self) -> int:
         """Where the last page that was ever used ends; cheap."""

@@ -14,6 +14,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class LmdbStore:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Submit | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
+        self._borrowing = threading.Lock()  # held while somebody copies or checks the file, beside reads and writes
         self._reading = threading.Lock()  # held while the environment is read, and while it is replaced
         self._closed = False
         self._submitted = self._answered = 0
@@ -135,6 +137,17 @@ class LmdbStore:
             self._done.add_done_callback(lambda _: _answer_read(read, (), StoreError(CLOSED)))
         else:
             self._reads.put(read)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Environment]:
+        """Give the environment to another thread for something long; it is not replaced meanwhile, nor closed.
+
+        Raises ``StoreError`` while it cannot be read.
+        """
+        with self._borrowing:
+            with self._reading:
+                environment = self._there()
+            yield environment
 
     def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
         """Take changes for the next group commit; the answer comes on the owner's loop, never inside this call."""
@@ -355,7 +368,7 @@ class LmdbStore:
             log.debug("store: it cannot be read either", exc_info=True)
 
     def _replace(self, environment: Environment | None) -> None:
-        with self._reading:
+        with self._borrowing, self._reading:
             before, self._environment = self._environment, environment
             if before is not None:
                 before.close()

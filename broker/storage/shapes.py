@@ -1,0 +1,182 @@
+"""Whether bytes can be a record of their table: lengths that agree, values in range, checksums where there are any.
+
+Here belongs the judgement of one entry alone, for stores that are checked or rescued. Not here: reading records into
+memory (the core, ``broker.accounts``), and rules between entries. The layouts are those of ``_core/records.pxd``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable
+
+from broker.accounts.plans import PLANS
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.errors import StoreError
+from broker.ports import Durability
+from broker.storage.tables import (
+    ACCOUNTS,
+    COUNTERS,
+    DEVICES,
+    FLOWS,
+    FORMAT_KEY,
+    KEYS,
+    MESSAGES,
+    META,
+    NUMBERS_KEY,
+    OPS,
+    RETAINED,
+    SEEN,
+    SESSIONS,
+    SUBSCRIPTIONS,
+    USAGE,
+    WILLS,
+)
+
+RECORD_VERSION = 1
+_LEVELS = frozenset(level.value for level in Durability)
+NEVER = 2**63
+
+_SESSION = struct.Struct("<BBHIIIqHHI")
+_SUBSCRIPTION = struct.Struct("<BBHI")
+_MESSAGE = struct.Struct("<BBBBIIIIIIIq")
+_RECORD = struct.Struct("<IIQII")
+_FLOW = struct.Struct("<QQIIHHI")
+_FLOW_ENTRY = struct.Struct("<QHBBI")
+_OP = struct.Struct("<BBHIQQ")
+_CHECKED = struct.Struct("<II")
+
+WILL_HEAD_BYTES = 8
+RETAINED_HEAD_BYTES = 8
+LONG_KEY_BYTES = 8
+DIGEST_BYTES = 16
+OP_KINDS = range(1, 7)
+FLOW_STATES = range(4)
+
+
+def is_record(table: str, key: bytes, value: bytes) -> bool:
+    """Tell whether a table can have this entry; a table that is not known can have any."""
+    check = CHECKS.get(table)
+    try:
+        return check is None or check(key, value)
+    except (StoreError, struct.error, ValueError, TypeError, IndexError):
+        return False
+
+
+def _is_meta(key: bytes, value: bytes) -> bool:
+    return len(value) == {FORMAT_KEY: 4, NUMBERS_KEY: 16}.get(key, len(value))
+
+
+def _is_session(key: bytes, value: bytes) -> bool:
+    version, flags, client_id, _, _, _, away_since, name, device_id, _ = _SESSION.unpack_from(value)
+    if len(key) != LONG_KEY_BYTES or version != RECORD_VERSION or flags > 3 or away_since < 0:
+        return False
+    value[_SESSION.size :].decode()
+    return len(value) == int(_SESSION.size + client_id + name + device_id)
+
+
+def _is_subscription(key: bytes, value: bytes) -> bool:
+    version, options, _, _ = _SUBSCRIPTION.unpack_from(value)
+    digest = hashlib.blake2b(value[_SUBSCRIPTION.size :], digest_size=32).digest()[:DIGEST_BYTES]
+    return version == RECORD_VERSION and options & 3 <= 2 and key[LONG_KEY_BYTES:] == digest
+
+
+def _message_bytes(value: bytes, start: int) -> int:
+    """Tell how long the message is that begins here; 0 when none does."""
+    qos, retain, _, _, topic, properties, payload, *_ = _MESSAGE.unpack_from(value, start)
+    size = _MESSAGE.size + topic + properties + payload
+    if qos > 2 or retain > 1 or not 0 < topic <= 65_535 or start + size > len(value):
+        return 0
+    value[start + _MESSAGE.size : start + _MESSAGE.size + topic].decode()
+    return int(size)
+
+
+def _is_will(key: bytes, value: bytes) -> bool:
+    return len(key) == LONG_KEY_BYTES and WILL_HEAD_BYTES + _message_bytes(value, WILL_HEAD_BYTES) == len(value)
+
+
+def _is_retained(key: bytes, value: bytes) -> bool:
+    whole = RETAINED_HEAD_BYTES + _message_bytes(value, RETAINED_HEAD_BYTES)
+    return len(key) == LONG_KEY_BYTES and whole == len(value)
+
+
+def _is_flow(key: bytes, value: bytes) -> bool:
+    _, _, listed, identifiers, _, _, _ = _FLOW.unpack_from(value)
+    size = _FLOW.size + listed * _FLOW_ENTRY.size + 2 * identifiers
+    if len(key) != LONG_KEY_BYTES or len(value) != size:
+        return False
+    entries = _FLOW_ENTRY.iter_unpack(value[_FLOW.size : _FLOW.size + listed * _FLOW_ENTRY.size])
+    return all(state in FLOW_STATES for _, _, state, _, _ in entries)
+
+
+def _is_whole(value: bytes) -> bool:
+    """Tell whether a value's checksum is that of its bytes."""
+    return len(value) >= _CHECKED.size and _CHECKED.unpack_from(value)[0] == zlib.crc32(memoryview(value)[4:])
+
+
+def _is_ops(key: bytes, value: bytes) -> bool:
+    if len(key) != LONG_KEY_BYTES or not _is_whole(value):
+        return False
+    count = _CHECKED.unpack_from(value)[1]
+    kinds = (op[0] for op in _OP.iter_unpack(value[_CHECKED.size :]))
+    return len(value) == _CHECKED.size + count * _OP.size and all(kind in OP_KINDS for kind in kinds)
+
+
+def _is_chunk(key: bytes, value: bytes) -> bool:
+    """Whole by its checksum, and its records follow each other to its end, with numbers from the key's on."""
+    if len(key) != LONG_KEY_BYTES or not _is_whole(value):
+        return False
+    start, before = _CHECKED.size, int.from_bytes(key, "big") - 1
+    for _ in range(_CHECKED.unpack_from(value)[1]):
+        size, _, number, _, _ = _RECORD.unpack_from(value, start)
+        message = _message_bytes(value, start + _RECORD.size)
+        if not message or _RECORD.size + message > size or number <= before:
+            return False
+        start, before = start + size, number
+    return start == len(value)
+
+
+def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[bytes, bytes], bool]:
+    def check(key: bytes, value: bytes) -> bool:
+        record = kind.decode(value)
+        if len(key) != 4 or getattr(record, number_of) != int.from_bytes(key, "big"):
+            return False
+        if isinstance(record, Account) and (record.plan not in PLANS or record.durability not in _LEVELS):
+            return False
+        return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
+
+    return check
+
+
+def _is_number(_key: bytes, value: bytes) -> bool:
+    number = decode_number(value)
+    return isinstance(number, int) and 0 <= number < NEVER
+
+
+def _is_counter(key: bytes, value: bytes) -> bool:
+    return key.decode("ascii").isidentifier() and _is_number(key, value)
+
+
+def _is_usage(key: bytes, value: bytes) -> bool:
+    used = UsedInMonth.decode(value)
+    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes))
+
+
+CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
+    META: _is_meta,
+    ACCOUNTS: _is(Account, "account_id"),
+    KEYS: _is(ApiKey, "key_id"),
+    DEVICES: _is(Device, "device_number"),
+    SEEN: _is_number,
+    COUNTERS: _is_counter,
+    USAGE: _is_usage,
+    SESSIONS: _is_session,
+    SUBSCRIPTIONS: _is_subscription,
+    WILLS: _is_will,
+    FLOWS: _is_flow,
+    MESSAGES: _is_chunk,
+    OPS: _is_ops,
+    RETAINED: _is_retained,
+}
