@@ -51,7 +51,6 @@ from broker.ports import (
     Observer,
     Refusal,
     Store,
-    StoreHealth,
 )
 from broker.reasons import ReasonCode
 from broker.storage.data_dir import DataDir
@@ -309,7 +308,6 @@ class Broker:
         stack.push_async_callback(store.close)
         observer = self._observer(stack)
         alarms = Alarms(observer)
-        _watch_store(store, alarms)
         if damage is not None:
             _tell_damage(damage, alarms, observer)
         upkeep = Upkeep(lmdb_store, self._config, lambda: alarms.set(DAMAGE, ""))
@@ -329,7 +327,7 @@ class Broker:
             store,
             monotonic_ns=self._clock.monotonic_ns,
             settled=self._reactor.soon,
-            refusing=self._tell_disk,
+            refusing=lambda reason: alarms.set("store", reason),
         )
         stack.push_async_callback(self._journal.close)
         self._local = LocalClients(self._reactor, self._config.capabilities)
@@ -433,12 +431,6 @@ class Broker:
 
     def _on_batch(self) -> None:
         self._journal.write()
-
-    def _tell_disk(self, reason: str) -> None:
-        if reason:
-            log.error("the disk takes nothing: QoS 1 and 2 that need it are refused", extra={"fields": {"why": reason}})
-        else:
-            log.warning("the disk takes everything again")
 
     async def _keep_writing(self, shard: Shard) -> None:
         """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""
@@ -569,14 +561,6 @@ def _tell_damage(damage: Damage, alarms: Alarms, observer: Observer) -> None:
         "store_rescued", at=damage.at, found=damage.found, set_aside=damage.set_aside, rescued=damage.summary
     )
     alarms.set(DAMAGE, reason, ready=True)
-
-
-def _watch_store(store: Store, alarms: Alarms) -> None:
-    def tell(health: StoreHealth) -> None:
-        alarms.set("store", "" if health.state == "ok" else health.reason)
-
-    store.watch(tell)
-    tell(store.health)
 
 
 def _judgement(outcome: object) -> Grant | Refusal:

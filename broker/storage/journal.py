@@ -108,6 +108,9 @@ class JournalWriter:
         """Judge the disk: at every change of the store's health, and a few times a second."""
         if self._batch is not None and not self._submitted and self._store.health.state in WRITABLE:
             self._submit()
+        self._judge()
+
+    def _judge(self) -> None:
         reason = self._why_refusing()
         if reason != self._reason:
             self._reason = reason
@@ -148,7 +151,7 @@ class JournalWriter:
         self._submitted = False
         if error is not None:
             log.warning("journal: batch %d is not on disk: %s", ticket, error)
-            self.look()
+            self._judge()  # and no new attempt before the next look, or at once when the store is well again
             return
         self._batch = None
         self._settled_ticket = ticket

@@ -103,7 +103,7 @@ def test_connections_are_counted_by_their_level(core: Core) -> None:
 
 def test_a_level_that_there_is_not_is_refused(core: Core) -> None:
     for wrong in (-1, 3):
-        with pytest.raises(ValueError, match="0 .memory., 1 .relaxed. or 2 .synced."):
+        with pytest.raises(ValueError, match=r"0 .memory., 1 .relaxed. or 2 .synced."):
             core.grant("u", durability=wrong)
         with pytest.raises(ValueError, match="level of durability"):
             core.shard.set_durability(0, wrong)
