@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.crash import plan
 from tests.crash.brokers import MOSQUITTO_MODES
 from tests.crash.planted import FAULTS
 from tests.crash.report import details, table
@@ -29,6 +30,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--mode", choices=sorted(MOSQUITTO_MODES), default="on-changes", help="how mosquitto saves")
     parser.add_argument("--broker-command", default=None, help="words that start our broker, instead of iot-broker")
     parser.add_argument("--fault", choices=sorted(FAULTS), default=None, help="a broker that breaks one promise")
+    parser.add_argument("--kind", action="append", choices=(plan.PLAIN, plan.SMALL, plan.OLD), help="default: all")
     parser.add_argument("--quiet-s", type=float, default=5.0, help="what does not come for so long is lost")
     parser.add_argument("--keep", type=Path, default=Path("build/crash"), help="where failed campaigns stay")
     parser.add_argument("--go-on", action="store_true", help="a finding does not end its campaign")
@@ -45,6 +47,8 @@ def main(words: list[str] | None = None) -> int:
         chosen.rounds, seed, chosen.target, chosen.mode, quiet_s=chosen.quiet_s, keep=chosen.keep,
         stop_at_finding=not chosen.go_on, verbose=chosen.verbose, spare=chosen.spare,
     )  # fmt: skip
+    if chosen.kind:
+        options.kinds = tuple(chosen.kind)
     if chosen.broker_command:
         options.words = shlex.split(chosen.broker_command)
     if chosen.fault:

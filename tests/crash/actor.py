@@ -46,13 +46,13 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         packets = self._splitter.feed(data)
-        self._actor.world.packets += len(packets)
         for kind, flags, body in packets:
             if kind == CONNACK:
                 self._actor.on_connack(self, body)
             elif kind == DISCONNECT:
                 self._actor.world.told_to_leave(self._actor.name, body)
             elif self is self._actor.link:
+                self._actor.world.packets += 1
                 self._actor.on_packet(kind, flags, body)
         self._actor.after_packets()
 
@@ -89,6 +89,8 @@ class World:
         self.port = 0
         self.up = asyncio.Event()
         self.up_since_s = 0.0
+        self.spare = False
+        """Nobody kills the broker."""
         self.packets = 0
         self.leave_codes: list[tuple[str, int]] = []
         self.actors: list[Actor] = []

@@ -27,6 +27,7 @@ from tests.crash.plan import Death, Round
 from tests.crash.wills import GRACE_S, SLACK_S
 
 CHECK_TRIES = 3
+PAHO_PART = 0.3
 ENOUGH_BIG = 6_000
 
 
@@ -57,6 +58,7 @@ class Campaign:
         self._rng = random.Random(seed)
         self._world = World(self.ledger, random.Random(seed + 1), None)
         self._world.port = target.port
+        self._world.spare = settings.spare
 
     async def run(self, rounds: int, after_round: Callable[[Campaign], None]) -> None:
         """Play so many rounds, or fewer when something is found."""
@@ -90,6 +92,8 @@ class Campaign:
         if cast.devices is not None:
             await cast.add_device_publisher()
         cast.begin()
+        if self._rng.random() < PAHO_PART:
+            cast.add_paho()
         await cast.settle(self.settings.quiet_s)
 
     # ------------------------------------------------------------ a round

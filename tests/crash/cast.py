@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.crash.actor import World, cancel
+from tests.crash.actor import Actor, World, cancel
 from tests.crash.devices import Devices
 from tests.crash.ledger import STUCK, UNFINISHED, Stream
+from tests.crash.paho_pair import PahoPublisher, PahoReceiver
 from tests.crash.publisher import Publisher
 from tests.crash.receiver import Receiver
 from tests.crash.retained import RetainedReader, RetainedWriter, check_retained
@@ -20,11 +21,13 @@ from tests.crash.wills import Mortal, WillReceiver
 from tests.integration.wire import V5, V311
 
 LOOK_S = 0.005
+LONGEST_S = 40.0
 MINUTE_PAUSE_S = 0.03
 RETAINED_TOPICS = 24
 GUESTS = 4
 MORTALS = 4
 MEMBERS = 3
+PAHO_MESSAGES = 100
 BIG_BYTES = (6_000, 12_000)
 
 
@@ -58,6 +61,17 @@ class Cast:
         self.writer = RetainedWriter(world, "writer", V5, "r", RETAINED_TOPICS)
         self.reader = RetainedReader(world, "reader", "r")
         self.guests = Guests(world, GUESTS)
+        self.paho: list[PahoPublisher] = []
+
+    def add_paho(self) -> None:
+        """Let paho play too: two threads more."""
+        self.paho = [PahoPublisher(self.world, "paho-publisher", [Stream("p/1", 1), Stream("p/2", 2)])]
+        for actor in [*self.paho, PahoReceiver(self.world, "paho-receiver", "p/#")]:
+            self._live(actor)
+
+    def _live(self, actor: Actor) -> None:
+        actor.wanted.set()
+        self._lives.append(asyncio.create_task(actor.live(), name=actor.name))
 
     def _receiver(self, name: str, version: int, qos: int, *filters: str) -> Receiver:
         return Receiver(self.world, name, version, qos, list(filters), self.world.ledger.inbox(name))
@@ -67,8 +81,7 @@ class Cast:
     def begin(self) -> None:
         """Let everybody connect as soon as somebody answers."""
         for actor in [*self.publishers, *self.receivers, *self.members, self.wills, *self.mortals, self.writer]:
-            actor.wanted.set()
-            self._lives.append(asyncio.create_task(actor.live(), name=actor.name))
+            self._live(actor)
 
     async def add_device_publisher(self) -> None:
         """Register a device that publishes its telemetry."""
@@ -77,9 +90,8 @@ class Cast:
         self.devices.lasting.add(device_id)
         stream = Stream(f"devices/{device_id}/telemetry", 1)
         publisher = Publisher(self.world, device_id, V311, [stream], 10, login)
-        publisher.wanted.set()
         self.publishers.append(publisher)
-        self._lives.append(asyncio.create_task(publisher.live(), name=device_id))
+        self._live(publisher)
 
     async def end(self) -> None:
         """Let everybody go."""
@@ -100,6 +112,8 @@ class Cast:
         for publisher in self.publishers:
             publisher.begin(messages)
         self.writer.begin(messages // 8 + 4)
+        for one in self.paho:
+            one.begin(min(messages, PAHO_MESSAGES))
         self._scene(self._changes())
         self._scene(self._fences())
         self._scene(self.guests.come_and_go(MINUTE_PAUSE_S))
@@ -197,11 +211,12 @@ class Cast:
         """Wait until nothing is under way; what does not come while all is quiet for so long will not come at all."""
         loop = asyncio.get_running_loop()
         packets, since = self.world.packets, loop.time()
+        longest = since + LONGEST_S
         while self._waiting():
             await asyncio.sleep(LOOK_S)
-            if packets != self.world.packets:
+            if packets != self.world.packets and loop.time() < longest:
                 packets, since = self.world.packets, loop.time()
-            elif loop.time() - since > quiet_s:
+            elif loop.time() - since > quiet_s or loop.time() > longest:
                 self._give_up()
                 return
 
@@ -219,7 +234,7 @@ class Cast:
             what = actor.waits_for() if actor.wanted.is_set() else ""
             if not what:
                 continue
-            if isinstance(actor, Receiver) and actor.is_in:
+            if isinstance(actor, Receiver | PahoReceiver) and actor.is_in:
                 actor.inbox.write_off("it did not come")
                 what = actor.waits_for()
             if what:

@@ -5,8 +5,10 @@ Here belong the template that campaigns begin with, their seeds, and what is sai
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -150,6 +152,9 @@ def _how_to_look(where: Path, campaign: Campaign) -> str:
 async def run(options: Options) -> tuple[dict[str, Any], list[Path]]:
     """Play all rounds in a folder of its own; returns the sums and the folders of failed campaigns."""
     started = time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # brokers must not be left behind
     with tempfile.TemporaryDirectory(prefix="crash-test-") as folder:
         one = Run(options, Path(folder))
         await one.prepare()

@@ -104,4 +104,4 @@ class Mortal(Actor):
     def has_left(self) -> None:
         if self._fate is not None and not self._fate.lost_at_s:
             self._fate.lost_at_s = asyncio.get_running_loop().time()
-            self._fate.broker_died = not self.world.up.is_set()
+            self._fate.broker_died = not self.world.up.is_set() and not self.world.spare
