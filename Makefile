@@ -4,10 +4,10 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install node format check test sanitize fuzz bench run clean crash-test
+.PHONY: help install node format check test sanitize fuzz bench run clean crash-test power-cut-test
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## make .venv and build the broker into it
 	@scripts/install
@@ -32,6 +32,9 @@ fuzz: ## feed the core random bytes until it breaks (ARGS="--seconds 600")
 
 crash-test: ## kill a broker in rounds and look what it forgot (ROUNDS=1000)
 	@ROUNDS=$(ROUNDS) scripts/crash-test $(ARGS)
+
+power-cut-test: ## cut the power at every write of recorded histories (ARGS="--seconds 600")
+	@scripts/power-cut-test $(ARGS)
 
 bench: ## measure, print the table, write JSON
 	@scripts/bench $(ARGS)

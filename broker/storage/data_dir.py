@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from broker.errors import DataDirLocked, StoreError
+from broker.storage.folders import make_folder, sync_folder
 
 SECRET_BYTES = 32
 
@@ -35,7 +36,7 @@ class DataDir:
         Raises ``DataDirLocked``, with the owner's process id, when somebody is; ``StoreError`` when it cannot be used.
         """
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path)
             lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(f"the data directory {path} cannot be used: {error.strerror}") from error
@@ -64,6 +65,7 @@ class DataDir:
             return self._make_secret(file)
         if len(secret) != SECRET_BYTES:
             raise StoreError(f"{file} is damaged: {len(secret)} bytes, not {SECRET_BYTES}")
+        sync_folder(self.path)  # who made it may have been killed before doing so
         return secret
 
     def release(self) -> None:
@@ -90,13 +92,5 @@ class DataDir:
             out.flush()
             os.fsync(descriptor)
         unfinished.rename(file)
-        _sync_folder(self.path)
+        sync_folder(self.path)
         return secret
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

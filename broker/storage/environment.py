@@ -8,6 +8,7 @@ corrupted whole, for every account. The process must not fork while one is open.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from broker.errors import StoreDamaged, StoreError
 from broker.ports import PlainChange
 from broker.storage import migrations, pages
 from broker.storage.datafile import DATA_FILE
+from broker.storage.folders import make_folder, sync_folder
 from broker.storage.tables import FORMAT, MAXIMUM_KEY_BYTES, MESSAGES, META, OPS, TABLES, check_change
 
+NEW_FOLDER = "new"  # beside the data file, while it is made
 SPARE_TABLES = 16  # of older formats, while they are brought to this one
 FEW_CHANGES = 8
 RESERVE_BYTES = 128 * 1024 * 1024
@@ -63,15 +66,15 @@ class Environment:
         """
         try:
             if not readonly:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = not (path / DATA_FILE).exists()
+                make_folder(path)
+                _make_data_file(path, map_size_bytes)
             environment = cls(path, _open(path, map_size_bytes, readonly))
         except _DAMAGED as error:
             raise StoreDamaged(f"the store in {path} cannot be opened: {error}") from error
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"the store in {path} cannot be opened: {error}") from error
         try:
-            environment._prepare(fresh, readonly)
+            environment._prepare(readonly)
         except StoreError:
             environment.close()
             raise
@@ -208,7 +211,7 @@ class Environment:
 
     # ------------------------------------------------------------ opening
 
-    def _prepare(self, fresh: bool, readonly: bool) -> None:
+    def _prepare(self, readonly: bool) -> None:
         """Have all tables of the present format; nothing is written where they are there."""
         with self._inner.begin() as transaction:
             found = migrations.format_of(self._inner, transaction)
@@ -216,10 +219,9 @@ class Environment:
             if found != FORMAT:
                 raise StoreError(f"the store in {self._path} has another format, and cannot be written")
         else:
+            # Who wrote last may have been killed before its commit was durable: what is read here is told to others.
+            self._inner.sync(True)
             migrations.migrate(self._inner, found)
-        if fresh:
-            _sync_folder(self._path)
-            _sync_folder(self._path.parent)
         if readonly:  # handles that a transaction for reading has opened end with it
             self._tables = {table: self._inner.open_db(table.encode(), create=False) for table in TABLES}
             return
@@ -256,9 +258,18 @@ def _open(path: Path, map_size_bytes: int, readonly: bool) -> lmdb.Environment:
     )
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _make_data_file(path: Path, map_size_bytes: int) -> None:
+    """Where there is no data file yet, make one beside and move it into place: a crash leaves it whole, or not there.
+
+    LMDB writes its first two pages without syncing them, and takes half of them for a foreign file.
+    """
+    new = path / NEW_FOLDER
+    if new.exists():
+        shutil.rmtree(new)
+    if not (path / DATA_FILE).exists():
+        new.mkdir(mode=0o700)
+        with _open(new, map_size_bytes, readonly=False) as environment:
+            migrations.migrate(environment, migrations.NOTHING)
+        (new / DATA_FILE).rename(path / DATA_FILE)
+        shutil.rmtree(new)
+    sync_folder(path)

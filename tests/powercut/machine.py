@@ -1,0 +1,107 @@
+"""The machine: record a program, look at the disks it may leave behind, tell what is wrong with a seed to it.
+
+Here belongs the order of these steps. Not here: each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.powercut import faults
+from tests.powercut.check import DATA
+from tests.powercut.look import FAILURES_ENOUGH, Plan
+from tests.powercut.record import Recorder, unlike
+
+MAP_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Result:
+    """What was looked at, and what was wrong: image number -> complaint."""
+
+    looked: int = 0
+    seconds: float = 0.0
+    wrong: dict[int, str] = field(default_factory=dict)
+
+    def add(self, other: Result) -> None:
+        """Count another's in; complaints get numbers of their own."""
+        self.looked += other.looked
+        self.seconds += other.seconds
+        self.wrong.update(enumerate(other.wrong.values(), len(self.wrong)))
+
+    def text(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.looked} images in {self.seconds:.1f} s ({self.looked / max(self.seconds, 0.001) * 60:.0f} a minute)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCase:
+    """A history, and the processes that write it, one after the other.
+
+    ``deaths``: in which recorded call each but the last is killed; 0 lets it submit a part of the history and close.
+    """
+
+    seed: int
+    tickets: int = 40
+    deaths: Sequence[int] = ()
+    fault: str = "none"
+    sync_us: int = 300
+
+    def record(self, work: Path, library: Path) -> Plan:
+        """Run the writers in ``work``; returns what to look at. Raises where the recorder has missed something."""
+        root = work / "root"
+        root.mkdir()
+        ignored = faults.IGNORED_SYNCS.get(self.fault, "")
+        recorder = Recorder(library, root, work / "log", self.sync_us, ignored)
+        for number, die in enumerate((*self.deaths, 0), 1):
+            until = self.tickets * number // (len(self.deaths) + 1)
+            given = (root / DATA, recorder.log, self.seed, self.tickets, until, MAP_BYTES, self.fault)
+            recorder.run("tests.powercut.write_store", given, die=die)
+        missed = unlike(root, recorder.log)
+        if missed:
+            raise RuntimeError(f"the recorder has missed something of {missed}")
+        return Plan(str(recorder.log), str(root), self.seed, 0, [self.seed, self.tickets, MAP_BYTES])
+
+
+def look(plan: Plan, work: Path) -> Result:
+    """Look at all images of a plan; a process that dies is a failure found."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    file = work / "plan.json"
+    file.write_text(json.dumps(asdict(plan)))
+    result = Result()
+    started = time.monotonic()
+    first = 0
+    while first >= 0 and len(result.wrong) < FAILURES_ENOUGH:
+        first = _look_on(file, first, work, result)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _look_on(file: Path, first: int, work: Path, result: Result) -> int:
+    """Run one looker to its end or death; returns where to go on, or -1."""
+    shutil.rmtree(work / "image", ignore_errors=True)
+    command = [sys.executable, "-P", "-m", "tests.powercut.look", str(file), str(first), str(work)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "LD_PRELOAD": ""}, text=True)
+    for line in done.stdout.splitlines():
+        told = json.loads(line)
+        result.wrong[told["image"]] = told["wrong"]
+    at, looked = map(int, (work / "at").read_text().split())
+    result.looked += looked
+    if done.returncode == 0:
+        return -1
+    if done.returncode > 0:
+        raise RuntimeError(f"the looker failed at image {at}")
+    result.wrong[at] = f"the process died of {signal.Signals(-done.returncode).name}"
+    return at + 1
