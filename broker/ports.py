@@ -190,10 +190,11 @@ class PresenceSource(Protocol):
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""
 
-    def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
-        """Route one message; returns to how many sessions it was sent or queued.
+    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+        """Route one message; returns, when it is on disk, to how many sessions it was sent or queued.
 
-        Raises ``BadRequest`` for an invalid topic name and ``PayloadTooLarge`` for a message over the limit.
+        With QoS 0 nothing is waited for. Raises ``BadRequest`` for an invalid topic name, ``PayloadTooLarge`` for a
+        message over the limit, and ``Unavailable`` for one that has to be written to a disk that takes nothing.
         """
         ...
 

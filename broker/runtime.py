@@ -332,7 +332,7 @@ class Broker:
         stack.push_async_callback(self._journal.close)
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
-        gateway = Gateway(self._reactor)
+        gateway = Gateway(self._reactor, self._journal.durable)
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         _loaded(directory)
         directory.usage.add((), self._clock.wall_s())  # the month on record may have ended

@@ -76,7 +76,7 @@ class FakeCore:
         self.add_quota(account_id, -messages, -bytes_count)
         return account_id, None, messages, bytes_count, 0, 0
 
-    def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
         if "#" in topic_name or "+" in topic_name:
             raise BadRequest("wildcards in a topic name")
         self.published.append((account_id, topic_name, payload, qos))

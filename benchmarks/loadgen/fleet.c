@@ -63,7 +63,7 @@ static void name_connection(Connection *c, enum role role, uint32_t index)
     c->fd = -1;
     c->role = (uint8_t)role;
     c->index = index;
-    c->clean = true;
+    c->clean = !(options.persistent && role == ROLE_SUBSCRIBER);
     const Credential *k = credential_of(role, index);
     if (k) {
         c->client_id = k->client_id;

@@ -70,6 +70,7 @@ static const struct row {
     {"random-topics", FLAG, &options.random_topics},
     {"quiet", FLAG, &options.quiet},
     {"retain", FLAG, &options.retain},
+    {"persistent", FLAG, &options.persistent},
     {"marks", FLAG, &options.marks},
     {"label", TEXT, &options.label},
     {"mode", MODE, &options.mode},
@@ -90,6 +91,7 @@ static void print_usage(void)
          "  --mode pubsub|connect|idle|offline   --shape p2p|fanin|fanout|many\n"
          "  --host IP --port N --version 3|5 --tls --ws --ws-path PATH\n"
          "  --qos Q --subscribe-qos Q --publishers N --subscribers M --topics T --payload-bytes N --retain\n"
+         "  --persistent (subscribers keep their sessions)\n"
          "  --inflight N (unacknowledged per publisher) --transit N (published, not yet delivered, per publisher)\n"
          "  --rate-per-s R (in total, 0: unlimited) --duration-s S --warmup-s S --drain-s S\n"
          "  --username P --password P --subscriber-username P --subscriber-password P \n"

@@ -13,6 +13,10 @@ cdef void handle_publish(
     ShardState* shard, Connection* connection, const uint8_t* packet, uint32_t total, uint32_t header) noexcept nogil
 # From inside the process: the caller has checked name, size and, for a retained one, quotas. Returns how many sessions
 # took it.
+cdef enum:
+    REFUSED = 0xFFFFFFFF        # it would need the disk, which takes nothing now
+
+# Returns how many sessions took it, or REFUSED.
 cdef uint32_t publish_from_server(
     ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
     uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil

@@ -329,7 +329,7 @@ cdef uint32_t publish_from_server(
     count_own(shard, account, wire_bytes(&out))
     taken = publish_unattended(shard, account, &out, NULL)
     outgoing_close(shard, &out)
-    return taken
+    return REFUSED if out.refused else taken
 
 
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:

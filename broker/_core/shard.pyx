@@ -79,7 +79,7 @@ from broker._core.model cimport (
     Usage,
 )
 from broker._core.promises cimport promises_held
-from broker._core.publish cimport continue_publishing, publish_from_server
+from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
@@ -105,7 +105,7 @@ from broker._core.topics cimport (
     find_subscription,
 )
 
-from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, WrongThread
+from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, Unavailable, WrongThread
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
@@ -731,9 +731,12 @@ cdef class Shard:
             raise QuotaExceeded("no more messages can be retained")
         self.state.now_ns = now_ns
         self.state.slice_budget = 1024
-        return publish_from_server(
+        taken = publish_from_server(
             self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos,
             retain)
+        if taken == REFUSED:
+            raise Unavailable("the disk takes nothing now: nothing was published")
+        return taken
 
     def clear_retained(self, account_id, bytes topic_filter):
         cdef Account* account

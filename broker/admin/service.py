@@ -149,7 +149,7 @@ class Admin:
         return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
 
     async def send_command(self, account_id: int, device_id: str, payload: bytes, qos: int = 1) -> CommandReceipt:
-        """Publish to a device's commands, with QoS 0 or 1.
+        """Publish to a device's commands, with QoS 0 or 1; with QoS 1 it is on disk when this returns.
 
         Raises ``NotFound``, and ``PayloadTooLarge`` over the capabilities' maximum payload.
         """
@@ -158,7 +158,7 @@ class Admin:
         if len(payload) > self._config.capabilities.maximum_payload_bytes:
             raise PayloadTooLarge(f"payload: at most {self._config.capabilities.maximum_payload_bytes} bytes")
         topic_name = f"devices/{device.device_id}/commands"
-        sessions = self._publisher.publish(account_id, topic_name, payload, qos)
+        sessions = await self._publisher.publish(account_id, topic_name, payload, qos)
         return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
 
     async def persist_seen(self) -> None:

@@ -5,6 +5,8 @@ Here belongs the step from frozen values to the shard's calls, with the reactor'
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import Capabilities
@@ -21,10 +23,14 @@ def core_limits(capabilities: Capabilities) -> dict[str, int]:
 
 
 class Gateway:
-    """Implements ``ports.GrantTable``, ``ports.PresenceSource`` and ``ports.Publisher`` on one reactor's shard."""
+    """Implements ``ports.GrantTable``, ``ports.PresenceSource`` and ``ports.Publisher`` on one reactor's shard.
 
-    def __init__(self, reactor: Reactor) -> None:
+    ``durable`` waits until everything that was recorded is on disk.
+    """
+
+    def __init__(self, reactor: Reactor, durable: Callable[[], Awaitable[None]]) -> None:
         self._reactor = reactor
+        self._durable = durable
         self._shard = reactor.shard
 
     def put_grant(self, credential: bytes, grant: Grant) -> None:
@@ -79,8 +85,10 @@ class Gateway:
         connections, last_seen_ns = self._shard.presence(principal_id)
         return Presence(connections, last_seen_ns)
 
-    def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
-        """Route one message; returns to how many sessions it was sent or queued."""
+    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+        """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
         taken = self._shard.publish(account_id, topic_name.encode(), payload, qos, self._reactor.now_ns())
         self._reactor.soon()
+        if qos:
+            await self._durable()
         return taken
