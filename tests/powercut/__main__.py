@@ -4,8 +4,7 @@
     python -P -m tests.powercut --again FOLDER --image N
 
 Here belongs the command line. Not here: the machine. A round whose seed is known is repeated by
-``--seed N --rounds 1``; its log is kept in ``build/powercut`` if anything was wrong: what threads do to it may differ the
-next time.
+``--seed N --rounds 1``; its log is kept in ``build/powercut`` if anything was wrong: threads make it differ next time.
 """
 
 from __future__ import annotations
