@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install node format check test sanitize fuzz bench run clean crash-test power-cut-test
+.PHONY: help install node format check test sanitize fuzz bench run clean crash-test power-cut-test simulate
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ crash-test: ## kill a broker in rounds and look what it forgot (ROUNDS=1000)
 
 power-cut-test: ## cut the power at every write of recorded histories (ARGS="--seconds 600")
 	@scripts/power-cut-test $(ARGS)
+
+simulate: ## crash the broker in one process, with invented time, disk and network (ARGS="--seconds 600")
+	@scripts/simulate $(ARGS)
 
 bench: ## measure, print the table, write JSON
 	@scripts/bench $(ARGS)

@@ -1,0 +1,256 @@
+"""The sessions that the broker must, may and must not have, and their subscriptions.
+
+Here belongs what CONNACK, SUBACK and UNSUBACK promise, and what time and crashes take away again. Not here: messages.
+"""
+
+from __future__ import annotations
+
+from tests.simulator.facts import MAYBE, NEVER, NO, YES, Broken, Session, Sub
+from tests.simulator.moment import SECOND_NS, SLACK_NS, Moment
+from tests.simulator.network import Link
+from tests.simulator.topics import MATCHED
+
+PAST_KEPT = 12
+
+
+class Sessions:
+    """One current session for each client, as far as it can be known; ``levels`` is each client's durability."""
+
+    def __init__(self, moment: Moment, levels: list[str], expiry_maximum_s: int) -> None:
+        self.moment = moment
+        self.levels = levels
+        self.expiry_maximum_s = expiry_maximum_s
+        self.current: dict[int, Session] = {}
+        self.unseen: set[int] = set()  # clients with whom a session may have begun that nobody was told of
+        self.ended = 0
+        self.attempts: dict[int, Link] = {}  # CONNECTs that were not answered yet: time decides nothing meanwhile
+
+    def of(self, client: int) -> Session | None:
+        """A client's session, judged by the present time."""
+        found = self.current.get(client)
+        if found is not None:
+            self.age(found)
+        return found
+
+    def age(self, session: Session) -> None:
+        """Apply the passing of time."""
+        if session.alive == NO or session.deadline_lo_ns == NEVER:
+            return
+        if session.deadline_hi_ns + SLACK_NS < self.moment.ran_ns and session.client not in self.attempts:
+            self.end(session)
+        elif session.deadline_lo_ns < self.moment.now_ns + SLACK_NS:
+            session.alive = MAYBE
+
+    def end(self, session: Session) -> None:
+        """It is over: nothing is owed to it any more."""
+        session.alive = NO
+        session.ended_t = self.moment.t
+        session.must.clear()
+        self.ended += 1
+
+    # ------------------------------------------------------------ connections
+
+    def connecting(self, link: Link) -> None:
+        """A CONNECT was sent: from now on it may have been taken."""
+        session = self.of(link.client)
+        self.attempts[link.client] = link
+        if session is None or session.alive == NO:
+            return
+        if session.expiry_hi_s == 0:
+            self.end(session)  # the earlier connection goes before this one comes
+        elif link.clean:
+            session.alive = MAYBE
+        else:
+            expiry_s = min(link.expiry_s, self.expiry_maximum_s)
+            session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
+            session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
+
+    def connected(self, link: Link, *, present: bool) -> Session:
+        """CONNACK: what it says must agree with what was promised before."""
+        session = self.of(link.client)
+        del self.attempts[link.client]
+        if present:
+            session = self._resumed(link, session)
+        else:
+            if session is not None and session.alive == YES and not link.clean and self.moment.trusted:
+                raise Broken("session kept", f"client {link.client} comes back and {session} is not there")
+            if session is not None and session.alive != NO:
+                self.end(session)
+            session = Session(link.client, self.moment.t)
+        self.unseen.discard(link.client)
+        self.current[link.client] = session
+        session.alive = YES
+        session.expiry_lo_s = session.expiry_hi_s = min(link.expiry_s, self.expiry_maximum_s)
+        session.deadline_lo_ns = session.deadline_hi_ns = NEVER
+        session.link = link
+        link.session = session
+        return session
+
+    def _resumed(self, link: Link, session: Session | None) -> Session:
+        if link.clean and self.moment.trusted:
+            raise Broken("clean start", f"client {link.client} asked for a clean start and is told of a session")
+        if session is not None and session.alive != NO:
+            return session
+        if link.client not in self.unseen and self.moment.trusted:
+            raise Broken("session gone", f"client {link.client} is told of a session that has ended")
+        return Session(link.client, self.moment.t)
+
+    def closed(self, link: Link) -> None:
+        """The broker's side of a connection has ended."""
+        session = link.session
+        if session is None:
+            self._closed_unanswered(link)
+        elif session.link is link:
+            session.link = None
+            if session.expiry_hi_s == 0:
+                self.end(session)
+            else:
+                self._away(session, session.expiry_lo_s, session.expiry_hi_s)
+
+    def _closed_unanswered(self, link: Link) -> None:
+        if self.attempts.get(link.client) is link:
+            del self.attempts[link.client]
+        session = self.of(link.client)
+        if link.expiry_s and (link.clean or session is None or session.alive != YES):
+            self.unseen.add(link.client)
+        if session is not None and session.alive != NO and session.link is None and not link.clean:
+            lo, hi = session.deadline_lo_ns, session.deadline_hi_ns
+            wall_lo, wall_hi = session.wall_lo_ns, session.wall_hi_ns
+            self._away(session, session.expiry_lo_s, session.expiry_hi_s)
+            session.deadline_lo_ns = min(lo, session.deadline_lo_ns)
+            session.wall_lo_ns = min(wall_lo, session.wall_lo_ns)
+            if hi != NEVER:
+                session.deadline_hi_ns = max(hi, session.deadline_hi_ns)
+                session.wall_hi_ns = max(wall_hi, session.wall_hi_ns)
+
+    def _away(self, session: Session, lo_s: int, hi_s: int) -> None:
+        now_ns, wall_ns = self.moment.now_ns, self.moment.wall_ns
+        session.deadline_lo_ns, session.deadline_hi_ns = now_ns + lo_s * SECOND_NS, now_ns + hi_s * SECOND_NS
+        session.wall_lo_ns, session.wall_hi_ns = wall_ns + lo_s * SECOND_NS, wall_ns + hi_s * SECOND_NS
+        session.away_t = self.moment.t
+        self.age(session)
+
+    def leaving(self, link: Link, expiry_s: int) -> None:
+        """A DISCONNECT with another expiry interval was sent: either may hold."""
+        session = link.session
+        if session is not None and session.link is link:
+            session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
+            session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
+
+    def left(self, link: Link, expiry_s: int) -> None:
+        """That DISCONNECT has been taken for sure."""
+        session = link.session
+        if session is not None and session.link is link:
+            session.widest_s = session.expiry_lo_s, session.expiry_hi_s
+            session.expiry_lo_s = session.expiry_hi_s = expiry_s
+
+    # ------------------------------------------------------------ subscriptions
+
+    def subscribing(self, session: Session, topic_filter: str, qos: int, *, no_local: bool, identifier: int) -> None:
+        """A SUBSCRIBE was sent: what it asks for may hold from now on."""
+        sub = session.subs.get(topic_filter)
+        if sub is None:
+            sub = session.subs[topic_filter] = Sub(topic_filter, MATCHED[topic_filter], self.moment.t)
+        sub.qos = (*sub.qos, qos)
+        sub.identifier = (*sub.identifier, identifier)
+        sub.no_local |= no_local
+        sub.exact_t = NEVER
+
+    def subscribed(self, session: Session, topic_filter: str, qos: int, *, no_local: bool, identifier: int) -> None:
+        """SUBACK: it is there, with these options."""
+        sub = session.subs[topic_filter]
+        sub.qos = (qos,)
+        sub.identifier = (identifier,)
+        sub.no_local = no_local
+        sub.exact_t = self.moment.t
+        if sub.sure_t == NEVER:
+            sub.sure_t = self.moment.t
+
+    def unsubscribing(self, session: Session, topic_filter: str) -> None:
+        """An UNSUBSCRIBE was sent."""
+        sub = session.subs.get(topic_filter)
+        if sub is not None:
+            sub.sure_t = NEVER
+
+    def unsubscribed(self, session: Session, topic_filter: str) -> None:
+        """UNSUBACK: it is gone."""
+        sub = session.subs.pop(topic_filter, None)
+        if sub is not None:
+            sub.gone_t = self.moment.t
+            session.past.append(sub)
+            del session.past[:-PAST_KEPT]
+
+    # ------------------------------------------------------------ crashes
+
+    def cut_off(self, link: Link) -> None:
+        """The broker has died while this connection was open."""
+        if link.accepted:
+            return
+        if self.attempts.get(link.client) is link:
+            del self.attempts[link.client]
+        session = self.of(link.client)
+        if link.expiry_s:
+            self.unseen.add(link.client)
+        if session is not None and session.alive != NO:
+            session.away_t = NEVER  # it may have been resumed, and that may be recorded or not
+
+    def crashed(self) -> None:
+        """The broker has died: what was not promised may be lost, and what was not recorded may come back."""
+        for client, session in list(self.current.items()):
+            self.age(session)
+            if self.levels[client] == "memory":
+                self.unseen.discard(client)
+                if session.alive != NO:
+                    self.end(session)
+                session.ended_t = 0
+            else:
+                self._crashed(client, session)
+
+    def _crashed(self, client: int, session: Session) -> None:
+        committed_t = self.moment.committed_t
+        session.link = None
+        if session.widest_s is not None and session.away_t > committed_t:
+            session.expiry_lo_s, session.expiry_hi_s = session.widest_s
+        if session.alive == NO:
+            if session.ended_t <= committed_t or session.expiry_hi_s == 0:
+                return
+            session.alive = MAYBE
+        if session.expiry_hi_s == 0:
+            self.end(session)
+            return
+        if self.levels[client] == "relaxed":
+            self._forgotten(session, committed_t)
+
+    def _forgotten(self, session: Session, committed_t: int) -> None:
+        if session.sure_t > committed_t:
+            session.alive = MAYBE
+        for sub in session.past:
+            if sub.gone_t != NEVER and sub.gone_t > committed_t and sub.topic_filter not in session.subs:
+                sub.gone_t = NEVER
+                session.subs[sub.topic_filter] = sub
+        session.past = [sub for sub in session.past if sub.gone_t != NEVER]
+        for sub in session.subs.values():
+            if sub.sure_t != NEVER and sub.sure_t > committed_t:
+                sub.sure_t = NEVER
+            if sub.exact_t > committed_t:
+                sub.exact_t = NEVER
+                sub.qos = (*sub.qos, 0, 1, 2)
+
+    def restarted(self) -> None:
+        """The broker is back: who was connected is away from now on, who was away before goes by the wall clock."""
+        now_ns, wall_ns = self.moment.now_ns, self.moment.wall_ns
+        for session in self.current.values():
+            if session.alive == NO:
+                continue
+            lo_ns, hi_ns = now_ns + session.expiry_lo_s * SECOND_NS, now_ns + session.expiry_hi_s * SECOND_NS
+            if session.wall_lo_ns != NEVER and session.deadline_lo_ns != NEVER:
+                by_wall_lo, by_wall_hi = session.wall_lo_ns - wall_ns + now_ns, session.wall_hi_ns - wall_ns + now_ns
+                recorded = session.away_t <= self.moment.crashed_committed_t
+                lo_ns = by_wall_lo if recorded else min(lo_ns, by_wall_lo)
+                hi_ns = by_wall_hi if recorded else max(hi_ns, by_wall_hi)
+            session.deadline_lo_ns, session.deadline_hi_ns = lo_ns, hi_ns
+            session.wall_lo_ns, session.wall_hi_ns = lo_ns - now_ns + wall_ns, hi_ns - now_ns + wall_ns
+            session.away_t = self.moment.t
+            if session.expiry_lo_s == 0:
+                session.alive = MAYBE
+            self.age(session)
