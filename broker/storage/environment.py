@@ -56,15 +56,22 @@ class Environment:
         self._inner = inner
         self._page_bytes = inner.stat()["psize"]
         self._tables: dict[str, lmdb._Database] = {}
+        self.last_transaction = 0
+        """Number of the last transaction that was committed; they only rise."""
 
     @classmethod
-    def opened(cls, path: Path, *, map_size_bytes: int, readonly: bool = False) -> Environment:
+    def opened(
+        cls, path: Path, *, map_size_bytes: int, readonly: bool = False, at_least: int | None = None
+    ) -> Environment:
         """Open the environment in a folder, make it where there is none, and bring it to the present format.
 
-        ``map_size_bytes`` is the budget; LMDB itself refuses nothing before ``RESERVE_BYTES`` more are used.
+        ``map_size_bytes`` is the budget; LMDB itself refuses nothing before ``RESERVE_BYTES`` more are used. With
+        ``at_least`` it must be there, and hold that transaction: an empty folder where a disk was is not our store.
         Raises ``StoreDamaged``, ``StoreTooNew``, ``StoreError`` for the disk's sake; an ``lmdb.Error`` is its cause.
         """
         try:
+            if at_least is not None and not (path / DATA_FILE).exists():
+                raise StoreError(f"the store in {path} is gone")
             if not readonly:
                 make_folder(path)
                 _make_data_file(path, map_size_bytes)
@@ -74,7 +81,7 @@ class Environment:
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"the store in {path} cannot be opened: {error}") from error
         try:
-            environment._prepare(readonly)
+            environment._prepare(readonly, at_least or 0)
         except StoreError:
             environment.close()
             raise
@@ -101,9 +108,12 @@ class Environment:
         except BaseException:
             transaction.abort()
             raise
+        number = transaction.id()
         started_ns = time.monotonic_ns()
         transaction.commit()
-        return time.monotonic_ns() - started_ns
+        took_ns = time.monotonic_ns() - started_ns
+        self.last_transaction = number
+        return took_ns
 
     def _apply(self, transaction: lmdb.Transaction[bytes], parts: Sequence[Sequence[PlainChange]]) -> None:
         """As they come: what is frequent has two or three large ones."""
@@ -211,8 +221,13 @@ class Environment:
 
     # ------------------------------------------------------------ opening
 
-    def _prepare(self, readonly: bool) -> None:
+    def _prepare(self, readonly: bool, at_least: int) -> None:
         """Have all tables of the present format; nothing is written where they are there."""
+        self.last_transaction = self._inner.info()["last_txnid"]
+        if self.last_transaction < at_least:
+            raise StoreDamaged(
+                f"the store in {self._path} ends at transaction {self.last_transaction}, and {at_least} was on disk"
+            )
         with self._inner.begin() as transaction:
             found = migrations.format_of(self._inner, transaction)
         if readonly:

@@ -92,6 +92,7 @@ class LmdbStore:
         self._room = Room()
         self._counted_ns = 0
         self._again_at = 0.0
+        self._last_transaction = 0
         self._unsure = False
         self._probe_bytes = PROBE_MINIMUM_BYTES
         self._done = self._loop.create_future()
@@ -292,6 +293,12 @@ class LmdbStore:
 
     def _look_at_budget(self, *, now: bool = False) -> None:
         """Count pages: rarely while there is room, since it costs more than a small commit."""
+        try:
+            self._judge_budget(now)
+        except (lmdb.Error, OSError):  # the next commit will meet whatever it is
+            log.exception("store: its pages could not be counted")
+
+    def _judge_budget(self, now: bool) -> None:
         assert self._environment is not None
         clock_ns = time.monotonic_ns()
         if not (now or self._health.state != "ok" or clock_ns - self._counted_ns >= COUNT_PAGES_NS) and (
@@ -328,10 +335,11 @@ class LmdbStore:
             return
         started = time.monotonic()
         self._shut()
+        at_least = self._last_transaction
         try:
             if self._unsure:
                 verify(self._path)
-            environment = self._opened()
+            environment = self._opened(at_least=at_least)
             self._replace(environment)
             environment.probe(self._probe_bytes)
         except lmdb.MapFullError:
@@ -357,13 +365,13 @@ class LmdbStore:
         elif self._environment is None:
             self._open_for_reading()
 
-    def _opened(self, *, readonly: bool = False) -> Environment:
-        return Environment.opened(self._path, map_size_bytes=self._map_size_bytes, readonly=readonly)
+    def _opened(self, *, readonly: bool = False, at_least: int | None = None) -> Environment:
+        return Environment.opened(self._path, map_size_bytes=self._map_size_bytes, readonly=readonly, at_least=at_least)
 
     def _open_for_reading(self) -> None:
         """What is on disk can be read while it cannot be written."""
         try:
-            self._replace(self._opened(readonly=True))
+            self._replace(self._opened(readonly=True, at_least=self._last_transaction))
         except StoreError:
             log.debug("store: it cannot be read either", exc_info=True)
 
@@ -371,6 +379,7 @@ class LmdbStore:
         with self._borrowing, self._reading:
             before, self._environment = self._environment, environment
             if before is not None:
+                self._last_transaction = max(self._last_transaction, before.last_transaction)
                 before.close()
 
     def _shut(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -77,6 +78,12 @@ class Bench:
         """Wait until the store has said so."""
         async with asyncio.timeout(WAIT_S):
             while not self.states or self.states[-1][0] != state:
+                await self.news()
+
+    async def until_reason(self, part: str) -> None:
+        """Wait until the store has given a reason that says so."""
+        async with asyncio.timeout(WAIT_S):
+            while not self.states or part not in self.states[-1][1]:
                 await self.news()
 
     async def news(self) -> None:
@@ -162,9 +169,7 @@ async def damaged(bench: Bench) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
     bench.disk.heal()
-    async with asyncio.timeout(WAIT_S):
-        while "damaged" not in bench.states[-1][1]:
-            await bench.news()
+    await bench.until_reason("is damaged")
     assert "damaged" in await bench.put(b"refused")
     await asyncio.sleep(4 * RETRY_S)
     assert [state for state, _ in bench.states] == ["failed", "failed"]
@@ -172,6 +177,30 @@ async def damaged(bench: Bench) -> None:
     await bench.until("ok")
     assert await bench.put(b"new") == ""
     assert len(await bench.reopen()) == 102
+
+
+async def another_disk(bench: Bench) -> None:
+    """What stands in the store's place afterwards is not it: nothing is made anew, nothing older is taken for it."""
+    store = bench.folder / "store"
+    older = (store / "data.mdb").read_bytes()
+    assert await bench.put(b"later") == ""
+    bench.disk.write_error = errno.ENOSPC
+    assert await bench.put(b"lost") != ""
+    store.rename(bench.folder / "aside")
+    bench.disk.heal()
+    await bench.until_reason("is gone")
+    assert not store.exists()
+    store.mkdir()
+    await asyncio.sleep(4 * RETRY_S)
+    assert list(store.iterdir()) == []
+    (store / "data.mdb").write_bytes(older)
+    await bench.until_reason("was on disk")
+    await asyncio.sleep(4 * RETRY_S)
+    assert {state for state, _ in bench.states} == {"failed"}
+    shutil.rmtree(store)
+    (bench.folder / "aside").rename(store)
+    await bench.until("ok")
+    assert await bench.reopen() == [b"kept", b"later"]
 
 
 async def no_larger_file(bench: Bench) -> None:
@@ -271,6 +300,7 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         read_only,
         gone,
         damaged,
+        another_disk,
         no_larger_file,
         a_little_space,
         slow_sync,
