@@ -372,6 +372,7 @@ cdef void collect(Matching* matching, SubscriberSet* members) noexcept nogil:
         receiver.qos = subscription.qos
         receiver.retain_as_published = subscription.retain_as_published
         receiver.merged = 0
+        receiver.recorded = 0
         if matching.marking and likely_(subscription.session != NULL):  # a member is chosen later, and not merged
             if subscription.session.match_serial == shard.match_serial:
                 merge(shard, subscription.session.match_index, shard.receiver_count)
