@@ -26,6 +26,7 @@ PACKET_HEADROOM_BYTES = 128 * KIB
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
 DurabilityName = Literal["synced", "relaxed", "memory"]
+QueueFullPolicy = Literal["drop_newest", "drop_oldest", "refuse"]
 
 # Variables of the same prefix that are not configuration: how the core is built, and where the file is.
 FOREIGN_VARIABLES = frozenset({"CONFIG", "BUILD", "BUILD_DIR", "JOBS", "LINETRACE"})
@@ -46,6 +47,9 @@ class Capabilities(Section):
     outbound_inflight_maximum: int = Field(default=1024, ge=1, le=65_535)
     queue_messages_maximum: int = Field(default=10_000, ge=1, le=10_000_000)
     queue_maximum_bytes: int = Field(default=16 * MIB, ge=KIB, le=4096 * MIB - 1)
+    queue_full_policy: QueueFullPolicy = Field(
+        default="drop_newest", description="what a message for a session is worth whose queue or budget is full"
+    )
     outbox_soft_limit_bytes: int = Field(default=MIB, ge=KIB, le=256 * MIB)
     subscriptions_per_device_session_maximum: int = Field(default=100, ge=1, le=10_000_000)
     subscriptions_per_application_session_maximum: int = Field(default=10_000, ge=1, le=10_000_000)

@@ -12,6 +12,9 @@ from broker._core.model cimport Account, Connection, FanOut, Session, SharedGrou
 # on as a fan-out: `rest` is set, and the caller says what follows when it is done.
 cdef uint32_t route(
     ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil
+# Whether somebody who would get it has no room for it, asked before anything has happened: true at that moment for all
+# of its receivers together.
+cdef bint somebody_is_full(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil
 # Goes on with one fan-out while there is budget; True when nothing is left of it.
 cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil
 cdef void free_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil

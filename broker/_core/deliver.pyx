@@ -66,6 +66,7 @@ from broker._core.session cimport (
     body_of,
     count_account_drop,
     count_drop,
+    count_kept,
     enqueue,
     inflight_state,
     keep_body,
@@ -76,9 +77,11 @@ from broker._core.session cimport (
     release_packet_id,
     take_packet_id,
     trim_extra,
+    why_no_room,
+    why_not_inflight,
     why_not_kept,
 )
-from broker._core.shared cimport choose_member
+from broker._core.shared cimport choose_member, has_taker
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription
 
@@ -339,6 +342,57 @@ cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uin
         count = gather_identifiers(shard, receivers, at)
     return offer_here(
         shard, out, session, NULL, receiver.qos, out.retain & receiver.retain_as_published, shard.identifiers, count)
+
+
+# ---------------------------------------------------------------- is there room for it
+
+cdef inline bint is_put_by(ShardState* shard, Session* session, Outgoing* out) noexcept nogil:
+    # Whether a delivery of QoS above 0 would have to wait; what is dropped for another reason needs no room.
+    if session.connection == NULL:
+        return session.session_expiry_interval_s != 0 and not session.ending
+    return not may_send_now(shard, session, out.payload.n)
+
+
+cdef uint64_t room_needed(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
+    # Bytes that the delivery to this receiver would be counted with, 0: none.
+    cdef Receiver* receiver = &shard.receivers[at]
+    cdef Session* session = receiver.subscription.session
+    cdef uint64_t size = sizeof(Message) + <uint64_t>out.topic.n + out.properties.n + out.payload.n
+    if receiver.merged or receiver.qos == 0 or session == NULL:
+        return 0
+    if not is_put_by(shard, session, out) and (session.connection == NULL or not is_kept(session, NULL)):
+        return 0
+    return size + gather_identifiers(shard, shard.receivers, at) * sizeof(uint32_t)
+
+
+cdef inline bint has_no_room(ShardState* shard, Outgoing* out, uint32_t at, uint64_t size) noexcept nogil:
+    cdef Session* session = shard.receivers[at].subscription.session
+    if session == NULL:
+        return not has_taker(shard, <SharedGroup*>shard.receivers[at].subscription, out)
+    if size == 0:
+        return False
+    return (why_no_room(shard, session, size) if is_put_by(shard, session, out)
+            else why_not_inflight(shard, session, size)) >= 0
+
+
+cdef bint somebody_is_full(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
+    # Who was looked at is counted with what he would take until all have been: many share one budget.
+    cdef uint32_t i, looked_at = 0
+    cdef uint64_t size
+    cdef bint full = False
+    match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
+    while looked_at < shard.receiver_count and not full:
+        size = room_needed(shard, out, looked_at)
+        full = has_no_room(shard, out, looked_at, size)
+        if size and not full:
+            count_kept(shard, shard.receivers[looked_at].subscription.session, size, 1)
+        looked_at += not full
+    for i in range(looked_at):
+        size = room_needed(shard, out, i)
+        if size:
+            count_kept(shard, shard.receivers[i].subscription.session, size, -1)
+    shard.slice_budget -= shard.receiver_count // WORK_RECEIVERS
+    return full
 
 
 # ---------------------------------------------------------------- routing

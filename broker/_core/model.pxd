@@ -69,6 +69,11 @@ cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durabilit
     LEVEL_SYNCED = 2        # promised when it is on disk
     LEVELS = 3
 
+cdef enum QueueFullPolicy:          # what happens to a message for a session that has no room
+    QUEUE_DROPS_NEWEST = 0
+    QUEUE_DROPS_OLDEST = 1  # the oldest of that session go instead
+    QUEUE_REFUSES = 2       # its publisher is refused, and nobody gets it
+
 cdef enum TimerKind:
     TIMER_CONNECT_DEADLINE = 1
     TIMER_KEEP_ALIVE = 2
@@ -693,6 +698,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t outbound_inflight_maximum
     uint32_t queue_messages_maximum
     uint32_t queue_maximum_bytes
+    uint8_t queue_full_policy           # a QueueFullPolicy
     uint32_t outbox_soft_limit_bytes
     uint32_t topic_levels_maximum
     uint32_t client_id_maximum_bytes

@@ -6,7 +6,7 @@ from broker._core.acks cimport stage_ack, stage_ack_of, stage_refusal, ticket_fo
 from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
-from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route
+from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route, somebody_is_full
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport add_op
@@ -23,9 +23,11 @@ from broker._core.message cimport (
 from broker._core.model cimport (
     DROP_NOT_AUTHORIZED,
     DROP_PACKET_TOO_LARGE,
+    DROP_QUEUE_FULL,
     DROP_QUOTA_EXCEEDED,
     DROP_RETAINED_FULL,
     LEVEL_SYNCED,
+    QUEUE_REFUSES,
     Account,
     Connection,
     FanOut,
@@ -270,8 +272,12 @@ cdef void handle_publish(
         return
     if repeated(shard, connection, &fields) or not may_go_on(shard, connection, &fields):
         return
-    count_in(shard, connection.grant.principal, total)
     fill(&out, shard, connection, &fields, packet, total, header)
+    if unlikely_(shard.limits.queue_full_policy == QUEUE_REFUSES and fields.qos and somebody_is_full(
+            shard, connection.session.principal.account, &out, connection.session)):
+        refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUEUE_FULL)
+        return      # nothing of it was kept
+    count_in(shard, connection.grant.principal, total)
     publish_message(shard, connection.session.principal.account, &out, connection.session, &rest)
     if unlikely_(out.refused):
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUOTA_EXCEEDED)

@@ -98,6 +98,10 @@ cdef inline uint32_t inflight_state(Session* session, uint16_t packet_id) noexce
     return entry & INFLIGHT_STATE if (entry & 0xFFFF) == packet_id else 0
 # Why a delivery may not be kept until it is acknowledged: a DropReason, or -1: it may.
 cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil
+# The same for so many bytes.
+cdef int why_not_inflight(ShardState* shard, Session* session, uint64_t size) noexcept nogil
+# Counts bytes against the budgets of device, account and process, or takes them back (-1).
+cdef void count_kept(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil
 # Keeps what is needed to send an inflight delivery again. `identifiers` are copied, the message is held.
 cdef void keep_body(
     ShardState* shard, Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,

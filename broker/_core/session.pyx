@@ -18,6 +18,7 @@ from broker._core.journal cimport (
 )
 from broker._core.memory cimport (
     give_memory,
+    likely_,
     resize_memory,
     slab_close,
     slab_give,
@@ -38,6 +39,7 @@ from broker._core.model cimport (
     INFLIGHT_STATE,
     INFLIGHT_UNSENT,
     OWNER_GROUP,
+    QUEUE_DROPS_OLDEST,
     TIMER_SESSION,
     WAITING_AGAIN,
     WAITING_LOAD,
@@ -363,39 +365,73 @@ cdef inline uint64_t queued_size(Message* message, uint32_t identifiers) noexcep
     return <uint64_t>message_bytes(message) + <uint64_t>identifiers * sizeof(uint32_t)
 
 
-cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
-    # The narrowest budget first, so that a drop names what its owner can change; -1: there is room.
-    cdef Principal* principal = session.principal
-    cdef uint64_t kept = session.inflight_bytes
-    if session.queue != NULL:
-        kept += session.queue.bytes
+cdef inline uint64_t waiting_bytes(Session* session) noexcept nogil:
+    cdef uint64_t size = session.queue.bytes if session.queue != NULL else 0
     if session.durable != NULL:
-        kept += session.durable.parked_bytes
-    if queued_count(session) >= shard.limits.queue_messages_maximum:
+        size += session.durable.parked_bytes
+    return size
+
+
+cdef int why_no_room_after(ShardState* shard, Session* session, uint64_t size, uint64_t gone) noexcept nogil:
+    # The narrowest budget first, so that a drop names what its owner can change; -1: there is room. `gone`: as if so
+    # many bytes of its queue, all or none of them, had gone.
+    cdef Principal* principal = session.principal
+    cdef Account* account = principal.account
+    if gone == 0 and queued_count(session) >= shard.limits.queue_messages_maximum:
         return DROP_QUEUE_FULL
-    if kept + size > shard.limits.queue_maximum_bytes:
+    if session.inflight_bytes + waiting_bytes(session) + size > shard.limits.queue_maximum_bytes + gone:
         return DROP_QUEUE_FULL
     if principal.limits.queue_maximum_bytes and principal.activity != NULL and \
-            principal.activity.queued_bytes + size > principal.limits.queue_maximum_bytes:
+            principal.activity.queued_bytes + size > principal.limits.queue_maximum_bytes + gone:
         return DROP_DEVICE_BUDGET_FULL
-    if session.principal.account.limits.queue_maximum_bytes and \
-            session.principal.account.queued_bytes + size > session.principal.account.limits.queue_maximum_bytes:
+    if account.limits.queue_maximum_bytes and \
+            account.queued_bytes + size > account.limits.queue_maximum_bytes + gone:
         return DROP_ACCOUNT_BUDGET_FULL
-    if shard.queued_bytes + size > shard.limits.queues_maximum_bytes:
+    if shard.queued_bytes + size > shard.limits.queues_maximum_bytes + gone:
         return DROP_BROKER_BUDGET_FULL
     return -1
 
 
+cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
+    return why_no_room_after(shard, session, size, 0)
+
+
+cdef void drop_oldest(ShardState* shard, Session* session, int reason) noexcept nogil:
+    # What was read back from the disk is older than what is still there alone.
+    shard.slice_budget -= 1
+    count_drop(shard, session, reason)
+    if session.queue != NULL:
+        queue_drop_front(shard, session)
+    else:
+        drop_parked_front(shard, session)
+
+
+cdef int make_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
+    # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain.
+    cdef int reason = why_no_room_after(shard, session, size, 0)
+    if likely_(reason < 0) or shard.limits.queue_full_policy != QUEUE_DROPS_OLDEST:
+        return reason
+    if queued_count(session) == 0 or why_no_room_after(shard, session, size, waiting_bytes(session)) >= 0:
+        return reason
+    while reason >= 0:
+        drop_oldest(shard, session, reason)
+        reason = why_no_room_after(shard, session, size, 0)
+    return -1
+
+
 cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil:
+    return why_not_inflight(shard, session, queued_size(message, identifiers))
+
+
+cdef int why_not_inflight(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
     # Who acknowledges has little inflight, and does not depend on budgets that others have used up.
-    cdef uint64_t size = queued_size(message, identifiers)
     cdef uint64_t free = min(shard.limits.outbox_soft_limit_bytes, shard.limits.queue_maximum_bytes)
     if session.inflight_bytes == 0 or session.inflight_bytes + size <= free:
         return -1
     return why_no_room(shard, session, size)
 
 
-cdef inline void count_kept(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
+cdef void count_kept(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
     need_activity(session.principal).queued_bytes += sign * size
     session.principal.account.queued_bytes += sign * size
     shard.queued_bytes += sign * size
@@ -411,7 +447,7 @@ cdef int enqueue(
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef Message* message = keep_message(shard, out)
     cdef uint64_t size = queued_size(message, count)
-    cdef int reason = why_no_room(shard, session, size)
+    cdef int reason = make_room(shard, session, size)
     if reason >= 0:
         return reason
     if session.durable != NULL:

@@ -23,6 +23,7 @@ from broker._core.session cimport need_extra, why_no_room
 
 cdef enum:
     LOSING_MAXIMUM = 1024       # members that one message may find unable: each is found once for each return
+    TAKERS_MAXIMUM = 96         # members asked whether they could take a message
     CANDIDATES = 32             # of those that were unable before, looked at for one message
     FIRST_BENCH = 4
     HEADER_BYTES = 16           # at most: fixed header, packet identifier, lengths, a subscription identifier
@@ -157,3 +158,21 @@ cdef Subscription* choose_member(ShardState* shard, SharedGroup* group, Outgoing
         member = next_away(shard, group, out, &steps)
     shard.slice_budget -= steps // WORK_RECEIVERS
     return member
+
+
+cdef bint could_take(ShardState* shard, Subscription* member, Outgoing* out) noexcept nogil:
+    cdef Session* session = member.session
+    cdef uint8_t qos = qos_for(member, out)
+    if session.connection == NULL:
+        return qos and session.session_expiry_interval_s and not session.ending and may_queue(shard, session, out)
+    return fits(session, out) and (is_able(shard, session, out, qos) or (qos and may_queue(shard, session, out)))
+
+
+cdef bint has_taker(ShardState* shard, SharedGroup* group, Outgoing* out) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t looks = min(group.count, <uint32_t>TAKERS_MAXIMUM)
+    shard.slice_budget -= looks // WORK_RECEIVERS
+    for i in range(looks):
+        if could_take(shard, group.members[(group.next_able + i) % group.count], out):
+            return True
+    return False

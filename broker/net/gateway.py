@@ -9,17 +9,22 @@ from collections.abc import Awaitable, Callable
 
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
-from broker.config import Capabilities
+from broker.config import Capabilities, QueueFullPolicy
 from broker.ports import AccountLimits, Grant, Presence, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 1000
+QUEUE_FULL_POLICIES: tuple[QueueFullPolicy, ...] = ("drop_newest", "drop_oldest", "refuse")  # by the core's numbers
 
 
 def core_limits(capabilities: Capabilities) -> dict[str, int]:
-    """Give the core its limits: under the configuration's names, times in nanoseconds."""
+    """Give the core its limits: under the configuration's names, times in nanoseconds, words as numbers."""
     limits = {name: getattr(capabilities, name) for name in LIMITS if name != "connect_timeout_ns"}
-    return {**limits, "connect_timeout_ns": int(capabilities.connect_timeout_s * NS_PER_S)}
+    return {
+        **limits,
+        "queue_full_policy": QUEUE_FULL_POLICIES.index(capabilities.queue_full_policy),
+        "connect_timeout_ns": int(capabilities.connect_timeout_s * NS_PER_S),
+    }
 
 
 class Gateway:

@@ -72,9 +72,10 @@ def largest(name: str) -> int:
 
 
 def test_the_largest_value_of_every_capability_fits_the_core() -> None:
-    capabilities = Capabilities.model_validate({name: largest(name) for name in Capabilities.model_fields})
+    figures = [name for name in Capabilities.model_fields if name != "queue_full_policy"]  # a word
+    capabilities = Capabilities.model_validate({name: largest(name) for name in figures})
     Shard(core_limits(capabilities), secret=bytes(32), hash_seed=1, now_ns=0)
-    for name in Capabilities.model_fields:
+    for name in figures:
         with pytest.raises(ConfigError, match=rf"capabilities\.{name}"):
             load_config(environ={f"IOT_BROKER_CAPABILITIES__{name.upper()}": str(largest(name) + 1)})
 
