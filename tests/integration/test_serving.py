@@ -211,6 +211,24 @@ def test_keys_and_accounts_are_managed_with_and_without_a_running_broker(
     assert broker.call("GET", "/devices", api_key=key).status_code == 401
 
 
+def test_listener_and_account_say_what_clients_are_promised_and_clients_are_told(serve: Serve) -> None:
+    listeners = [{"name": "mqtt", "port": 0}, {"name": "fast", "port": 0, "durability": "relaxed"}]
+    broker = serve("--http-port", "0", environment={"IOT_BROKER_LISTENERS": json.dumps(listeners)})
+    device = broker.register()
+
+    def told(listener: str) -> str:
+        with Client(broker.port(listener), V5) as client:
+            client.send(connect(V5, device.device_id, device.username, device.password))
+            found = re.search(rb"durability\x00.(\w+)$", client.expect(CONNACK).body)
+        assert found is not None
+        return found[1].decode()
+
+    assert [told("mqtt"), told("fast")] == ["synced", "relaxed"]
+    assert broker.cli("accounts", "set-durability", "default", "memory").returncode == 0
+    assert [told("mqtt"), told("fast")] == ["memory", "memory"]
+    assert re.search(r"default +professional +memory", broker.cli("accounts", "list").stdout)
+
+
 def test_what_the_operator_gets_wrong_is_one_line(serve: Serve) -> None:
     broker = serve()
     for arguments, words in [

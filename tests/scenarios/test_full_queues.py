@@ -1,4 +1,4 @@
-"""What happens to a message for a session that has no room: the newest goes, the oldest goes, or its publisher is refused."""
+"""A message for a session that has no room: the newest goes, the oldest goes, or its publisher is refused."""
 
 from __future__ import annotations
 
