@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker._core.packets import encode
-from broker.reasons import ReasonCode
+from broker.reasons import DropReason, ReasonCode
 from broker.wire import Connack, Puback
 from tests.support.core import MEMORY, RELAXED, SYNCED, Core, credential
 
@@ -110,3 +110,20 @@ def test_a_level_that_there_is_not_is_refused(core: Core) -> None:
     for listener in (-1, 256):
         with pytest.raises(ValueError, match="0 to 255"):
             core.shard.set_durability(listener, SYNCED)
+
+
+def test_what_one_fan_out_had_recorded_says_nothing_about_the_next() -> None:
+    core = Core(deliveries=1, outbox_soft_limit_bytes=1024)
+    core.grant("kept", durability=SYNCED)
+    core.grant("not kept", durability=MEMORY)
+    for number in range(4):
+        core.keep(f"k{number}", user_name="kept").subscribe("t", qos=1)
+    publisher = core.connect("p", user_name="not kept")
+    publisher.publish("t", b"in slices", 1)  # the rest of it is recorded before it is offered
+    readers = [core.connect(f"r{number}", user_name="not kept") for number in range(4)]
+    for reader in readers:
+        reader.subscribe("q")
+        reader.reads = False
+    for _ in range(3):
+        publisher.publish("q", bytes(800))  # more than fits: what is not taken was never recorded
+    assert core.drops(DropReason.OUTBOX_FULL) == 8
