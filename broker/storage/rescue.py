@@ -38,7 +38,6 @@ from broker.storage.tables import (
     DEVICES,
     FORMAT,
     FORMAT_KEY,
-    JOURNAL,
     KEYS,
     META,
     SEEN,
@@ -270,7 +269,7 @@ def rescue(data_dir: Path, findings: list[Finding], map_size_bytes: int) -> Dama
 
 def _fill(folder: Path, source: Path, findings: list[Finding], damage: Damage, map_size_bytes: int) -> None:
     newer = any(one.kind is Kind.NEWER_FORMAT for one in findings)
-    wanted = OF_ANY_FORMAT if newer else frozenset(TABLES) - {JOURNAL}
+    wanted = OF_ANY_FORMAT if newer else frozenset(TABLES)
     environment = Environment.opened(folder, map_size_bytes=map_size_bytes)
     numbers = HighestNumbers()
     try:

@@ -36,7 +36,7 @@ RETAINED = "retained"
 """By serial number."""
 
 JOURNAL = "journal"
-"""Of format 0 alone."""
+"""Of format 0 alone: no table of this one."""
 
 TABLES = (
     META,
@@ -53,7 +53,6 @@ TABLES = (
     MESSAGES,
     OPS,
     RETAINED,
-    JOURNAL,
 )
 
 FORMAT_KEY = b"format"
