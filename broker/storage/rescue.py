@@ -28,6 +28,7 @@ import lmdb
 from broker.errors import StoreDamaged, StoreError
 from broker.storage.datafile import DATA_FILE, DataFile, Finding, Kind, read_metas
 from broker.storage.environment import Environment
+from broker.storage.migrations import FORMAT_0_TABLES
 from broker.storage.numbers import HighestNumbers
 from broker.storage.pages import examine, tables_of
 from broker.storage.salvage import Found, Salvage
@@ -135,11 +136,18 @@ def look(data_file: Path, *, records: bool = False, run_seconds: float = RUN_CHE
         found = stored_format(data_file)
         if found is not None and found > FORMAT:
             findings = [Finding(Kind.NEWER_FORMAT, f"the store has format {found}, and this version knows {FORMAT}")]
-        elif not set(report.tables) <= set(TABLES):
-            findings = [Finding(Kind.FOREIGN, "it is a store, but none of this broker's")]
+        elif not _is_ours(set(report.tables), found):
+            findings = [Finding(Kind.FOREIGN, "it is an LMDB file, but no store of this broker, or its format is lost")]
         elif records:
             findings = list(wrong_records(data_file))
     return findings
+
+
+def _is_ours(tables: set[str], found: int | None) -> bool:
+    """Tell whether a store of these tables, which says this format, can be opened."""
+    if META in tables:
+        return found is not None and tables <= set(TABLES)
+    return {table.encode() for table in tables} <= FORMAT_0_TABLES
 
 
 def wrong_records(data_file: Path) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from broker.storage import _pages
-from broker.storage.datafile import DataFile, Finding, Meta, Tree, read_metas
+from broker.storage.datafile import DataFile, Finding, Kind, Meta, Tree, read_metas
 from broker.storage.pages import table_tree
 from broker.storage.states import find_remains, find_state
 from broker.storage.trees import ALL, BIG, TREE, Range, TreeReader, fresh_marks
@@ -62,7 +62,7 @@ class Account:
     def lost(self) -> int | None:
         """How many entries are gone, as far as that is known."""
         if self.said is None:
-            return None if self.missing else self.refused  # a table of the older state alone
+            return None
         return max(self.said - self.rescued, self.refused)
 
 
@@ -96,6 +96,8 @@ class Salvage:
 
     def __iter__(self) -> Iterator[Found]:
         metas, self.findings = read_metas(self._file)
+        if not metas and any(one.kind is Kind.NEWER_LMDB for one in self.findings):
+            return  # its pages may mean something else
         states = self._states(metas)
         if not any(self._tables(meta, fresh_marks(self._file, meta)) for meta in states):
             states = find_remains(self._file)

@@ -1,0 +1,164 @@
+"""A broker whose store is damaged starts, says so, and serves what could be rescued; a strict one does not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+import pytest
+
+from tests.integration.served import PORTS, Login, Served, run_cli
+from tests.integration.test_restart import may_log_in
+from tests.support.damage import PAGE, zero_page
+
+Serve = Callable[..., Served]
+DEVICES = 40
+
+
+def data_file(data_dir: Path) -> Path:
+    return data_dir / "store" / "data.mdb"
+
+
+class Filled(NamedTuple):
+    """A data directory with devices, whose broker was killed."""
+
+    data_dir: Path
+    key: str
+    devices: list[Login]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    broker = Served(tmp_path_factory.mktemp("original") / "data", *PORTS)
+    devices = [broker.register(f"Device {number}", metadata={"text": "x" * 400}) for number in range(DEVICES)]
+    broker.http.close()
+    broker.kill()
+    return Filled(broker.data_dir, broker.api_key, devices)
+
+
+@pytest.fixture
+def filled(original: Filled, tmp_path: Path) -> Filled:
+    """A copy of it."""
+    shutil.copytree(original.data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("control.sock"))
+    return original._replace(data_dir=tmp_path / "data")
+
+
+def damage(data_dir: Path, change: Callable[[bytearray], None]) -> None:
+    data = bytearray(data_file(data_dir).read_bytes())
+    change(data)
+    data_file(data_dir).write_bytes(data)
+
+
+def readiness(broker: Served) -> tuple[int, str, str]:
+    answer = broker.http.get("/readyz")
+    return answer.status_code, answer.json()["status"], answer.json().get("reason", "")
+
+
+def leaves_of_a_device(data_dir: Path) -> list[int]:
+    """The pages with a device in the middle on them: the one in use, and older copies."""
+    with lmdb.open(str(data_dir / "store"), max_dbs=20, readonly=True, lock=False) as environment:
+        pages = data_file(data_dir).read_bytes()
+        with environment.begin(db=environment.open_db(b"devices", create=False)) as transaction:
+            values = [bytes(value) for _, value in transaction.cursor()]
+            depth = transaction.stat()["depth"]
+    assert depth > 1
+    places = range(2, len(pages) // PAGE)
+    return [page for page in places if values[DEVICES // 2] in pages[page * PAGE : (page + 1) * PAGE]]
+
+
+def test_it_starts_tells_and_serves_what_was_rescued(serve: Serve, filled: Filled) -> None:
+    data_dir, key, devices = filled
+    damage(data_dir, lambda data: zero_page(data, 0))
+    checked = run_cli("store", "check", "--data-dir", data_dir)
+    assert (checked.returncode, "meta page 0 is damaged" in checked.stdout) == (1, True)
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert all(may_log_in(broker, device) for device in devices)
+    assert broker.call("GET", "/devices?limit=1").json()["total"] == DEVICES
+    status, word, reason = readiness(broker)
+    assert (status, word) == (200, "degraded")
+    assert "damaged" in reason
+    assert str(data_dir) in reason
+    assert "iot_broker_alarms 1.0" in broker.http.get("/metrics").text
+    assert "ERROR" in broker.log
+    assert "store_rescued" in broker.log
+    # new devices get numbers of their own
+    assert may_log_in(broker, broker.register("new"))
+    broker.stop()
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert readiness(broker)[1] == "degraded"
+    assert broker.cli("store", "acknowledge").returncode == 0
+    assert readiness(broker) == (200, "ready", "")
+    assert "iot_broker_alarms 0.0" in broker.http.get("/metrics").text
+    broker.stop()
+    assert readiness(serve(data_dir=data_dir, api_key=key))[1] == "ready"
+    assert len(list(data_dir.glob("store.damaged-*"))) == 1
+
+
+def test_a_lost_leaf_costs_the_devices_on_it_alone(serve: Serve, filled: Filled) -> None:
+    data_dir, key, devices = filled
+    for page in leaves_of_a_device(data_dir):
+        damage(data_dir, lambda data, page=page: zero_page(data, page))  # type: ignore[misc]
+    broker = serve(data_dir=data_dir, api_key=key)
+    known = [device for device in devices if may_log_in(broker, device)]
+    assert DEVICES - 10 < len(known) < DEVICES
+    assert broker.call("GET", "/devices?limit=1").json()["total"] == len(known)
+
+
+def test_a_bad_record_in_a_whole_file_costs_that_record_alone(serve: Serve, filled: Filled) -> None:
+    data_dir, key, devices = filled
+    environment = lmdb.open(str(data_dir / "store"), max_dbs=20, map_size=1 << 28)
+    with environment.begin(write=True, db=environment.open_db(b"devices")) as transaction:
+        first = next(iter(transaction.cursor()))[0]
+        transaction.put(bytes(first), b"\xc1\xc1\xc1")
+    environment.close()
+    refused = run_cli("serve", "--strict", "--mqtt-port", "0", "--http-port", "0", "--data-dir", data_dir)
+    assert refused.returncode == 3
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert sum(may_log_in(broker, device) for device in devices) == DEVICES - 1
+    assert "damaged records" in json.loads((data_dir / "store" / "damage.json").read_text())["found"][0]
+
+
+KINDS: dict[str, Callable[[bytearray], None]] = {
+    "empty": bytearray.clear,
+    "zeroed": lambda data: data.__setitem__(slice(None), bytes(len(data))),
+    "cut in a page": lambda data: data.__delitem__(slice(3 * PAGE + 100, None)),
+    "cut at a page": lambda data: data.__delitem__(slice(len(data) // PAGE // 2 * PAGE, None)),
+    "foreign": lambda data: data.__setitem__(slice(None), b"something else\n" * 5000),
+    "newer LMDB": lambda data: data.__setitem__(slice(20, PAGE + 21, PAGE), b"\x09\x09"),
+    "noise": lambda data: data.__setitem__(slice(2 * PAGE, None), os.urandom(len(data) - 2 * PAGE)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_damage_strict_refuses_and_else_it_starts(serve: Serve, filled: Filled, kind: str) -> None:
+    data_dir, key, _ = filled
+    damage(data_dir, KINDS[kind])
+    found = data_file(data_dir).read_bytes()
+    refused = run_cli("serve", "--strict", "--mqtt-port", "0", "--http-port", "0", "--data-dir", data_dir)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "is damaged" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert data_file(data_dir).read_bytes() == found
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert readiness(broker)[:2] == (200, "degraded")
+    (aside,) = data_dir.glob("store.damaged-*")
+    assert (aside / "data.mdb").read_bytes() == found
+    broker.kill()
+    serve(data_dir=data_dir, api_key=key)
+    assert len(list(data_dir.glob("store.damaged-*"))) == 1
+
+
+def test_a_store_that_is_no_file_is_refused_in_one_line(serve: Serve, filled: Filled) -> None:
+    data_dir, _, _ = filled
+    data_file(data_dir).unlink()
+    data_file(data_dir).mkdir()
+    refused = run_cli("serve", "--mqtt-port", "0", "--http-port", "0", "--data-dir", data_dir)
+    assert refused.returncode == 1
+    assert "not a plain file" in refused.stderr
+    assert "Traceback" not in refused.stderr
