@@ -20,6 +20,7 @@ WELL_PERCENT = 85
 NO_ROOM_BYTES = 1024 * 1024  # with less than this free, a write that fails has failed for want of room
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_KNOWN = (*_NO_ROOM, errno.EIO, errno.EROFS, errno.EACCES)
 _DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 # The environment is as it was after these: the transaction was refused before it touched the disk.
 _HARMLESS = (lmdb.MapFullError, lmdb.BadValsizeError, lmdb.TxnFullError)
@@ -68,7 +69,8 @@ def _number(error: BaseException) -> int:
         return errno.EROFS
     if isinstance(error, OSError):
         return error.errno or 0
-    return int(getattr(error, "code", 0))
+    number = int(getattr(error, "code", 0))  # older versions of the binding have the words alone
+    return number or next((known for known in _KNOWN if str(error).endswith(os.strerror(known))), 0)
 
 
 def _has_no_room(folder: Path) -> bool:
