@@ -398,8 +398,8 @@ cdef bint somebody_is_full(ShardState* shard, Account* account, Outgoing* out, S
 # ---------------------------------------------------------------- routing
 
 cdef void record_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
-    # What is left of a routing is recorded before it is offered: a crash between two slices loses none of it. Whose turn
-    # it is in a shared group is decided later, and recorded then.
+    # What is left of a routing is recorded before it is offered: a crash between two slices loses none of it. Whose
+    # turn it is in a shared group is decided later, and recorded then.
     cdef Receiver* receiver
     cdef Session* session
     cdef uint32_t i, count

@@ -1,10 +1,11 @@
 # The records of sessions on disk: which sessions are there, and what their records say.
 #
-# A session is on disk when it is kept and its connection's level is not `memory`. What it owns is written as it changes:
-# itself here, its subscriptions one by one, its deliveries with their messages, what happens to those as ops (journal).
+# A session is on disk when it is kept and its connection's level is not `memory`. What it owns is written as it
+# changes: itself here, its subscriptions one by one, its deliveries with their messages, what happens to those as ops
+# (journal).
 #
-# Here belong the records of a session and of its subscriptions. Not here: their deletion with the session (session), and
-# how they come back (restore).
+# Here belong the records of a session and of its subscriptions. Not here: their deletion with the session (session),
+# and how they come back (restore).
 
 from libc.stdint cimport uint8_t, uint32_t
 

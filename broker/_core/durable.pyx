@@ -1,6 +1,6 @@
 """The records of sessions on disk. See durable.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes

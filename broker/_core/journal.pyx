@@ -569,7 +569,6 @@ cdef tuple take_chunk(ShardState* shard):
     cdef uint32_t messages = 0
     cdef uint32_t n = chunk_size(journal, &messages)
     cdef bytes value = PyBytes_FromStringAndSize(NULL, n)
-    cdef uint32_t before = journal.chunk_count
     write_chunk(shard, <uint8_t*>PyBytes_AS_STRING(value) + CHECKSUM_BYTES)
     checksum(value, messages)
     journal.chunks[journal.chunk_count - 1].bytes = n
@@ -592,8 +591,8 @@ cdef tuple take_ops(ShardState* shard):
 cdef void take_puts(Journal* journal, list changes):
     cdef PutHead head
     cdef uint8_t* at = journal.puts
-    cdef uint32_t i
-    for i in range(journal.put_count):
+    cdef uint32_t _
+    for _ in range(journal.put_count):
         memcpy(&head, at, sizeof(head))
         at += sizeof(head)
         key = PyBytes_FromStringAndSize(<char*>at, head.key_bytes)

@@ -1,5 +1,5 @@
-# What the core writes to disk, byte by byte. All numbers are little-endian, keys apart, which are big-endian so that the
-# order of keys is the order of numbers. `docs/storage.md` describes the same for people.
+# What the core writes to disk, byte by byte. All numbers are little-endian, keys apart, which are big-endian so that
+# the order of keys is the order of numbers. `docs/storage.md` describes the same for people.
 #
 # Here belong the shapes of records and how a message becomes one. Not here: when something is written (journal,
 # durable), how it comes back (restore).
@@ -29,7 +29,7 @@ cdef enum OpKind:               # one thing that happened to a delivery or to an
 cdef enum RecordConstants:
     RECORD_VERSION = 1
     SESSION_CONNECTED = 1       # flags of a session's record
-    SESSION_WITH_CONNECTION = 2 # it ends with its connection, and is there for its will
+    SESSION_WITH_CONNECTION = 2     # it ends with its connection, and is there for its will
     PAIR_RETAIN = 4             # flags of a pair, beside its QoS
     PAIR_GROUP = 8
     PAIR_BYTES = 12

@@ -557,7 +557,8 @@ cdef void grow_parked(Durable* durable) noexcept nogil:
 
 
 cdef void park(
-        ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain) noexcept nogil:
+        ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain
+) noexcept nogil:
     cdef Durable* durable = session.durable
     cdef Parked* parked
     if durable.parked_count == durable.parked_capacity:

@@ -43,7 +43,7 @@ from broker._core.grants cimport (
     release_principal,
     retire_grant,
 )
-from broker._core.journal cimport has_batch, journal_close, journal_open, newest_ticket, seal_batch
+from broker._core.journal cimport journal_close, journal_open, newest_ticket, seal_batch
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.memory cimport give_memory, take_zeroed
@@ -616,9 +616,9 @@ cdef class Shard:
     def journal(self):
         self.check_owner()
         return {
-            "open_ticket": self.state.journal.open_ticket, "settled_ticket": self.state.journal.settled_ticket,
-            "in_flight": bool(self.state.journal.in_flight), "urgent": bool(self.state.journal.urgent),
-            "refusing": bool(self.state.journal.refusing), "has_batch": bool(has_batch(&self.state.journal)),
+            "settled_ticket": self.state.journal.settled_ticket,
+            "in_flight": bool(self.state.journal.in_flight),
+            "refusing": bool(self.state.journal.refusing),
             "batch_bytes": self.open_batch_bytes(),
             "promises": self.state.journal.promise_count, "sessions": self.state.journal.durable_count,
             "chunks": self.state.journal.chunk_count - self.state.journal.chunks_gone,

@@ -103,6 +103,7 @@ FIGURES = (
     Figure("journal", "batch_bytes", "gauge", "journal_batch_bytes", "What is gathered for the next batch."),
     Figure("journal", "sessions", "gauge", "journal_sessions", "Sessions that are on disk."),
     Figure("journal", "deliveries", "gauge", "journal_deliveries", "Deliveries on disk that are not acknowledged yet."),
+    Figure("journal", "flows", "gauge", "journal_flows", "Sessions of whose deliveries something is in ops alone."),
     Figure(
         "journal",
         "chunks",

@@ -36,7 +36,7 @@ def sources(one: Reactor) -> dict[str, Mapping[str, object]]:
     return {
         "core": one.shard.counters(),
         "reactor": one.figures(),
-        "journal": {name: store[name] for name in ("commits", "failed_commits", "waiting")},
+        "journal": one.shard.journal(),
         "store": store,
         "alarms": Alarms(LogObserver()).figures(),
         "directory": directory,
