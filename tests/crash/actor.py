@@ -15,7 +15,7 @@ from typing import cast
 
 from tests.crash.ledger import SESSION_BACK, SESSION_FORGOTTEN, Ledger
 from tests.crash.packets import Login, Splitter, Will, connect
-from tests.integration.wire import CONNACK, DISCONNECT, V5
+from tests.integration.wire import CONNACK, DISCONNECT, PUBLISH, V5
 
 ANSWER_S = 10.0
 AGAIN_S = 0.01
@@ -53,6 +53,7 @@ class Link(asyncio.Protocol):
                 self._actor.world.told_to_leave(self._actor.name, body)
             elif self is self._actor.link:
                 self._actor.world.packets += 1
+                self._actor.world.ledger.counts["PUBLISH received"] += kind == PUBLISH
                 self._actor.on_packet(kind, flags, body)
         self._actor.after_packets()
 

@@ -1,15 +1,13 @@
-"""One data directory's life: rounds of traffic, death, return and judgement, until a promise is broken or all are done.
+"""One data directory's life: rounds of traffic, death, return and judgement, until a promise is broken.
 
-Here belong the order of a round and what is kept of one that fails. Not here: who plays (``cast``), and what is drawn
-(``plan``).
+Here belongs the order of a round. Not here: who plays (``cast``), what is drawn (``plan``), backups (``backups``) and
+what the files say (``evidence``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import shutil
 import signal
 import time
 from collections import Counter
@@ -17,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash import plan
+from tests.crash import evidence, plan
 from tests.crash.actor import Cut, World
+from tests.crash.backups import BackupRound
 from tests.crash.brokers import DidNotStart, IotBroker, Target
 from tests.crash.cast import Cast
 from tests.crash.devices import Api, Devices
@@ -29,6 +28,8 @@ from tests.crash.wills import GRACE_S, SLACK_S
 CHECK_TRIES = 3
 PAHO_PART = 0.3
 ENOUGH_BIG = 6_000
+AFTERWARDS = 20
+CHECKED_PART = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Settings:
     quiet_s: float
     stop_at_finding: bool
     keep: Path
+    usual_start_s: float = 0.1
     spare: bool = False
     """Nobody is killed: all connections are cut in place of it, which must break no promise of any broker's."""
 
@@ -54,24 +56,24 @@ class Campaign:
         self.kills: Counter[str] = Counter()
         self.start_s: list[float] = []
         self.rounds = 0
+        self.world = World(self.ledger, random.Random(seed + 1), None)
+        self.world.port = target.port
+        self.world.spare = settings.spare
         self._key = key
         self._rng = random.Random(seed)
-        self._world = World(self.ledger, random.Random(seed + 1), None)
-        self._world.port = target.port
-        self._world.spare = settings.spare
 
     async def run(self, rounds: int, after_round: Callable[[Campaign], None]) -> None:
         """Play so many rounds, or fewer when something is found."""
         cast = self._cast()
         try:
             await self._first_start(cast)
-            for number in range(rounds):
+            for _ in range(rounds):
                 self.rounds += 1
-                await self._round(cast, plan.draw_round(self._rng, self.kind, number, can_back_up=False))
+                await self._round(cast, plan.draw_round(self._rng, self.kind))
                 after_round(self)
                 if self.ledger.findings and self.settings.stop_at_finding:
                     return
-            await cast.await_wills(GRACE_S + SLACK_S + 2.0)
+            await self._last_words(cast)
         except DidNotStart as error:
             self.ledger.find(NOT_STARTED, str(error))
         finally:
@@ -80,16 +82,19 @@ class Campaign:
 
     def _cast(self) -> Cast:
         if not isinstance(self.target, IotBroker):
-            return Cast(self._world, None)
-        self._world.login = self.target.login(self._key)
-        for actor in self._world.actors:
-            actor.login = self._world.login
-        return Cast(self._world, Devices(self._world, Api(self.target.http_port, self._key)))
+            return Cast(self.world, None)
+        self.world.login = self.target.login(self._key)
+        return Cast(self.world, Devices(self.world, Api(self.target.http_port, self._key)))
 
     async def _first_start(self, cast: Cast) -> None:
-        await self._start()
-        self._world.opened()
+        for death in plan.draw_first_deaths(self._rng, self.kind) if not self.settings.spare else ():
+            await self.target.spawn()
+            await asyncio.sleep(death.after * self.settings.usual_start_s)
+            await self._kill(death.phase)
+        await self.start()
+        self.world.opened()
         if cast.devices is not None:
+            cast.devices.expect(evidence.sample_devices() if self.kind == plan.OLD else [])
             await cast.add_device_publisher()
         cast.begin()
         if self._rng.random() < PAHO_PART:
@@ -102,12 +107,28 @@ class Campaign:
         cast.play(what.messages)
         if what.fills_up:
             await cast.fill_up(ENOUGH_BIG)
-        await self._die_of(cast, what.deaths)
+        if what.with_backup and isinstance(self.target, IotBroker) and not self.settings.spare:
+            await self._back_up(cast, self.target)
+        else:
+            await self._die_of(cast, what.deaths)
         cast.call_back()
-        await self._start()
-        self._world.opened()
+        await self.start()
+        self.world.opened()
         await cast.settle(self.settings.quiet_s)
         await self._check(cast)
+
+    async def _back_up(self, cast: Cast, target: IotBroker) -> None:
+        """Let everybody finish, then make a backup beside other people's traffic, die, and go on with what it holds."""
+        await cast.stop_scenes()
+        await cast.settle(self.settings.quiet_s)
+        cast.wills.forgive()
+        one = BackupRound(target, self._rng, self.ledger)
+        await one.make(self._key)
+        self.world.up.clear()
+        await self._kill(plan.BACKUP)
+        if cast.devices is not None:
+            cast.devices.api.close()
+        self.kills[plan.RESTORE] += await one.restore()
 
     async def _check(self, cast: Cast) -> None:
         text = ""
@@ -119,30 +140,42 @@ class Campaign:
                 text = f"{type(error).__name__}: {error}"
         self.ledger.find(STUCK, f"the state could not be read: {text}")
 
+    async def _last_words(self, cast: Cast) -> None:
+        """Let wills come, see that everything works again, and what the files say."""
+        await cast.await_wills(GRACE_S + SLACK_S + 2.0)
+        if isinstance(self.target, IotBroker):
+            await cast.see_it_work(AFTERWARDS, self.settings.quiet_s)
+            self.world.up.clear()
+            await self._kill(plan.TRAFFIC)
+            await evidence.check_store(self.target, self.ledger)
+            if not cast.paho:
+                evidence.check_usage(self.target, self.ledger, self.kills.total())
+
+    # ------------------------------------------------------------ deaths
+
     async def _die_of(self, cast: Cast, deaths: tuple[Death, ...]) -> None:
         """Die once for each death; between them the broker is started again."""
         for number, death in enumerate(deaths):
-            if number:
-                await self._restart_for(death)
-            await asyncio.sleep(death.after_s)
-            self._world.up.clear()
+            starting = death.phase == plan.STARTING
+            if starting and not self.target.is_running:
+                await self.target.spawn()
+            elif number:
+                await self.start()
+                self.world.opened()
+            await asyncio.sleep(death.after * (self.settings.usual_start_s if starting else 1.0))
+            self.world.up.clear()
             await self._kill(death.phase)
             await cast.stop_scenes()
             if cast.devices is not None:
                 cast.devices.api.close()
-            if not self.settings.spare:
-                self._remember()
-
-    async def _restart_for(self, death: Death) -> None:
-        if death.phase in {plan.STARTING, plan.MIGRATION} and not self.target.is_running:
-            await self.target.spawn()
-        else:
-            await self._start()
-            self._world.opened()
+            if self.target.is_ours and not self.settings.spare:
+                evidence.remember(self.target)
+        if isinstance(self.target, IotBroker) and not self.settings.spare and self._rng.random() < CHECKED_PART:
+            await evidence.check_store(self.target, self.ledger)
 
     async def _kill(self, phase: str) -> None:
         if self.settings.spare:
-            for actor in self._world.actors:
+            for actor in self.world.actors:
                 actor.drop()
             return
         self.kills[phase] += 1
@@ -152,29 +185,10 @@ class Campaign:
             await asyncio.sleep(self._rng.uniform(0.0, 0.1))
         await self.target.kill()
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Start the broker, unless it runs, and wait until it serves. Raises ``DidNotStart``."""
         started = time.monotonic()
         if not self.target.is_running:
             await self.target.spawn()
         await self.target.wait_until_ready()
         self.start_s.append(time.monotonic() - started)
-
-    # ------------------------------------------------------------ evidence
-
-    def _remember(self) -> None:
-        """Keep the data directory as the last kill has left it."""
-        if self.target.is_ours:
-            kept = self.target.folder / "killed"
-            shutil.rmtree(kept, ignore_errors=True)
-            ignored = shutil.ignore_patterns("*.sock")
-            shutil.copytree(self.target.data_dir, kept, ignore=ignored)
-
-    def keep(self) -> Path:
-        """Move what a failed campaign has left to where it stays; returns that folder."""
-        where = self.settings.keep / f"seed-{self.seed}-round-{self.rounds}"
-        shutil.rmtree(where, ignore_errors=True)
-        where.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(self.target.folder, where)
-        told = [{"kind": one.kind, "text": one.text} for one in self.ledger.findings]
-        (where / "findings.json").write_text(json.dumps(told, indent=1) + "\n")
-        return where

@@ -248,6 +248,18 @@ class Cast:
             await self.devices.check()
         self.wills.tell_missing(asyncio.get_running_loop().time())
 
+    async def see_it_work(self, messages: int, quiet_s: float) -> None:
+        """With everybody there, something new must be taken and delivered, whatever was full before."""
+        for receiver in self.receivers:
+            receiver.wanted.set()
+        await self.settle(quiet_s)
+        refused = sum(one.refusals for one in self.publishers)
+        for publisher in self.publishers:
+            publisher.begin(messages)
+        await self.settle(quiet_s)
+        if sum(one.refusals for one in self.publishers) > refused:
+            self.world.ledger.find(STUCK, "messages are refused though everything was delivered")
+
     async def await_wills(self, longest_s: float) -> None:
         """Let the delays of wills pass, until all have come or the time is over."""
         loop = asyncio.get_running_loop()

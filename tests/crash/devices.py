@@ -61,6 +61,11 @@ class Devices:
         self.lasting: set[str] = set()
         """Those that other clients log in as."""
 
+    def expect(self, device_ids: list[str]) -> None:
+        """Some were there before this machine came."""
+        self._there.update(device_ids)
+        self.lasting.update(device_ids)
+
     async def register(self, name: str) -> tuple[str, Login]:
         """Register one device."""
         status, made = await self.api.call("POST", "/devices", {"name": name, "type": "sensor"})

@@ -39,6 +39,7 @@ DEVICE_BACK = "device back"
 USAGE_WRONG = "usage above what was sent"
 NOT_STARTED = "did not start"
 BACKUP_WRONG = "backup wrong"
+STORE_DAMAGED = "store damaged"
 STUCK = "stuck"
 
 

@@ -10,14 +10,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.crash.actor import KEPT_S, Actor, World
 from tests.crash.ledger import SESSION_FORGOTTEN, Message, Stream
+from tests.integration.wire import V5
 
 AGAIN_S = 0.05
 WINDOW = 20
@@ -27,10 +28,10 @@ ANY_NUMBER = 1_000_000
 class PahoClient(Actor):
     """A paho client with a session that is kept; its callbacks come to the loop's thread."""
 
-    def __init__(self, world: World, name: str, protocol: int) -> None:
+    def __init__(self, world: World, name: str, protocol: MQTTProtocolVersion) -> None:
         super().__init__(world, name, protocol)
         self._loop = asyncio.get_running_loop()
-        is_v5 = protocol == MQTTv5
+        is_v5 = protocol == MQTTProtocolVersion.MQTTv5
         kept: dict[str, Any] = {} if is_v5 else {"clean_session": False}
         self.client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol, **kept)
         self.client.reconnect_delay_set(AGAIN_S, AGAIN_S)  # type: ignore[arg-type]  # seconds need not be whole
@@ -50,7 +51,7 @@ class PahoClient(Actor):
         if self.login is not None:
             self.client.username_pw_set(*self.login)
         kept: dict[str, Any] = {}
-        if self.version == MQTTv5:
+        if self.version == V5:
             expiry: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             expiry.SessionExpiryInterval = KEPT_S
             kept = {"clean_start": False, "properties": expiry}
@@ -85,7 +86,7 @@ class PahoPublisher(PahoClient):
     """Publishes what it is told to, and keeps it until it is answered."""
 
     def __init__(self, world: World, name: str, streams: list[Stream]) -> None:
-        super().__init__(world, name, MQTTv5)
+        super().__init__(world, name, MQTTProtocolVersion.MQTTv5)
         self._streams = streams
         self._open: dict[int, Message] = {}
         self.client.on_publish = self._to_loop(self._published)
@@ -118,7 +119,7 @@ class PahoReceiver(PahoClient):
     """Subscribed with QoS 2 to one filter."""
 
     def __init__(self, world: World, name: str, topic_filter: str) -> None:
-        super().__init__(world, name, MQTTv311)
+        super().__init__(world, name, MQTTProtocolVersion.MQTTv311)
         self.inbox = world.ledger.inbox(name)
         self._subscription = self.inbox.ask(topic_filter)
         self._connection = 0

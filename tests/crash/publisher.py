@@ -94,6 +94,7 @@ class Publisher(Actor):
             self._out.clear()
 
     def _publish(self, packet_id: int, message: Message, *, dup: bool) -> bytes:
+        self.world.ledger.counts["PUBLISH sent"] += 1
         first = 0x30 | message.stream.qos << 1 | (8 if dup else 0) | (1 if self.retain else 0)
         return publish(self.version, message.stream.topic_name, message.payload, packet_id, first_byte=first)
 

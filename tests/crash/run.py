@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.config import BrokerConfig
-from tests.crash import plan
+from tests.crash import evidence, plan
 from tests.crash.brokers import PROGRAM, DidNotStart, IotBroker, Mosquitto, Target
 from tests.crash.campaign import Campaign, Settings
 from tests.crash.ledger import Tally
@@ -37,7 +37,7 @@ class Options:
     target: str = "iot-broker"
     mode: str = "on-changes"
     words: list[str] = field(default_factory=lambda: [str(PROGRAM)])
-    kinds: tuple[str, ...] = (plan.PLAIN, plan.SMALL)
+    kinds: tuple[str, ...] = (plan.PLAIN, plan.SMALL, plan.OLD)
     quiet_s: float = 5.0
     stop_at_finding: bool = True
     stop_after_failures: int = 10
@@ -63,6 +63,7 @@ class Run:
         self.start_s: list[float] = []
         self.failures: list[Path] = []
         self._key = ""
+        self._usual_start_s = 0.1
 
     @property
     def is_ours(self) -> bool:
@@ -74,8 +75,10 @@ class Run:
         if not self.is_ours:
             return
         first = IotBroker(self.folder / "template", random.Random(), [str(PROGRAM)], {})
+        started = time.monotonic()
         await first.spawn()
         await first.wait_until_ready()
+        self._usual_start_s = time.monotonic() - started
         self._key = first.shown_key()
         code, said = await first.run(
             "accounts", "set-plan", "default", "unlimited", "--data-dir", str(first.data_dir)
@@ -96,14 +99,17 @@ class Run:
         kind = plan.draw_kind(rng, list(self.options.kinds)) if self.is_ours else plan.PLAIN
         target = self._target(seed, kind, rng)
         stop = self.options.stop_at_finding and self.is_ours
-        settings = Settings(self.options.quiet_s, stop, self.options.keep, self.options.spare)
-        campaign = Campaign(target, seed, kind, self._key, settings)
+        settings = Settings(self.options.quiet_s, stop, self.options.keep, self._usual_start_s, self.options.spare)
+        key = evidence.sample_key() if kind == plan.OLD else self._key
+        campaign = Campaign(target, seed, kind, key, settings)
         left = self.options.rounds - self.rounds
         await campaign.run(min(ROUNDS_A_CAMPAIGN, left), self._told if self.options.verbose else _quietly)
         self.rounds += campaign.rounds
         self.tally.add(campaign.ledger)
         self.tally.kills.update(campaign.kills)
         self.start_s += campaign.start_s
+        if campaign.start_s:
+            self._usual_start_s = sorted(campaign.start_s)[len(campaign.start_s) // 2]
         self._conclude(campaign)
 
     def _target(self, seed: int, kind: str, rng: random.Random) -> Target:
@@ -113,15 +119,15 @@ class Run:
         settings = {"restart_grace_s": str(GRACE_S)} if "restart_grace_s" in BrokerConfig.model_fields else {}
         if kind == plan.SMALL:
             settings["store_map_size_bytes"] = str(SMALL_MAP_BYTES)
-        folder.mkdir()
-        shutil.copytree(self.folder / "template" / "data", folder / "data", ignore=shutil.ignore_patterns("*.sock"))
+        evidence.copy_data(evidence.SAMPLE if kind == plan.OLD else self.folder / "template" / "data", folder / "data")
         return IotBroker(folder, rng, self.options.words, settings)
 
     def _conclude(self, campaign: Campaign) -> None:
         findings = campaign.ledger.findings
         line = f"seed {campaign.seed} ({campaign.kind}): {campaign.rounds} rounds, {len(findings)} findings"
         if findings and (self.is_ours or self.options.spare):
-            where = campaign.keep()
+            where = self.options.keep / f"seed-{campaign.seed}-round-{campaign.rounds}"
+            evidence.keep(campaign.target, campaign.ledger, where)
             self.failures.append(where)
             line += f"\n  {findings[0].kind}: {findings[0].text}\n  {_how_to_look(where, campaign)}"
         else:

@@ -36,6 +36,7 @@ class Fate:
     broker_died: bool = False
     cancelled: bool = False
     excused: bool = False
+    forgiven: bool = False
 
 
 class WillReceiver(Receiver):
@@ -51,7 +52,9 @@ class WillReceiver(Receiver):
         if message is not None and fate is not None:
             fate.fired += 1
             self.world.ledger.counts["wills"] += 1
-            if fate.fired > 1:
+            if fate.forgiven:
+                pass
+            elif fate.fired > 1:
                 self.world.ledger.find(WILL_TWICE, f"{topic_name}: will {message.number}")
             elif fate.cancelled:
                 self.world.ledger.find(WILL_WRONG, f"{topic_name}: will {message.number}")
@@ -64,6 +67,12 @@ class WillReceiver(Receiver):
             for one in self.fates.values()
             if one.is_set and one.lost_at_s and not one.fired and not one.excused and now_s > one.lost_at_s
         ]
+
+    def forgive(self) -> None:
+        """Expect nothing more of wills that are due: the clock is about to be turned back for them."""
+        for fate in self.fates.values():
+            if fate.lost_at_s:
+                fate.excused = fate.forgiven = True
 
     def tell_missing(self, now_s: float) -> None:
         """Say of those that are overdue that they are lost; a restart begins their delays anew."""
