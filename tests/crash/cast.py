@@ -27,6 +27,7 @@ RETAINED_TOPICS = 24
 GUESTS = 4
 MORTALS = 4
 MEMBERS = 3
+RECOVERY_TRIES = 8
 PAHO_MESSAGES = 100
 BIG_BYTES = (6_000, 12_000)
 
@@ -253,12 +254,15 @@ class Cast:
         for receiver in self.receivers:
             receiver.wanted.set()
         await self.settle(quiet_s)
-        refused = sum(one.refusals for one in self.publishers)
-        for publisher in self.publishers:
-            publisher.begin(messages)
-        await self.settle(quiet_s)
-        if sum(one.refusals for one in self.publishers) > refused:
-            self.world.ledger.find(STUCK, "messages are refused though everything was delivered")
+        for _ in range(RECOVERY_TRIES):
+            refused = sum(one.refusals for one in self.publishers)
+            for publisher in self.publishers:
+                publisher.begin(messages)
+            await self.settle(quiet_s)
+            if sum(one.refusals for one in self.publishers) == refused:
+                return
+            await asyncio.sleep(1.0)
+        self.world.ledger.find(STUCK, "messages are refused though everything was delivered")
 
     async def await_wills(self, longest_s: float) -> None:
         """Let the delays of wills pass, until all have come or the time is over."""

@@ -167,7 +167,7 @@ class Ledger:
                 inbox.owe(message)
 
     def refused(self, message: Message) -> None:
-        """An error code has come: the message must not arrive any more."""
+        """An error code has come: the message must not arrive, unless an earlier transmission was taken."""
         message.refused = True
         message.done_tick = self.tick()
         self.counts["refused"] += 1
@@ -266,7 +266,7 @@ class Inbox:
         return message
 
     def _judge_first(self, message: Message) -> None:
-        if message.refused:
+        if message.refused and message.transmissions == 1:
             self.ledger.find(REFUSED, f"{self.name}: message {message.number} was refused")
         if not any(_may_carry(one, message) for one in self.subscriptions):
             self.ledger.find(GHOST, f"{self.name}: message {message.number} of {message.stream.topic_name}")

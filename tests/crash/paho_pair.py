@@ -97,7 +97,7 @@ class PahoPublisher(PahoClient):
         for _ in range(count if self.is_in else 0):
             stream = rng.choice(self._streams)
             message = self.world.ledger.send(stream, rng.randint(20, 100))
-            message.transmissions = 1 if stream.qos == 2 else ANY_NUMBER
+            message.transmissions = ANY_NUMBER
             self._open[self.client.publish(stream.topic_name, message.payload, stream.qos).mid] = message
 
     def _published(self, _: Any, __: Any, mid: int, code: ReasonCode, ___: Any) -> None:

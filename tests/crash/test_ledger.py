@@ -167,6 +167,16 @@ def test_what_was_refused_must_not_come() -> None:
     assert kinds(ledger) == [REFUSED]
 
 
+def test_what_was_refused_when_it_was_sent_again_may_have_been_taken_before() -> None:
+    ledger = Ledger()
+    inbox = subscribed(ledger)
+    message = ledger.send(QOS1, 20)
+    message.transmissions = 2
+    ledger.refused(message)
+    arrive(inbox, message)
+    assert not ledger.findings
+
+
 def test_a_payload_that_was_never_sent_is_found() -> None:
     ledger = Ledger()
     inbox = subscribed(ledger)
