@@ -1,0 +1,119 @@
+"""Records are judged by their shape: what the layouts allow is taken, and a byte too few or a turned bit is not."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+
+import pytest
+
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
+from broker.storage.shapes import is_record
+from broker.storage.tables import TABLES, long_key, number_key
+
+
+def message(
+    qos: int = 1, topic: bytes = b"devices/d/state", payload: bytes = b"21.5", properties: bytes = b""
+) -> bytes:
+    head = struct.pack(
+        "<BBBBIIIIIIIq", qos, 0, 5, 0, len(topic), len(properties), len(payload), 0xFFFFFFFF, 0, 7, 0, 1_700_000_000
+    )
+    return head + topic + properties + payload
+
+
+def checked(count: int, rest: bytes) -> bytes:
+    body = struct.pack("<I", count) + rest
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def chunk(*numbers: int) -> bytes:
+    pair = struct.pack("<QHBB", 3, 0, 1, 0)
+    records = [
+        struct.pack("<IIQII", 24 + len(message()) + len(pair), 1, number, 1, 0) + message() + pair for number in numbers
+    ]
+    return checked(len(numbers), b"".join(records))
+
+
+FILTER = b"$share/pumps/devices/+/state"
+DIGEST = hashlib.blake2b(FILTER, digest_size=32).digest()[:16]
+
+SOUND = {
+    "accounts": (number_key(1), Account(1, "default", "professional", False, 1).encode()),
+    "keys": (number_key(2), ApiKey(2, 1, "default", 2, b"d" * 32, 1).encode()),
+    "devices": (
+        number_key(3),
+        Device(3, 1, "dev", "iot_dev", b"d" * 32, "n", "sensor", "", "{}", True, 1, 1).encode(),
+    ),
+    "usage": (number_key(1), UsedInMonth(24_000, 5, 6).encode()),
+    "seen": (number_key(3), encode_number(1_700_000_000)),
+    "counters": (b"principal", encode_number(7)),
+    "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
+    "sessions": (long_key(5), struct.pack("<BBHIIIqHHI", 1, 1, 3, 1, 3, 3600, 0, 2, 4, 0) + b"cid" + b"nm" + b"devi"),
+    "subscriptions": (long_key(5) + DIGEST, struct.pack("<BBHI", 1, 1 | 1 << 3, 0, 0) + FILTER),
+    "wills": (long_key(5), struct.pack("<II", 30, 0) + message()),
+    "retained": (long_key(8), struct.pack("<II", 1, 0xFFFFFFFF) + message(payload=b"")),
+    "flows": (
+        long_key(5),
+        struct.pack("<QQIIHHI", 9, 80, 2, 1, 3, 0, 0)
+        + struct.pack("<QHBBI", 78, 1, 1, 0, 0)
+        + struct.pack("<QHBBI", 0, 2, 3, 0, 0)
+        + struct.pack("<H", 17),
+    ),
+    "messages": (long_key(78), chunk(78, 79, 85)),
+    "ops": (long_key(9), checked(2, struct.pack("<BBHIQQ", 1, 0, 0, 0, 5, 78) * 2)),
+}
+EXACT = ("sessions", "subscriptions", "wills", "retained", "flows", "messages", "ops", "accounts", "keys", "devices")
+
+
+def test_every_table_of_records_has_a_sound_one_here() -> None:
+    assert set(SOUND) == set(TABLES) - {"journal"}
+
+
+@pytest.mark.parametrize("table", SOUND)
+def test_a_sound_record_is_taken(table: str) -> None:
+    assert is_record(table, *SOUND[table])
+
+
+@pytest.mark.parametrize("table", EXACT)
+def test_a_record_that_is_cut_anywhere_or_has_more_is_refused(table: str) -> None:
+    key, value = SOUND[table]
+    for size in range(len(value)):
+        assert not is_record(table, key, value[:size]), size
+    assert not is_record(table, key, value + b"\0")
+
+
+@pytest.mark.parametrize("table", ["messages", "ops"])
+def test_a_turned_bit_is_found_where_there_is_a_checksum(table: str) -> None:
+    key, value = SOUND[table]
+    for bit in range(len(value) * 8):
+        turned = bytearray(value)
+        turned[bit // 8] ^= 1 << bit % 8
+        assert not is_record(table, key, bytes(turned)), bit
+
+
+def test_a_subscription_under_another_filters_key_is_refused() -> None:
+    key, value = SOUND["subscriptions"]
+    assert not is_record("subscriptions", key, value.replace(b"pumps", b"valve"))
+
+
+@pytest.mark.parametrize("table", ["accounts", "keys", "devices"])
+def test_a_record_under_another_number_is_refused(table: str) -> None:
+    assert not is_record(table, number_key(99), SOUND[table][1])
+
+
+@pytest.mark.parametrize("table", SOUND)
+def test_noise_is_refused(table: str) -> None:
+    for value in (b"", b"\xc1", b"\xff" * 100, bytes(100)):
+        assert not is_record(table, b"numbers", value) or table == "counters"
+
+
+def test_records_of_other_types_are_refused() -> None:
+    assert not is_record("accounts", number_key(1), Account(1, "default", "golden", False, 1).encode())
+    assert not is_record("accounts", number_key(1), Account(1, 7, "free", False, 1).encode())  # type: ignore[arg-type]
+    assert not is_record("seen", number_key(1), encode_number(-1))
+    assert not is_record("messages", long_key(79), chunk(78))
+
+
+def test_a_table_that_nobody_knows_may_hold_anything() -> None:
+    assert is_record("journal", b"x", b"y")
