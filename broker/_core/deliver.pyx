@@ -182,9 +182,9 @@ cdef bint send_identified(
     return True
 
 
-cdef void hold_publish(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+cdef void hold_publish(ShardState* shard, Session* session, uint64_t ticket, uint16_t packet_id) noexcept nogil:
     # It leaves when its identifier is on disk: after a crash the same message has the same one. [MQTT-4.3.3-1]
-    cdef Promise* promise = hold(shard, session.connection, newest_ticket(&shard.journal), PROMISE_PUBLISH)
+    cdef Promise* promise = hold(shard, session.connection, ticket, PROMISE_PUBLISH)
     promise.packet_id = packet_id
 
 
@@ -201,7 +201,7 @@ cdef bint send_later(
     session.inflight[packet_id & session.inflight_mask] |= INFLIGHT_HELD
     shard.slice_budget -= total // WORK_BYTES
     count_out(shard, session, total)
-    hold_publish(shard, session, packet_id)
+    hold_publish(shard, session, shard.journal.open_ticket, packet_id)      # of what was recorded just now
     return True
 
 
@@ -643,7 +643,7 @@ cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id,
         publish_inflight(shard, session, packet_id, body, 0)
     else:       # on the connection before this one it waited for the disk, and it still may have to
         mark_sent(session, packet_id)
-        hold_publish(shard, session, packet_id)
+        hold_publish(shard, session, newest_ticket(&shard.journal), packet_id)
 
 
 cdef void release_again(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:

@@ -220,6 +220,14 @@ cdef void promise_done(ShardState* shard, Message* message) noexcept nogil:
         shard.journal.done_head = held
 
 
+cdef inline void wait_for_ticket(Message* message) noexcept nogil:
+    # A PUBREC ends the need for the message, but its publisher may rely on it only when the PUBREC is on disk as well:
+    # the PUBREL that delivers it at some receivers would otherwise never come.
+    if message.promise != NULL:
+        message.promise.message = NULL
+        message.promise = NULL
+
+
 cdef inline bint acknowledge(ShardState* shard, Message* message) noexcept nogil:
     # One delivery less; True: it was the last.
     message.outstanding -= 1
@@ -270,9 +278,13 @@ cdef void end_pair(
     if number > shard.journal.sealed_through:
         if message == NULL:
             message = find_unwritten(&shard.journal, number)
+        if kind == OP_RECEIVED:
+            wait_for_ticket(message)
         gone = end_unsealed(shard, message)
     else:
         if message != NULL and message.outstanding:
+            if kind == OP_RECEIVED:
+                wait_for_ticket(message)
             acknowledge(shard, message)
         gone = end_sealed(shard, number)
     if kind == OP_RECEIVED or (kind == OP_DONE and not gone):
@@ -620,9 +632,11 @@ cdef void reserve_numbers(ShardState* shard) noexcept nogil:
 cdef list seal_batch(ShardState* shard):
     cdef Journal* journal = &shard.journal
     cdef list changes = []
-    journal.urgent = 0
     if not has_batch(journal):
+        journal.open_ticket += journal.urgent       # settled by the caller
+        journal.urgent = 0
         return None
+    journal.urgent = 0
     reserve_numbers(shard)
     if journal.live_entries:
         changes.append(take_chunk(shard))

@@ -196,7 +196,7 @@ cdef bint needs_disk(ShardState* shard, Account* account, Outgoing* out, Session
 cdef uint32_t publish_message(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     rest[0] = NULL
-    if unlikely_(shard.journal.refusing and needs_disk(shard, account, out, publisher)):
+    if unlikely_(shard.journal.refusing and not out.insists and needs_disk(shard, account, out, publisher)):
         out.refused = 1
         return 0
     if unlikely_(out.retain):  # [MQTT-3.3.1-8]
@@ -294,7 +294,7 @@ cdef void handle_publish(
     elif fields.qos:
         finish(
             shard, connection, out.ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0,
-            out.message)
+            NULL if out.retain else out.message)    # what is retained is kept by more than its receivers
     outgoing_close(shard, &out)
 
 
@@ -357,6 +357,7 @@ cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     else:
         message.received_at_ns = shard.now_ns       # its expiry begins when it is published
         out.received_at_ns = shard.now_ns
+        out.insists = 1
         count_in(shard, principal, wire_bytes(&out))
         publish_unattended(shard, principal.account, &out, session)  # [MQTT-3.1.2-14] [MQTT-3.1.2-15]
     outgoing_close(shard, &out)

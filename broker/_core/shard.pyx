@@ -581,8 +581,13 @@ cdef class Shard:
         if self.state.journal.in_flight:
             raise ValueError("one batch at a time: the one before has to be settled first")
         ticket = self.state.journal.open_ticket
+        cdef bint awaited = self.state.journal.urgent
         changes = seal_batch(self.state)
-        return None if changes is None else (ticket, changes)
+        if changes is not None:
+            return ticket, changes
+        if awaited:     # for what all have acknowledged meanwhile, so that there is nothing to write
+            settle(self.state)
+        return None
 
     def settle(self, uint64_t ticket):
         self.check_owner()

@@ -100,7 +100,9 @@ class JournalWriter:
         if self._batch is not None:
             return
         self._batch = self._core.seal()
-        if self._batch is not None:
+        if self._batch is None:  # there is nothing that is not on disk
+            self._answer_waiters(self._core.newest_ticket() + 1)  # what was open is empty now
+        else:
             self._since_ns = self._monotonic_ns()
             self._submit()
 
@@ -156,15 +158,18 @@ class JournalWriter:
         self._batch = None
         self._settled_ticket = ticket
         self._core.settle(ticket)
+        self._answer_waiters(ticket)
+        if self._waiters:
+            self.write()
+        self.look()
+        self._settled()
+
+    def _answer_waiters(self, ticket: int) -> None:
         due = [future for until, future in self._waiters if until <= ticket]
         self._waiters = [one for one in self._waiters if one[0] > ticket]
         for future in due:
             if not future.done():
                 future.set_result(None)
-        if self._waiters:
-            self.write()
-        self.look()
-        self._settled()
 
     def _why_refusing(self) -> str:
         health = self._store.health

@@ -8,7 +8,19 @@ from __future__ import annotations
 import pytest
 
 from broker.storage.tables import MESSAGES
-from broker.wire import Connack, Disconnect, Pingreq, Pingresp, Puback, Publish, Pubrec, Suback, Subscribe, Subscription
+from broker.wire import (
+    Connack,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Subscribe,
+    Subscription,
+)
 from tests.support.core import Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -311,4 +323,55 @@ def test_a_publish_is_delivered_once_while_its_ticket_waits() -> None:
     client.expect(Publish("t", b"x"))
     core.release()
     client.expect(Puback(1))
+    core.end()
+
+
+def test_a_receipt_whose_message_needs_no_disk_any_more_leaves_without_a_batch() -> None:
+    core = synced()
+    publisher, subscriber = core.connect("p", user_name="durable"), core.keep("s", user_name="durable")
+    subscriber.subscribe("live", qos=1)
+    core.hold()
+    core.in_flight = True  # a batch is under way
+    publisher.publish("live", b"x", 2)
+    (delivery,) = subscriber.publishes()
+    subscriber.acknowledge(delivery.packet_id)
+    publisher.expect()
+    core.in_flight = False
+    core.release()
+    publisher.expect(Pubrec(1))
+    core.end()
+
+
+def test_what_is_retained_is_acknowledged_when_it_is_on_disk_whoever_has_acknowledged_it() -> None:
+    core = synced()
+    publisher, subscriber = core.connect("p", user_name="durable"), core.keep("s", user_name="durable")
+    subscriber.subscribe("live", qos=1)
+    core.hold()
+    core.in_flight = True
+    publisher.publish("live", b"x", 1, retain=True)
+    (delivery,) = subscriber.publishes()
+    subscriber.acknowledge(delivery.packet_id)
+    publisher.expect()
+    core.in_flight = False
+    core.release()
+    publisher.expect(Puback(1))
+    core.end()
+
+
+def test_a_message_of_qos_2_is_acknowledged_when_the_receipt_of_who_took_it_is_on_disk() -> None:
+    core = synced()
+    publisher, subscriber = core.connect("p", user_name="durable"), core.keep("s", user_name="durable")
+    subscriber.subscribe("live", qos=2)
+    publisher.publish("live", b"first", 2)
+    publisher.expect(Pubrec(1))
+    (first,) = subscriber.publishes()
+    core.hold()
+    publisher.publish("live", b"x", 2)
+    core.run()
+    subscriber.expect()  # a PUBLISH of QoS 2 leaves when its identifier is on disk
+    subscriber.send(Pubrec(first.packet_id))
+    subscriber.expect()  # and a PUBREL when its PUBREC is
+    core.release()
+    assert {type(one) for one in subscriber.received()} == {Publish, Pubrel}
+    publisher.expect(Pubrec(2))
     core.end()
