@@ -24,6 +24,7 @@ MAIN_OWNER = 1
 TABLES_MAXIMUM = 30
 NAMES = {FREE_OWNER: "(free pages)", MAIN_OWNER: "(tables)"}
 FINDINGS_MAXIMUM = 200
+READ_AHEAD_MAXIMUM_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class _Examination:
         self._figures: dict[int, tuple[int, int, int, int]] = {}
 
     def run(self, run_seconds: float) -> None:
-        os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_RANDOM)
+        if self._file.size <= READ_AHEAD_MAXIMUM_BYTES:  # page by page takes a cold disk five times as long
+            os.posix_fadvise(self._file.fd, 0, self._file.size, os.POSIX_FADV_WILLNEED)
         self._walk(FREE_OWNER, self._meta.free, integer_keys=True)
         self._walk(MAIN_OWNER, self._meta.main)
         for owner, (name, tree) in enumerate(tables_of(self._file, self._meta), MAIN_OWNER + 1):
