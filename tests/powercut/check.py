@@ -18,6 +18,7 @@ from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 from broker.storage.tables import DEVICES
 from tests.powercut.history import USED_TABLES, History, digest_of
+from tests.powercut.start import claimed, open_store
 
 DATA = "data"
 """The data directory's name below the watched folder."""
@@ -64,10 +65,10 @@ class StoreCheck:
             return f"it does not open: {type(error).__name__}: {error}".replace(str(folder), "")
 
     async def _look(self, folder: Path, closely: bool) -> str:
-        with DataDir.claim(folder) as data_dir:
-            if data_dir.secret().hex() != self._secret and self._promised:
+        with claimed(folder) as (data_dir, secret):
+            if secret.hex() != self._secret and self._promised:
                 return "the secret is another one"
-            store = self._open(data_dir)
+            store = open_store(data_dir, self._map_bytes)
             try:
                 wrong = self._compare(store)
                 if closely and not wrong:
@@ -76,11 +77,8 @@ class StoreCheck:
                 await store.close()
             return wrong or (await self._once_more(data_dir) if closely else "")
 
-    def _open(self, data_dir: DataDir) -> LmdbStore:
-        return LmdbStore(data_dir.store_path, map_size_bytes=self._map_bytes)
-
     async def _once_more(self, data_dir: DataDir) -> str:
-        store = self._open(data_dir)
+        store = open_store(data_dir, self._map_bytes)
         try:
             return self._compare(store)
         finally:

@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 
 from broker.ports import Store
-from broker.storage.data_dir import DataDir
-from broker.storage.lmdb import LmdbStore
 from tests.powercut import faults
 from tests.powercut.history import USED_TABLES, History, digest_of
 from tests.powercut.journal import Marks
+from tests.powercut.start import claimed, open_store
 
 
 class Writer:
@@ -57,9 +56,9 @@ class Writer:
 
 async def write(folder: Path, marks: Marks, history: History, until: int, map_bytes: int, fault: str) -> None:
     """Be a broker without clients, once."""
-    with DataDir.claim(folder) as data_dir:
-        marks.put(f"secret {data_dir.secret().hex()}")
-        store = faults.STORE[fault](LmdbStore(data_dir.store_path, map_size_bytes=map_bytes))
+    with claimed(folder) as (data_dir, secret):
+        marks.put(f"secret {secret.hex()}")
+        store = faults.STORE[fault](open_store(data_dir, map_bytes))
         await Writer(store, history, marks).run(until)
         await store.close()
 
