@@ -4,7 +4,7 @@ Here belongs the choice, by seed. Not here: what is durable (``disk``), or what 
 
 Variant 0 of each moment is what the programs saw, which over all moments is every prefix of the log; variant 1 is what
 is durable and nothing else; all others are chosen by a seed: names first (as of one moment, as a journal keeps their
-order; or each as of a moment of its own), then each file for itself.
+order; or any calls with those that they build on: a rename is whole or not done), then each file for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.powercut.disk import SECTOR_BYTES, Disk, File, Folder, Inode, perform, set_name
+from tests.powercut.disk import SECTOR_BYTES, Disk, File, Folder, Inode, folders, perform, set_name
 
 EVERYTHING, DURABLE, CHOSEN = 0, 1, 2
 """Variants; those from ``CHOSEN`` on are seeded."""
@@ -66,18 +66,29 @@ class _Choice:
             return lambda folder: folder.state
         if self._variant == DURABLE:
             return lambda folder: folder.durable
-        moments = sorted({one.position for folder in folders(disk.root) for one in folder.pending})
-        last = self._chance.choice([-1, *moments]) if moments else -1
+        found = folders(disk.root)
         if self._chance.random() < 0.5:
-            return lambda folder: _names_until(folder, last)
-        return self._names_apart
+            moments = sorted({one.position for folder in found for one in folder.pending})
+            last = self._chance.choice([-1, *moments])
+            done = {position for position in moments if position <= last}
+        else:
+            done = self._some(found)
+        return lambda folder: _names_after(folder, done)
 
-    def _names_apart(self, folder: Folder) -> dict[str, Inode]:
-        names = dict(folder.durable)
-        for name in sorted({one.name for one in folder.pending}):
-            versions = [folder.durable.get(name), *(one.inode for one in folder.pending if one.name == name)]
-            set_name(names, name, self._chance.choice(versions))
-        return names
+    def _some(self, found: list[Folder]) -> set[int]:
+        """Some changes of names, each with those before it that concern the same inode or the same name."""
+        calls: dict[int, set[object]] = {}
+        for folder in found:
+            for one in folder.pending:
+                calls.setdefault(one.position, set()).update(((id(folder), one.name), id(one.inode)))
+        done: set[int] = set()
+        touched: set[object] = set()
+        for position in sorted(calls, reverse=True):
+            concerns = calls[position] - {id(None)}
+            if concerns & touched or self._chance.random() < 0.5:
+                done.add(position)
+                touched |= concerns
+        return done
 
     # ------------------------------------------------------------ contents
 
@@ -167,17 +178,9 @@ def _sector(content: bytearray, number: int) -> bytes:
     return bytes(content[number * SECTOR_BYTES : (number + 1) * SECTOR_BYTES]).ljust(SECTOR_BYTES, b"\0")
 
 
-def folders(folder: Folder) -> list[Folder]:
-    """A folder and all below it that a disk may hold."""
-    inner = {
-        id(one): one for one in [*folder.durable.values(), *folder.state.values(), *(p.inode for p in folder.pending)]
-    }
-    return [folder, *(deep for one in inner.values() if isinstance(one, Folder) for deep in folders(one))]
-
-
-def _names_until(folder: Folder, last: int) -> dict[str, Inode]:
+def _names_after(folder: Folder, done: set[int]) -> dict[str, Inode]:
     names = dict(folder.durable)
     for one in folder.pending:
-        if one.position <= last:
+        if one.position in done:
             set_name(names, one.name, one.inode)
     return names

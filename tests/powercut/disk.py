@@ -61,12 +61,13 @@ class File:
         resize(self.state, size)
         self.pending.append(Pending(position, 0, None, size))
 
-    def sync(self, upto: int) -> None:
+    def sync(self, upto: int) -> set[int]:
         """Make durable what was done before a position of the log."""
         done = [one for one in self.pending if one.position < upto]
         self.pending = self.pending[len(done) :]
         for one in done:
             perform(self.durable, one)
+        return set()
 
     def finish_synced(self, offset: int, size: int) -> None:
         """Make durable what a write through O_DSYNC has written: it alone, with the file's size.
@@ -106,12 +107,19 @@ class Folder:
         set_name(self.state, name, inode)
         self.pending.append(Name(position, name, inode))
 
-    def sync(self, upto: int) -> None:
-        """Make durable what was done before a position of the log."""
+    def sync(self, upto: int) -> set[int]:
+        """Make durable what was done before a position of the log; returns when those changes were made."""
+        done = {one.position for one in self.pending if one.position < upto}
+        self.finish(done)
+        return done
+
+    def finish(self, done: set[int]) -> None:
+        """Make durable what was changed at some positions, and before them under the same names."""
+        names = {one.name: one.position for one in self.pending if one.position in done}
         for one in self.pending:
-            if one.position < upto:
+            if one.position <= names.get(one.name, -1):
                 set_name(self.durable, one.name, one.inode)
-        self.pending = [one for one in self.pending if one.position >= upto]
+        self.pending = [one for one in self.pending if one.position > names.get(one.name, -1)]
 
 
 Inode = File | Folder
@@ -148,6 +156,23 @@ def set_name(names: dict[str, Inode], name: str, inode: Inode | None) -> None:
         names[name] = inode
 
 
+def durable_copy(path: Path) -> Inode:
+    """A file or folder as it lies there, all of it durable."""
+    if path.is_dir():
+        names = {one.name: durable_copy(one) for one in path.iterdir()}
+        return Folder(dict(names), names)
+    content = path.read_bytes()
+    return File(bytearray(content), bytearray(content))
+
+
+def folders(folder: Folder) -> list[Folder]:
+    """A folder and all below it that a disk may hold."""
+    inner = {
+        id(one): one for one in [*folder.durable.values(), *folder.state.values(), *(p.inode for p in folder.pending)]
+    }
+    return [folder, *(deep for one in inner.values() if isinstance(one, Folder) for deep in folders(one))]
+
+
 class UnseenWrite(Exception):
     """The recorded program changed a file in a way that the recorder does not follow."""
 
@@ -155,11 +180,18 @@ class UnseenWrite(Exception):
 class Disk:
     """All below one folder, as the log tells it; ``root`` must be durable before the first record.
 
-    ``unseen`` are names of files whose content is not looked at: those a program maps, and sets right at its start.
+    ``before`` is a copy of what was in it then; None for nothing. ``unseen`` are names of files whose content is not
+    looked at: those a program maps, and sets right at its start.
     """
 
-    def __init__(self, root: Path, *, unseen: frozenset[str] = frozenset({"lock.mdb"})) -> None:
+    def __init__(
+        self, root: Path, before: Path | None = None, *, unseen: frozenset[str] = frozenset({"lock.mdb"})
+    ) -> None:
         self.root = Folder()
+        if before is not None:
+            copied = durable_copy(before)
+            assert isinstance(copied, Folder)
+            self.root = copied
         self._prefix = os.fspath(root)
         self.unseen = unseen
         self._handles: dict[int, Inode] = {}
@@ -183,7 +215,10 @@ class Disk:
     def finish(self, record: Record) -> None:
         """Do what is done when the call of a begun record has returned: what it has synced is durable."""
         if record.kind == journal.SYNC:
-            self._handles[record.handle].sync(record.upto)
+            done = self._handles[record.handle].sync(record.upto)
+            if done:  # a rename between two folders is one change: both have it, or none
+                for folder in folders(self.root):
+                    folder.finish(done)
         elif record.kind == journal.WRITE and record.flags & journal.SYNCED:
             self._file(record).finish_synced(record.offset, len(record.first))
 

@@ -10,50 +10,56 @@ for whoever finds it dead.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tests.powercut import journal
 from tests.powercut.check import Check, StoreCheck
+from tests.powercut.check_move import MoveCheck
 from tests.powercut.cuts import CHOSEN, DURABLE, EVERYTHING, image, write_out
 from tests.powercut.disk import Disk
 
 CLOSE_LOOK_EVERY = 16
+CHECKS: dict[str, Callable[..., Check]] = {"store": StoreCheck, "move": MoveCheck}
 FAILURES_ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which log, what its programs were given, and how many seeded variants of each moment are looked at.
+    """Which log, what its judge is given, and how many seeded variants of each moment are looked at.
 
-    ``only``: the one image to look at, -1 for all. ``every``: of all moments each so manieth. ``until_s``: stop then.
+    ``before``: a copy of what lay there before the first record, if anything did. ``only``: the one image to look at,
+    -1 for all. ``every``: of all moments each so manieth. ``until_s``: stop then.
     """
 
     log: str
     root: str
     seed: int
     variants: int
-    check: list[int]
-    kind: str = "store"
+    kind: str
+    check: list[Any]
+    before: str = ""
     only: int = -1
     every: int = 1
     until_s: float = 1e9
 
     def made_check(self) -> Check:
         """Make the judge of this kind of log."""
-        return StoreCheck(*self.check)
+        return CHECKS[self.kind](*self.check)
 
 
 def moments(plan: Plan, check: Check) -> Iterator[tuple[int, Disk]]:
     """Each moment at which the disk or the promises are new: its number, and the disk; ``check`` is told on the way."""
-    disk = Disk(Path(plan.root))
+    disk = Disk(Path(plan.root), Path(plan.before) if plan.before else None)
     number = 0
     for record in journal.read(Path(plan.log)):
         disk.begin(record)
@@ -112,6 +118,7 @@ class Looker:
 
 def main() -> None:
     """Read the command line."""
+    logging.disable(logging.ERROR)  # a rescue says so, thousands of times
     plan = Plan(**json.loads(Path(sys.argv[1]).read_text()))
     Looker(plan, Path(sys.argv[3])).run(int(sys.argv[2]))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.powercut import faults
+from tests.powercut import faults, journal
 from tests.powercut.check import DATA
 from tests.powercut.look import FAILURES_ENOUGH, Plan
 from tests.powercut.record import Recorder, unlike
 
 MAP_BYTES = 64 * 1024 * 1024
+PAGE_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -71,7 +73,66 @@ class StoreCase:
         missed = unlike(root, recorder.log)
         if missed:
             raise RuntimeError(f"the recorder has missed something of {missed}")
-        return Plan(str(recorder.log), str(root), self.seed, 0, [self.seed, self.tickets, MAP_BYTES])
+        return Plan(str(recorder.log), str(root), self.seed, 0, "store", [self.seed, self.tickets, MAP_BYTES])
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCase:
+    """A backup, a restore or a rescue of what a broker has left."""
+
+    kind: str
+    seed: int
+    fault: str = "none"
+
+    def record(self, work: Path, library: Path) -> Plan:
+        """Let brokers write, move what they have written in ``work``; returns what to look at."""
+        root = work / "root"
+        recorder = Recorder(library, root, work / "log", 0, faults.IGNORED_SYNCS.get(self.fault, ""))
+        old, new = self._prepare(work, recorder)
+        before = work / "before"
+        shutil.copytree(root, before)
+        recorder.run("tests.powercut.move", (self.kind, root, recorder.log, MAP_BYTES))
+        missed = unlike(root, recorder.log, before)
+        if missed:
+            raise RuntimeError(f"the recorder has missed something of {missed}")
+        check = [self.kind, old, new, str(before), MAP_BYTES]
+        return Plan(str(recorder.log), str(root), self.seed, 0, "move", check, str(before))
+
+    def _prepare(self, work: Path, recorder: Recorder) -> tuple[str, str]:
+        """Make what is moved; the states before and after."""
+        aside = work / "aside"
+        for number, place in enumerate((recorder.root, aside)):
+            place.mkdir()
+            given = (place / DATA, work / "ignored", self.seed + number, 30, MAP_BYTES, "none")
+            recorder.run("tests.powercut.write_broker", given, recorded=False)
+        old, new = _state(recorder, recorder.root), _state(recorder, aside)
+        if self.kind == "backup":
+            return old, old
+        if self.kind == "restore":
+            recorder.run("tests.powercut.move", ("backup", aside, work / "ignored", MAP_BYTES), recorded=False)
+            shutil.move(aside / "backup", work / "backup")
+            return old, new
+        _damage(recorder.root / DATA / "store" / "data.mdb", self.seed)
+        shutil.rmtree(aside)
+        shutil.copytree(recorder.root, aside)
+        return "", _state(recorder, aside)
+
+
+def _state(recorder: Recorder, root: Path) -> str:
+    """What ``move.state`` tells of a data directory."""
+    log = root.with_name("state")
+    log.unlink(missing_ok=True)
+    recorder.run("tests.powercut.move", ("state", root, log, MAP_BYTES), recorded=False)
+    first = next(record for record in journal.read(log) if record.kind == journal.MARK)
+    return first.first.decode().removeprefix("state ")
+
+
+def _damage(data_file: Path, seed: int) -> None:
+    """Zero a page in the middle of a store."""
+    content = bytearray(data_file.read_bytes())
+    page = random.Random(seed).randrange(3, len(content) // PAGE_BYTES)
+    content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+    data_file.write_bytes(content)
 
 
 def look(plan: Plan, work: Path) -> Result:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.served import plain_environment
 from tests.powercut import journal
 from tests.powercut.cuts import EVERYTHING, image
 from tests.powercut.disk import Disk
@@ -63,7 +64,7 @@ class Recorder:
     def environment(self, die: int = 0) -> dict[str, str]:
         """What a program needs so that it is recorded, and killed in its so manieth call."""
         return {
-            **os.environ,
+            **plain_environment(),
             "LD_PRELOAD": str(self.library),
             "POWERCUT_ROOT": str(self.root),
             "POWERCUT_LOG": str(self.log),
@@ -72,17 +73,18 @@ class Recorder:
             "POWERCUT_DIE": str(die),
         }
 
-    def run(self, module: str, arguments: Sequence[object], *, die: int = 0) -> None:
+    def run(self, module: str, arguments: Sequence[object], *, die: int = 0, recorded: bool = True) -> None:
         """Run one program to its end, or until it is killed in its so manieth call. Raises where it fails."""
         command = [sys.executable, "-P", "-m", module, *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment(die), capture_output=True, text=True, timeout=120)
+        environment = self.environment(die) if recorded else plain_environment()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         if done.returncode != 0 and not (die and done.returncode == -signal.SIGKILL):
             raise RuntimeError(f"{module} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def unlike(root: Path, log: Path) -> list[str]:
+def unlike(root: Path, log: Path, before: Path | None = None) -> list[str]:
     """Names of files that are not what the whole log makes of them: the recorder has missed something."""
-    disk = Disk(root)
+    disk = Disk(root, before)
     for record in journal.read(log):
         disk.begin(record)
         disk.finish(record)

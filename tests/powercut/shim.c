@@ -10,7 +10,7 @@
  *
  * A record is written when its call has succeeded. A write and its record are one step under a mutex, so a sync's
  * `upto`, taken before it begins, has behind it no write that the sync may have missed. What goes past these calls
- * (a shared writable map, splice, stdio) is recorded as UNSEEN where it can be noticed; the reader also compares the
+ * (a shared writable map, a hard link) is recorded as UNSEEN where it can be noticed; the reader also compares the
  * replayed files with the real ones.
  */
 #define _GNU_SOURCE
@@ -345,15 +345,18 @@ void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t
 void *mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset) {
     return mmap(address, bytes, protection, flags, fd, offset);
 }
+/* Copies inside the kernel do not exist for watched files: libraries then read and write. */
 ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t bytes, unsigned flags) {
     REAL(ssize_t, copy_file_range, int, off64_t *, int, off64_t *, size_t, unsigned);
-    unseen(to);
-    return real_copy_file_range(from, from_at, to, to_at, bytes, flags);
+    if (watched(to) == NULL) return real_copy_file_range(from, from_at, to, to_at, bytes, flags);
+    errno = EXDEV;
+    return -1;
 }
 ssize_t sendfile64(int to, int from, off64_t *offset, size_t bytes) {
     REAL(ssize_t, sendfile64, int, int, off64_t *, size_t);
-    unseen(to);
-    return real_sendfile64(to, from, offset, bytes);
+    if (watched(to) == NULL) return real_sendfile64(to, from, offset, bytes);
+    errno = EINVAL;
+    return -1;
 }
 ssize_t sendfile(int to, int from, off_t *offset, size_t bytes) { return sendfile64(to, from, offset, bytes); }
 int link(const char *from, const char *to) {
