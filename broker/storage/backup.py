@@ -26,8 +26,9 @@ import lmdb
 from broker.errors import StoreError
 from broker.storage.data_dir import SECRET_BYTES, DataDir
 from broker.storage.datafile import DATA_FILE
+from broker.storage.folders import sync_folder
 from broker.storage.pages import examine
-from broker.storage.rescue import RESTORE_READY, finish_moves, look, refusal, stored_format, sync_folder
+from broker.storage.rescue import RESTORE_READY, finish_moves, look, refusal, stored_format
 from broker.storage.tables import FORMAT
 
 MANIFEST = "manifest.json"

@@ -28,6 +28,7 @@ import lmdb
 from broker.errors import StoreDamaged, StoreError
 from broker.storage.datafile import DATA_FILE, DataFile, Finding, Kind, read_metas
 from broker.storage.environment import Environment
+from broker.storage.folders import sync_folder
 from broker.storage.migrations import FORMAT_0_TABLES
 from broker.storage.numbers import HighestNumbers
 from broker.storage.pages import examine, tables_of
@@ -261,6 +262,7 @@ def rescue(data_dir: Path, findings: list[Finding], map_size_bytes: int) -> Dama
         _new_folder(unfinished)
         _fill(unfinished, data_dir / STORE / DATA_FILE, findings, damage, map_size_bytes)
         _write_synced(unfinished / REPORT_FILE, json.dumps(asdict(damage), indent=2) + "\n")
+        sync_folder(unfinished)
         _rename(unfinished, data_dir / RESCUED)
     except (OSError, lmdb.Error, StoreError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -316,15 +318,6 @@ def _words(findings: list[Finding]) -> str:
 
 
 # ---------------------------------------------------------------- folders
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rename(one: Path, other: Path) -> None:
