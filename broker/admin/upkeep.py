@@ -17,8 +17,11 @@ from broker.config import BrokerConfig
 from broker.errors import BadRequest, StoreError
 from broker.storage.datafile import DATA_FILE
 from broker.storage.lmdb import LmdbStore
-from broker.storage.pages import Report, examine
-from broker.storage.rescue import STORE, acknowledge, stored_format
+from broker.storage.pages import Report, StateGone, examine
+from broker.storage.rescue import STORE, acknowledge
+from broker.storage.tables import FORMAT
+
+TRIES = 1000
 
 
 class Upkeep:
@@ -41,13 +44,13 @@ class Upkeep:
 
     async def check(self) -> list[str]:
         """Walk all pages of the last commit's state; gives what is wrong."""
-        report, _ = await asyncio.to_thread(self._examine)
+        report = await asyncio.to_thread(self._examine)
         return [str(finding) for finding in report.findings]
 
     async def stats(self) -> dict[str, Any]:
         """Tell what the store holds and takes."""
-        report, found = await asyncio.to_thread(self._examine)
-        return figures(report, found, self._config.store_map_size_bytes)
+        report = await asyncio.to_thread(self._examine)
+        return figures(report, FORMAT, self._config.store_map_size_bytes)
 
     async def acknowledge(self) -> bool:
         """Note that the operator knows of a rescue; False when there was none."""
@@ -64,10 +67,15 @@ class Upkeep:
         except Exception as error:  # LMDB's are not known here
             raise StoreError(f"the store could not be copied to {folder}: {error}") from error
 
-    def _examine(self) -> tuple[Report, int | None]:
+    def _examine(self) -> Report:
         path = self._config.data_dir / STORE / DATA_FILE
-        with self._store.borrowed() as environment, environment.held() as txn_id:
-            return examine(path, txn_id=txn_id), stored_format(path)
+        for _ in range(TRIES):
+            with self._store.borrowed() as environment, environment.held() as txn_id:
+                try:
+                    return examine(path, txn_id=txn_id)
+                except StateGone:  # the meta page of a state is written over by the second commit after it
+                    continue
+        raise StoreError("the store is written so fast that no state of it could be examined")
 
 
 def figures(report: Report, store_format: int | None, budget_bytes: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.errors import StoreError
 from broker.storage import _pages
 from broker.storage.datafile import FAULT_WORDS, NO_ROOT, DataFile, Finding, Kind, Meta, Tree, read_metas
 from broker.storage.trees import TREE, Entry, TreeReader, fresh_marks
@@ -61,6 +62,10 @@ class Report:
         return (self.pages - self.free_pages) * self.page_bytes
 
 
+class StateGone(StoreError):
+    """The state that was to be examined has no meta page any more: there were two commits meanwhile."""
+
+
 def verify(path: Path) -> list[Finding]:
     """Find everything that is wrong with a data file; see ``examine``."""
     return examine(path).findings
@@ -71,19 +76,27 @@ def examine(path: Path, *, run_seconds: float = 0.0, txn_id: int | None = None) 
 
     ``run_seconds`` bounds the time for the runs of large values, which are scattered over the file (0: no bound).
     ``txn_id`` picks the state to look at, which somebody holds with a read transaction while the store is written; else
-    it is the newest. Raises ``StoreError`` for a file that may not be read, and ``FileNotFoundError``.
+    it is the newest. Raises ``StoreError`` for a file that may not be read, ``FileNotFoundError``, and ``StateGone``.
     """
     with DataFile(path) as file:
+        if txn_id is not None:
+            meta = _held_meta(file, txn_id)
+            report = Report(file_bytes=file.size, page_bytes=file.page_bytes)
+            examine_state(file, meta, report, run_seconds)
+            return report
         metas, findings = read_metas(file)
         report = Report(findings=findings, file_bytes=file.size, page_bytes=file.page_bytes)
-        chosen = [meta for meta in metas if txn_id is None or meta.txn_id == txn_id]
-        if chosen:
-            if txn_id is not None:
-                findings.clear()  # the other one is being written, perhaps
-            examine_state(file, chosen[0], report, run_seconds)
-        elif metas:
-            findings.append(Finding(Kind.META, f"neither meta page is of transaction {txn_id}"))
+        if metas:
+            examine_state(file, metas[0], report, run_seconds)
         return report
+
+
+def _held_meta(file: DataFile, txn_id: int) -> Meta:
+    """Read the meta page of a transaction while others write theirs; twice alike is no torn read."""
+    first, second = ([meta for meta in read_metas(file)[0] if meta.txn_id == txn_id] for _ in range(2))
+    if not first or first != second:
+        raise StateGone(f"no meta page is of transaction {txn_id} any more")
+    return first[0]
 
 
 def examine_state(file: DataFile, meta: Meta, report: Report, run_seconds: float = 0.0) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import lmdb
 import pytest
 
-from tests.integration.served import PORTS, Login, Served, run_cli
+from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment, run_cli
 from tests.integration.test_restart import may_log_in
 from tests.support.damage import PAGE, zero_page
 
@@ -162,3 +164,48 @@ def test_a_store_that_is_no_file_is_refused_in_one_line(serve: Serve, filled: Fi
     assert refused.returncode == 1
     assert "not a plain file" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_without_room_for_the_rescue_it_says_so_and_the_store_waits_for_the_next_start(
+    serve: Serve, filled: Filled
+) -> None:
+    data_dir, key, devices = filled
+    damage(data_dir, lambda data: zero_page(data, 0))
+    before = {path.name: path.read_bytes() for path in (data_dir / "store").iterdir()}
+    limited = [
+        "/bin/sh",
+        "-c",
+        'ulimit -f 64; exec "$0" "$@"',
+        str(PROGRAM),
+        "serve",
+        *PORTS,
+        "--data-dir",
+        str(data_dir),
+    ]
+    refused = subprocess.run(limited, capture_output=True, text=True, timeout=30, check=False, env=plain_environment())
+    assert refused.returncode == 1, refused.stderr
+    assert "it could not be rescued and is as it was" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in (data_dir / "store").iterdir()} == before
+    assert not list(data_dir.glob("store.*"))
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert all(may_log_in(broker, device) for device in devices)
+
+
+def test_a_start_that_is_killed_again_and_again_rescues_once(serve: Serve, filled: Filled) -> None:
+    data_dir, key, devices = filled
+    damage(data_dir, lambda data: zero_page(data, 1))
+    found = data_file(data_dir).read_bytes()
+    for wait_ms in (*range(200, 900, 50), 400, 450, 500):
+        command = [str(PROGRAM), "serve", *PORTS, "--data-dir", str(data_dir)]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=plain_environment()
+        ) as process:
+            time.sleep(wait_ms / 1000)
+            process.kill()
+    broker = serve(data_dir=data_dir, api_key=key)
+    assert all(may_log_in(broker, device) for device in devices)
+    assert readiness(broker)[1] == "degraded"
+    (aside,) = data_dir.glob("store.damaged-*")
+    assert (aside / "data.mdb").read_bytes() == found
+    assert sorted(path.name for path in data_dir.glob("store*")) == ["store", aside.name]

@@ -213,6 +213,23 @@ def test_of_a_newer_format_only_what_says_its_own_version_is_taken(data_dir: Pat
     assert others(stored(data_dir)) == truth
 
 
+def test_a_damaged_store_of_the_oldest_format_becomes_one_of_this_format(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    environment = lmdb.open(str(tmp_path / "store"), max_dbs=10)
+    old = ("accounts", "keys", "devices", "seen", "counters", "journal")
+    tables = {table: environment.open_db(table.encode()) for table in old}
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"ticket", b"whatever it was", db=tables["journal"])
+        for (table, key), value in contents().items():
+            if table in tables:
+                transaction.put(key, value, db=tables[table])
+    environment.close()
+    damage(tmp_path, lambda data: zero_page(data, 0))
+    told = prepare(tmp_path, map_size_bytes=MAP_BYTES)
+    assert told is not None
+    assert others(stored(tmp_path)) == others(contents())
+
+
 def test_of_a_newer_lmdb_nothing_is_taken(data_dir: Path) -> None:
     def newer(data: bytearray) -> None:
         data[20] = data[PAGE + 20] = 2
