@@ -108,6 +108,7 @@ class Campaign:
         if what.fills_up:
             await cast.fill_up(ENOUGH_BIG)
         if what.with_backup and isinstance(self.target, IotBroker) and not self.settings.spare:
+            await asyncio.sleep(what.deaths[0].after)
             await self._back_up(cast, self.target)
         else:
             await self._die_of(cast, what.deaths)
