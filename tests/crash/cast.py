@@ -66,8 +66,8 @@ class Cast:
 
     def add_paho(self) -> None:
         """Let paho play too: two threads more."""
-        self.paho = [PahoPublisher(self.world, "paho-publisher", [Stream("p/1", 1), Stream("p/2", 2)])]
-        for actor in [*self.paho, PahoReceiver(self.world, "paho-receiver", "p/#")]:
+        self.paho = [PahoPublisher(self.world, "paho-publisher", [Stream("p/1", 1), Stream("p/2", 1)])]
+        for actor in [*self.paho, PahoReceiver(self.world, "paho-receiver", ["p/#", "t/b/+"])]:
             self._live(actor)
 
     def _live(self, actor: Actor) -> None:

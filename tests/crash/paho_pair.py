@@ -1,7 +1,8 @@
 """Two clients that others wrote: paho as a publisher and as a receiver, each in a thread of its own.
 
-Here belongs paho and the way from its threads to the ledger. Not here: QoS 1 repeats, for which paho tells too little:
-what it publishes may come as often as it likes, but not be lost, and with QoS 2 not come twice.
+Here belongs paho and the way from its threads to the ledger. What paho publishes may come as often as it likes, for it
+does not tell when it sends again, but must not be lost. It publishes with QoS 1 alone: after two vain attempts to
+connect, paho 2.2 sends a PUBLISH again whose PUBREC it has had, and what comes twice then is its own doing.
 """
 
 from __future__ import annotations
@@ -116,12 +117,12 @@ class PahoPublisher(PahoClient):
 
 
 class PahoReceiver(PahoClient):
-    """Subscribed with QoS 2 to one filter."""
+    """Subscribed with QoS 2 to some filters."""
 
-    def __init__(self, world: World, name: str, topic_filter: str) -> None:
+    def __init__(self, world: World, name: str, filters: list[str]) -> None:
         super().__init__(world, name, MQTTProtocolVersion.MQTTv311)
         self.inbox = world.ledger.inbox(name)
-        self._subscription = self.inbox.ask(topic_filter)
+        self._subscriptions = [self.inbox.ask(one) for one in filters]
         self._connection = 0
         self.client.on_message = self._to_loop(self._arrived)
         self.client.on_subscribe = self._to_loop(self._subscribed)
@@ -129,16 +130,20 @@ class PahoReceiver(PahoClient):
     def resumed(self, session_present: bool) -> None:
         self._connection += 1
         self.world.packets += 1
-        if not self._subscription.is_on:
-            self.client.subscribe(self._subscription.topic_filter, 2)
+        if not self._is_subscribed():
+            self.client.subscribe([(one.topic_filter, 2) for one in self._subscriptions])
 
     def _subscribed(self, *_: Any) -> None:
-        self.inbox.subscribed(self._subscription)
+        for one in self._subscriptions:
+            self.inbox.subscribed(one)
+
+    def _is_subscribed(self) -> bool:
+        return all(one.is_on for one in self._subscriptions)
 
     def forgotten(self) -> None:
-        topic_filter = self._subscription.topic_filter
-        self.inbox.forgotten([self._subscription])
-        self._subscription = self.inbox.ask(topic_filter)
+        filters = [one.topic_filter for one in self._subscriptions]
+        self.inbox.forgotten(self._subscriptions)
+        self._subscriptions = [self.inbox.ask(one) for one in filters]
 
     def _arrived(self, _: Any, __: Any, arrived: MQTTMessage) -> None:
         self.world.packets += 1
@@ -147,6 +152,6 @@ class PahoReceiver(PahoClient):
             self.inbox.answered(message)
 
     def waits_for(self) -> str:
-        if not self._subscription.is_on:
+        if not self._is_subscribed():
             return "its SUBACK"
         return f"{len(self.inbox.owed)} messages" if self.inbox.owed else super().waits_for()
