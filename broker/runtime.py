@@ -57,6 +57,7 @@ from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import Damage, finish_moves, prepare
+from broker.storage.tables import RETAINED
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -335,6 +336,7 @@ class Broker:
         gateway = Gateway(self._reactor, self._journal.durable)
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         _loaded(directory)
+        self._restore(shard, store, directory)
         directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
@@ -378,6 +380,15 @@ class Broker:
         self._admin = admin
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
+
+    def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
+        """Bring back what is on disk, before anybody comes."""
+        names = ("restored", "expired", "orphaned", "unreadable")
+        retained = shard.restore_retained(store.scan(RETAINED), directory.known())
+        if retained[-1]:
+            log.error(
+                "some retained messages could not be read", extra={"fields": dict(zip(names, retained, strict=True))}
+            )
 
     def _bind(self, stack: AsyncExitStack) -> list[socket.socket]:
         """Take all addresses, the listeners' in their order and HTTP's last; nothing is accepted yet."""

@@ -70,6 +70,7 @@ from broker._core.session cimport drop_will, find_session, need_extra, new_sessi
 from broker._core.timers cimport timer_set
 from broker._core.strangers cimport forget_stranger
 from broker._core.topic_rules cimport valid_topic_name
+from broker._core.wills cimport has_recorded_will, record_will
 
 
 cdef enum:
@@ -227,7 +228,11 @@ cdef bint enter_session(
 ) noexcept nogil:
     # True: an earlier session goes on.
     cdef Session* session = take_over(shard, connection, grant, client_id)
-    cdef bint present = session != NULL and not fields.clean_start
+    cdef bint present
+    if session != NULL and session.extra != NULL and session.extra.will.lost_in_crash:
+        drop_will(shard, session)       # its client had not gone: it is back in time
+    # One that ends with its connection is there for the will of a client that was lost with the process.
+    present = session != NULL and not fields.clean_start and session.session_expiry_interval_s != 0
     if present:
         judge_again(shard, session, grant.policy)
         resume_session(shard, session, connection)  # [MQTT-3.1.2-5]
@@ -264,10 +269,13 @@ cdef void leave_will(ShardState* shard, Session* session, ConnectFields* fields)
         out.message_expiry_s = fields.will_values.message_expiry_s
         out.expiry_offset = expiry_offset(&out.properties)
     extra.will.message = keep_message(shard, &out)
+    extra.will.number = 0
+    extra.will.lost_in_crash = 0
     extra.will.delay_s = 0
     if has(&fields.will_values, PROPERTY_WILL_DELAY_INTERVAL):
         extra.will.delay_s = min(fields.will_values.will_delay_s, shard.limits.will_delay_maximum_s)
     give_memory(properties)
+    record_will(shard, session)
 
 
 cdef void admit(
@@ -316,7 +324,7 @@ cdef void admit(
     shard.unauthenticated_count -= 1
     shard.connected[connection.durability] += 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
-    if connection.session.durable != NULL and not shard.journal.refusing:
+    if (connection.session.durable != NULL or has_recorded_will(connection.session)) and not shard.journal.refusing:
         gate(shard, connection, ticket_for(shard, connection))
     arm_keep_alive(shard, connection)
     slow_start(shard, connection)

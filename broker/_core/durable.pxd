@@ -7,7 +7,7 @@
 # Here belong the records of a session and of its subscriptions. Not here: their deletion with the session (session),
 # and how they come back (restore).
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from broker._core.model cimport Session, ShardState, Subscription
 
@@ -15,6 +15,8 @@ from broker._core.model cimport Session, ShardState, Subscription
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil
 # Writes the session's record as the session is now.
 cdef void record_session(ShardState* shard, Session* session) noexcept nogil
+# The same under a number of its own, of a session that is not on disk but for its will: it ends with its connection.
+cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil
 # Writes a subscription's record; the filter is as in SUBSCRIBE.
 cdef void record_subscription(
     ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -1,6 +1,6 @@
 """The records of sessions on disk. See durable.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes
@@ -51,27 +51,35 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
     give_memory(filter)
 
 
-cdef void record_session(ShardState* shard, Session* session) noexcept nogil:
+cdef void put_session(
+        ShardState* shard, Session* session, uint64_t number, uint32_t expiry_s, bint connected) noexcept nogil:
     cdef Principal* principal = session.principal
-    cdef Durable* durable = session.durable
     cdef uint32_t n = session.client_id_bytes + principal.name_bytes + principal.device_id_bytes
     cdef SessionHead head
-    cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, durable.number, <uint32_t>sizeof(head) + n)
-    durable.connected = session.connection != NULL
+    cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, number, <uint32_t>sizeof(head) + n)
     head.version = RECORD_VERSION
-    head.flags = (SESSION_CONNECTED if durable.connected else 0) | (
-        SESSION_WITH_CONNECTION if session.session_expiry_interval_s == 0 else 0)
+    head.flags = (SESSION_CONNECTED if connected else 0) | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0)
     head.client_id_bytes = session.client_id_bytes
     head.account_id = principal.account.account_id
     head.principal_id = principal.principal_id
-    head.expiry_s = session.session_expiry_interval_s
-    head.away_since_wall_ns = 0 if durable.connected else shard.now_ns + shard.wall_offset_ns
+    head.expiry_s = expiry_s
+    head.away_since_wall_ns = 0 if connected else shard.now_ns + shard.wall_offset_ns
     head.name_bytes = principal.name_bytes
     head.device_id_bytes = principal.device_id_bytes
     head.spare = 0
     memcpy(at, &head, sizeof(head))
     at = put_bytes(at + sizeof(head), client_id_of(session), session.client_id_bytes)
     put_bytes(at, <uint8_t*>principal + sizeof(Principal), <uint32_t>principal.name_bytes + principal.device_id_bytes)
+
+
+cdef void record_session(ShardState* shard, Session* session) noexcept nogil:
+    cdef Durable* durable = session.durable
+    durable.connected = session.connection != NULL
+    put_session(shard, session, durable.number, session.session_expiry_interval_s, durable.connected)
+
+
+cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+    put_session(shard, session, number, 0, True)
 
 
 cdef void record_subscription(

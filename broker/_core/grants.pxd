@@ -25,6 +25,7 @@ cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogi
 
 cdef Principal* find_principal(ShardState* shard, uint32_t principal_id) noexcept nogil
 # Finds or makes it, and takes one reference.
+# One that nobody has named since it was restored gets its name.
 cdef Principal* hold_principal(
     ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
     const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil

@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.blake2b cimport same_digest
-from broker._core.memory cimport give_memory, take_memory, take_zeroed
+from broker._core.cursor cimport put_bytes
+from broker._core.memory cimport give_memory, resize_memory, take_memory, take_zeroed
 from broker._core.model cimport (
     LEVEL_DEVICE_ID,
     LEVEL_HASH,
@@ -20,6 +21,7 @@ from broker._core.model cimport (
     PolicyLevel,
     PolicyPattern,
     Principal,
+    Retained,
     ShardState,
 )
 from broker._core.topics cimport space_close, space_open
@@ -118,12 +120,41 @@ cdef void grow_principals(ShardState* shard) noexcept nogil:
     shard.principal_mask = mask
 
 
+cdef void put_names(
+        Principal* principal, const uint8_t* name, uint32_t name_bytes, const uint8_t* device_id,
+        uint32_t device_id_bytes) noexcept nogil:
+    principal.name_bytes = <uint16_t>name_bytes
+    principal.device_id_bytes = <uint16_t>device_id_bytes
+    put_bytes(put_bytes(<uint8_t*>principal + sizeof(Principal), name, name_bytes), device_id, device_id_bytes)
+
+
+cdef Principal* name_principal(
+        ShardState* shard, Principal* principal, const uint8_t* name, uint32_t name_bytes, const uint8_t* device_id,
+        uint32_t device_id_bytes) noexcept nogil:
+    # Nothing but the table and what it has retained points to it.
+    cdef Principal** link = &shard.principals[spread_number(principal.principal_id) & shard.principal_mask]
+    cdef Retained* retained
+    while link[0] != principal:
+        link = &link[0].next
+    principal = <Principal*>resize_memory(principal, sizeof(Principal) + name_bytes + device_id_bytes)
+    link[0] = principal
+    principal.nameless = 0
+    put_names(principal, name, name_bytes, device_id, device_id_bytes)
+    retained = NULL if principal.activity == NULL else principal.activity.authored
+    while retained != NULL:
+        retained.author = principal
+        retained = retained.author_next
+    return principal
+
+
 cdef Principal* hold_principal(
         ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
         const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil:
     cdef Principal* principal = find_principal(shard, principal_id)
     cdef Principal** link
     if principal != NULL:
+        if principal.nameless:
+            principal = name_principal(shard, principal, name, name_bytes, device_id, device_id_bytes)
         principal.refs += 1
         return principal
     if shard.principal_count > shard.principal_mask:
@@ -133,10 +164,7 @@ cdef Principal* hold_principal(
     principal.limits = shard.grant_limits
     principal.principal_id = principal_id
     principal.refs = 1
-    principal.name_bytes = <uint16_t>name_bytes
-    principal.device_id_bytes = <uint16_t>device_id_bytes
-    memcpy(<uint8_t*>principal + sizeof(Principal), name, name_bytes)
-    memcpy(<uint8_t*>principal + sizeof(Principal) + name_bytes, device_id, device_id_bytes)
+    put_names(principal, name, name_bytes, device_id, device_id_bytes)
     link = &shard.principals[spread_number(principal_id) & shard.principal_mask]
     principal.next = link[0]
     link[0] = principal

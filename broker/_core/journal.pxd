@@ -18,7 +18,8 @@ cdef void journal_close(ShardState* shard) noexcept nogil
 
 # Whether the open batch holds anything.
 cdef inline bint has_batch(Journal* journal) noexcept nogil:
-    return journal.live_entries != 0 or journal.ops_bytes != 0 or journal.put_count != 0
+    return journal.live_entries != 0 or journal.ops_bytes != 0 or journal.put_count != 0 or \
+        journal.retained_count != journal.retained_gone
 # The ticket of everything that was recorded until now; it may be settled already.
 cdef inline uint64_t newest_ticket(Journal* journal) noexcept nogil:
     return journal.open_ticket if has_batch(journal) else journal.open_ticket - 1

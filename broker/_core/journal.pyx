@@ -37,13 +37,16 @@ from broker._core.records cimport (
     TABLE_MESSAGES,
     TABLE_META,
     TABLE_OPS,
+    TABLE_RETAINED,
     Op,
     Pair,
     RecordHead,
     message_record_bytes,
+    numbered_key,
     put_key,
     put_message,
 )
+from broker._core.retained_records cimport take_retained
 from broker._core.topics cimport filter_of
 
 
@@ -75,6 +78,7 @@ cdef void journal_open(ShardState* shard) noexcept nogil:
     journal.open_ticket = 1
     journal.next_message = 1
     journal.next_session = 1
+    journal.next_retained = 1
     journal.tidy_at = TIDY_FIRST
     journal.durables = <Durable**>take_zeroed(FIRST_DURABLES * sizeof(void*))
     journal.durable_mask = FIRST_DURABLES - 1
@@ -98,6 +102,7 @@ cdef void journal_close(ShardState* shard) noexcept nogil:
     give_memory(journal.pairs)
     give_memory(journal.ops)
     give_memory(journal.puts)
+    give_memory(journal.retained)
     give_memory(journal.chunks)
     give_memory(journal.durables)
     slab_close(&journal.promise_slab)
@@ -561,12 +566,6 @@ cdef void swap_entries(Journal* journal) noexcept nogil:
     journal.sealed_through = journal.next_message - 1
 
 
-cdef bytes numbered_key(uint64_t number):
-    cdef uint8_t[8] key
-    put_key(key, number)
-    return PyBytes_FromStringAndSize(<char*>key, 8)
-
-
 cdef void checksum(bytes value, uint32_t count):
     # The value was made here and nobody has seen it yet.
     cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(value)
@@ -644,6 +643,7 @@ cdef list seal_batch(ShardState* shard):
     if journal.ops_bytes:
         changes.append(take_ops(shard))
     take_puts(journal, changes)
+    take_retained(shard, TABLE_NAMES[<int>TABLE_RETAINED], changes)
     journal.open_ticket += 1
     journal.in_flight = 1
     return changes

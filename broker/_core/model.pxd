@@ -247,6 +247,8 @@ cdef struct Retained:           # the retained message of one topic
     Retained* author_previous
     RetainedExpiry* expiry      # of one that expires, else NULL
     uint64_t serial             # in the order of setting
+    uint64_t number             # of its record, 0: it has none
+    uint32_t change             # its place + 1 among those whose record is to be written, 0: it is not
 
 cdef struct RetainedExpiry:
     Timer timer                 # its owner is the Retained
@@ -385,6 +387,7 @@ cdef struct Principal:
     uint16_t device_id_bytes
     uint32_t grants                 # of it, in the table
     uint8_t revoked                 # it has no rights any more: nothing of it is published
+    uint8_t nameless                # known by what it has retained on disk: nobody has said yet who it is
     int64_t last_seen_ns
     # name, then device_id follow
 
@@ -476,6 +479,7 @@ cdef struct Durable:            # of a session that is on disk
 cdef struct Will:
     Message* message            # as it is published, Will Delay Interval taken out of its properties
     uint32_t delay_s
+    uint8_t lost_in_crash       # its client's connection ended with the process: who is back takes it back, however
     uint64_t number             # of the session's number on disk under which it is recorded, 0: it is not
 
 cdef struct SessionExtra:       # what few sessions have
@@ -632,6 +636,10 @@ cdef struct Chunk:              # messages that were written with one batch
     uint32_t pairs
     uint32_t live               # deliveries that are not acknowledged: 0, and it is deleted
 
+cdef struct RetainedChange:     # a retained message whose record goes with the open batch, as it is by then
+    Retained* retained          # NULL: it has gone meanwhile
+    uint32_t account_id
+
 cdef struct Journal:
     uint64_t open_ticket        # what the batch being gathered will be called
     uint64_t settled_ticket     # committed, all up to here
@@ -658,6 +666,11 @@ cdef struct Journal:
     uint32_t puts_capacity
     uint32_t put_count
     uint64_t entry_bytes        # of messages in it
+    RetainedChange* retained
+    uint32_t retained_count     # gone ones included
+    uint32_t retained_gone
+    uint32_t retained_capacity
+    uint64_t retained_bytes     # of their records
     # the batch that is being written
     JournalEntry* sealed
     uint32_t sealed_count
@@ -665,6 +678,7 @@ cdef struct Journal:
     # what is on disk
     uint64_t next_message
     uint64_t next_session
+    uint64_t next_retained
     uint64_t reserved_message   # numbers below this may be given without another word to the disk
     uint64_t reserved_session
     uint64_t sealed_through     # the last number that is in a chunk, or never will be
@@ -821,6 +835,7 @@ cdef struct ShardState:
     # memory
     Slab connection_slab
     Slab session_slab
+    Slab retained_slab
     Arena arena                 # subscriptions, filters, shared groups
     Slab message_slabs[6]
     BufferPool outbox_pool

@@ -9,12 +9,11 @@ from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8,
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route, somebody_is_full
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
-from broker._core.journal cimport add_op
+from broker._core.journal cimport add_op, newest_ticket
 from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
 from broker._core.memory cimport resize_memory, unlikely_
 from broker._core.message cimport (
     Outgoing,
-    message_topic,
     outgoing_close,
     outgoing_from_message,
     outgoing_open,
@@ -26,6 +25,7 @@ from broker._core.model cimport (
     DROP_QUEUE_FULL,
     DROP_QUOTA_EXCEEDED,
     DROP_RETAINED_FULL,
+    LEVEL_MEMORY,
     LEVEL_SYNCED,
     QUEUE_REFUSES,
     Account,
@@ -59,7 +59,7 @@ from broker._core.reasons cimport (
 )
 from broker._core.records cimport OP_TAKEN
 from broker._core.retained cimport may_retain, retain_message
-from broker._core.session cimport count_drop, qos2_add, qos2_count, qos2_known
+from broker._core.session cimport count_drop, erase_will, qos2_add, qos2_count, qos2_known
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.topics cimport match_topic
 from broker._core.utf8 cimport valid_utf8
@@ -177,13 +177,14 @@ cdef void fill(
     out.packet_id_offset[layout] = header + 2 + fields.topic_name.n
 
 
-cdef bint needs_disk(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
+cdef bint needs_disk(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written) noexcept nogil:
     # Whether somebody would be promised something that has to be written: asked before anything has happened.
     cdef Subscription* subscription
     cdef uint32_t i
     if out.qos == 0:
         return False
-    if out.retain or (out.qos == 2 and publisher != NULL and publisher.durable != NULL):
+    if (out.retain and written) or (out.qos == 2 and publisher != NULL and publisher.durable != NULL):
         return True
     match_topic(shard, &account.space, out.topic.at, out.topic.n, publisher)
     for i in range(shard.receiver_count):
@@ -193,21 +194,31 @@ cdef bint needs_disk(ShardState* shard, Account* account, Outgoing* out, Session
     return False
 
 
+cdef void retain(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written) noexcept nogil:
+    # Who clears what another has just cleared waits for that as well.
+    retain_message(shard, account, out, publisher, written)
+    if written:
+        out.ticket = newest_ticket(&shard.journal)
+
+
 cdef uint32_t publish_message(
-        ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written, FanOut** rest
+) noexcept nogil:
+    # `written`: what is retained goes to disk.
     rest[0] = NULL
-    if unlikely_(shard.journal.refusing and not out.insists and needs_disk(shard, account, out, publisher)):
+    if unlikely_(shard.journal.refusing and not out.insists and needs_disk(shard, account, out, publisher, written)):
         out.refused = 1
         return 0
     if unlikely_(out.retain):  # [MQTT-3.3.1-8]
-        retain_message(shard, account, out, publisher)
+        retain(shard, account, out, publisher, written)
     return route(shard, account, out, publisher, rest)
 
 
 cdef void finish(
         ShardState* shard, Connection* connection, uint64_t ticket, uint8_t packet_type, uint16_t packet_id,
         bint matched, Message* message) noexcept nogil:
-    # A receipt says that its identifier is kept, too: it waits whoever has acknowledged the message meanwhile.
+    # A receipt says that its identifier is kept, too, or what is retained: it waits whoever has acknowledged meanwhile.
     stage_ack_of(  # [MQTT-3.4.2-1] [MQTT-3.5.2-1]
         shard, connection, ticket if connection.durability == LEVEL_SYNCED else 0, packet_type, packet_id,
         SUCCESS if matched else NO_MATCHING_SUBSCRIBERS, message if packet_type == PUBACK else NULL)
@@ -278,7 +289,9 @@ cdef void handle_publish(
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUEUE_FULL)
         return      # nothing of it was kept
     count_in(shard, connection.grant.principal, total)
-    publish_message(shard, connection.session.principal.account, &out, connection.session, &rest)
+    publish_message(
+        shard, connection.session.principal.account, &out, connection.session, connection.durability != LEVEL_MEMORY,
+        &rest)
     if unlikely_(out.refused):
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUOTA_EXCEEDED)
         outgoing_close(shard, &out)
@@ -307,9 +320,9 @@ cdef inline uint64_t wire_bytes(Outgoing* out) noexcept nogil:
 
 
 cdef uint32_t publish_unattended(
-        ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written) noexcept nogil:
     cdef FanOut* rest
-    cdef uint32_t taken = publish_message(shard, account, out, publisher, &rest)
+    cdef uint32_t taken = publish_message(shard, account, out, publisher, written, &rest)
     if rest != NULL:
         taken += rest.count     # offered in later slices
         account.orphans += 1
@@ -333,33 +346,45 @@ cdef uint32_t publish_from_server(
     out.version = 5
     out.received_at_ns = shard.now_ns
     count_own(shard, account, wire_bytes(&out))
-    taken = publish_unattended(shard, account, &out, NULL)
+    taken = publish_unattended(shard, account, &out, NULL, True)
     outgoing_close(shard, &out)
     return REFUSED if out.refused else taken
 
 
+cdef int why_will_dropped(ShardState* shard, Principal* principal, Outgoing* out) noexcept nogil:
+    # A DropReason, or -1. Its rights are looked at once more: they may have gone since the CONNECT. Of a principal whom
+    # nobody has judged since the start they are those of its CONNECT.
+    if principal.revoked or (principal.policy != NULL and not policy_allows_publish(
+            principal.policy, principal, out.topic.at, out.topic.n)):
+        return DROP_NOT_AUTHORIZED
+    if not within_quota(principal.account):
+        return DROP_QUOTA_EXCEEDED
+    if out.retain and not may_retain(
+            shard, principal.account, principal, &out.topic, out.properties.n, out.payload.n):
+        return DROP_RETAINED_FULL
+    return -1
+
+
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
-    # Its rights are looked at once more: they may have gone since the CONNECT.
+    # Its record goes with the batch that has what becomes of it.
     cdef Message* message = session.extra.will.message
-    cdef Principal* principal = session.principal
+    cdef bint written = session.extra.will.number != 0
     cdef Outgoing out
+    cdef int reason
+    erase_will(shard, session)
     session.extra.will.message = NULL
     session.extra.will_at_ns = 0
     outgoing_from_message(&out, message)
-    if principal.revoked or not policy_allows_publish(
-            principal.policy, principal, message_topic(message), message.topic_bytes):
-        count_drop(shard, session, DROP_NOT_AUTHORIZED)
-    elif not within_quota(principal.account):
-        count_drop(shard, session, DROP_QUOTA_EXCEEDED)
-    elif message.retain and not may_retain(
-            shard, principal.account, principal, &out.topic, out.properties.n, out.payload.n):
-        count_drop(shard, session, DROP_RETAINED_FULL)
+    reason = why_will_dropped(shard, session.principal, &out)
+    if reason >= 0:
+        count_drop(shard, session, reason)
     else:
         message.received_at_ns = shard.now_ns       # its expiry begins when it is published
         out.received_at_ns = shard.now_ns
         out.insists = 1
-        count_in(shard, principal, wire_bytes(&out))
-        publish_unattended(shard, principal.account, &out, session)  # [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+        count_in(shard, session.principal, wire_bytes(&out))
+        # [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+        publish_unattended(shard, session.principal.account, &out, session, written)
     outgoing_close(shard, &out)
     release_message(shard, message)
 

@@ -134,5 +134,6 @@ cdef inline uint32_t message_record_bytes(Message* message) noexcept nogil:
 cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noexcept nogil
 # Reads one into a message of its own with one reference; `used` is how many bytes it has. NULL: they are no message.
 cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint32_t* used) noexcept nogil
+cdef bytes numbered_key(uint64_t number)
 # The key of a subscription's record: 24 bytes.
 cdef void put_subscription_key(uint8_t* at, uint64_t session, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -1,11 +1,12 @@
 """Records on disk. See records.pxd."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update
 from broker._core.cursor cimport put_bytes
-from broker._core.message cimport Outgoing, keep_message, message_topic, outgoing_open
+from broker._core.message cimport NEVER_EXPIRES, Outgoing, keep_message, message_topic, outgoing_open
 from broker._core.model cimport Message, ShardState
 
 
@@ -39,6 +40,8 @@ cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint
     size = sizeof(head) + <uint64_t>head.topic_bytes + head.properties_bytes + head.payload_bytes
     if size > n or head.qos > 2 or head.topic_bytes > 65535:
         return NULL
+    if head.expiry_s != NEVER_EXPIRES and <uint64_t>head.expiry_offset + 4 > head.properties_bytes:
+        return NULL     # its interval would be written elsewhere
     outgoing_open(&out)
     out.topic.at = at + sizeof(head)
     out.topic.n = head.topic_bytes
@@ -56,6 +59,12 @@ cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint
     keep_message(shard, &out)
     out.message.publisher = head.publisher
     return out.message      # its one reference is the caller's
+
+
+cdef bytes numbered_key(uint64_t number):
+    cdef uint8_t[8] key
+    put_key(key, number)
+    return PyBytes_FromStringAndSize(<char*>key, 8)
 
 
 cdef void put_subscription_key(uint8_t* at, uint64_t session, const uint8_t* filter, uint32_t n) noexcept nogil:

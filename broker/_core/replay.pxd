@@ -10,5 +10,8 @@ from broker._core.model cimport Session, ShardState, Subscription
 # The retained messages that match this subscription's filter will be sent to it, from the first one on.
 cdef void start_run(
     ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil
+# The same for one whose run was not at its end when the process ended.
+cdef void restart_run(
+    ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil
 # Sends what waits while quota and room allow: what an earlier connection left, then the queue, then retained messages.
 cdef void pump(ShardState* shard, Session* session) noexcept nogil

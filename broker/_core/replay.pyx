@@ -9,8 +9,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send, send_waiting
+from broker._core.durable cimport record_subscription
 from broker._core.grants cimport policy_allows_publish
 from broker._core.journal cimport begin_routing, end_routing, newest_ticket
+from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport (
     Outgoing,
     expiry_left_s,
@@ -23,6 +25,7 @@ from broker._core.model cimport (
     WAITING_RUNS,
     WAITING_TURN,
     WORK_COLD,
+    Account,
     Connection,
     Message,
     Principal,
@@ -36,11 +39,14 @@ from broker._core.model cimport (
 from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
 from broker._core.session cimport need_extra, trim_extra, why_not_kept
 from broker._core.shared cimport look_at_bench
+from broker._core.topics cimport filter_of
 
 
 cdef enum:
     PAGE_BYTES = 65536      # of retained messages unsent to one receiver: far below where its QoS 0 is dropped
     WORK_PER_TURN = 1024    # of one session, before the next one's
+    FIRST_STEPS = 64        # of a run, before it is known to be one
+    FILTER_BYTES = 65536
 
 
 cdef void unlist_run(SessionExtra* extra, RetainedRun* run) noexcept nogil:
@@ -73,26 +79,57 @@ cdef void end_run_of(ShardState* shard, Session* session, Subscription* subscrip
         end_run(shard, session, run)
 
 
-cdef void start_run(
+cdef void record_end(ShardState* shard, Session* session, Subscription* subscription) noexcept nogil:
+    # After a restart it would begin again.
+    cdef uint8_t* filter
+    if session.durable == NULL or session.durable.ended:
+        return
+    filter = <uint8_t*>take_memory(FILTER_BYTES)
+    record_subscription(shard, session, subscription, filter, filter_of(subscription, filter))
+    give_memory(filter)
+
+
+cdef RetainedRun* list_run(
         ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
 ) noexcept nogil:
-    cdef RetainedRun* run
+    # A few steps are made at once: most filters match nothing, and need no run.
+    cdef Account* account = session.principal.account
+    cdef RetainedRun* run = open_run(shard, account, subscription, filter, n)
     cdef SessionExtra* extra
-    end_run_of(shard, session, subscription)
-    run = open_run(shard, session.principal.account, subscription, filter, n)
     if run == NULL:
-        return
+        return NULL
+    if find_retained(shard, account, run, shard.slice_budget - FIRST_STEPS) == NULL and run.at == NULL:
+        close_run(shard, account, run)
+        return NULL
     extra = need_extra(session)
     if extra.runs == NULL:
         extra.runs = run
     else:
         extra.last_run.next = run
     extra.last_run = run
+    session.waiting |= WAITING_RUNS
+    return run
+
+
+cdef void start_run(
+        ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
+) noexcept nogil:
+    cdef RetainedRun* run
+    end_run_of(shard, session, subscription)
+    run = list_run(shard, session, subscription, filter, n)
+    if run == NULL:
+        return
     if session.durable != NULL:     # its record follows
         run.after_ticket = shard.journal.open_ticket
     elif session.connection.held != NULL:
         run.after_ticket = newest_ticket(&shard.journal)
-    session.waiting |= WAITING_RUNS
+
+
+cdef void restart_run(
+        ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
+) noexcept nogil:
+    if list_run(shard, session, subscription, filter, n) == NULL:
+        record_subscription(shard, session, subscription, filter, n)
 
 
 cdef inline bint has_page(ShardState* shard, Connection* connection, Message* message) noexcept nogil:
@@ -101,8 +138,9 @@ cdef inline bint has_page(ShardState* shard, Connection* connection, Message* me
 
 
 cdef inline bint still_allowed(Principal* author, Message* message) noexcept nogil:
-    # It stands on the rights that its author has now, not on those of then.
-    return author == NULL or policy_allows_publish(
+    # It stands on the rights that its author has now, not on those of then; on those of then while nobody has judged
+    # its author since the start.
+    return author == NULL or author.policy == NULL or policy_allows_publish(
         author.policy, author, message_topic(message), message.topic_bytes)
 
 
@@ -143,6 +181,13 @@ cdef bint replay(ShardState* shard, Session* session, RetainedRun* run, Retained
     return True
 
 
+cdef void finish_run(ShardState* shard, Session* session, RetainedRun* run) noexcept nogil:
+    cdef Subscription* subscription = NULL if run.subscription.dead else run.subscription
+    end_run(shard, session, run)
+    if subscription != NULL:
+        record_end(shard, session, subscription)
+
+
 cdef void continue_runs(ShardState* shard, Session* session) noexcept nogil:
     cdef int64_t until = max(shard.slice_budget - WORK_PER_TURN, 0)
     cdef RetainedRun* run = session.extra.runs
@@ -153,7 +198,7 @@ cdef void continue_runs(ShardState* shard, Session* session) noexcept nogil:
             if not replay(shard, session, run, retained):
                 return
         elif run.at == NULL or run.subscription.dead:
-            end_run(shard, session, run)
+            finish_run(shard, session, run)
             shard.slice_budget -= 1
             run = session.extra.runs
         else:

@@ -7,11 +7,20 @@ among its siblings and is no business of a run that stands behind it: it was del
 
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.cursor cimport Span
 from broker._core.grants cimport need_activity, release_principal
-from broker._core.memory cimport give_memory, resize_memory, take_zeroed
+from broker._core.journal cimport delete_numbered
+from broker._core.memory cimport (
+    give_memory,
+    resize_memory,
+    slab_close,
+    slab_give,
+    slab_open,
+    slab_take,
+    take_zeroed,
+)
 from broker._core.message cimport NEVER_EXPIRES, Outgoing, hold_message, keep_message, message_topic, release_message
 from broker._core.model cimport (
     TIMER_RETAINED,
@@ -29,6 +38,8 @@ from broker._core.model cimport (
     Subscription,
     Timer,
 )
+from broker._core.records cimport TABLE_RETAINED
+from broker._core.retained_records cimport mark_retained, unmark_retained
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport release_subscription
@@ -37,6 +48,10 @@ from broker._core.topics cimport release_subscription
 cdef enum:
     FIRST_BUCKETS = 16
     SECOND_NS = 1000000000
+
+
+cdef void retained_open(ShardState* shard) noexcept nogil:
+    slab_open(&shard.retained_slab, sizeof(Retained), 64)
 
 
 # ---------------------------------------------------------------- nodes by hash
@@ -309,8 +324,15 @@ cdef void retained_timer(ShardState* shard, Timer* timer) noexcept nogil:
     remove_retained(shard, retained.expiry.account, retained)  # [MQTT-3.3.2-5]
 
 
+cdef void erase_record(ShardState* shard, Retained* retained) noexcept nogil:
+    if retained.number:
+        delete_numbered(shard, TABLE_RETAINED, retained.number)
+        retained.number = 0
+
+
 cdef void let_go(ShardState* shard, Account* account, Retained* retained) noexcept nogil:
     # Of the message and of whoever set it.
+    unmark_retained(shard, retained)
     count_retained(shard, account, retained.message, -1)
     release_message(shard, retained.message)
     drop_author(shard, retained)
@@ -321,33 +343,65 @@ cdef void remove_retained(ShardState* shard, Account* account, Retained* retaine
     shard.slice_budget -= 2 * WORK_COLD
     drop_expiry(shard, retained)
     let_go(shard, account, retained)
-    give_memory(retained)
+    erase_record(shard, retained)
+    slab_give(&shard.retained_slab, retained)
     node.retained = NULL
     prune(&account.retained, node)
 
 
-cdef void retain_message(ShardState* shard, Account* account, Outgoing* out, Session* publisher) noexcept nogil:
-    cdef RetainedNode* node = walk_topic(shard, &account.retained, &out.topic, out.payload.n > 0)
-    cdef Retained* retained = NULL if node == NULL else node.retained
-    shard.slice_budget -= WORK_COLD
-    if out.payload.n == 0:
-        if retained != NULL:
-            remove_retained(shard, account, retained)  # [MQTT-3.3.1-6] [MQTT-3.3.1-7] [v311 MQTT-3.3.1-10]
-        return
-    if retained == NULL:
-        retained = <Retained*>take_zeroed(sizeof(Retained))
-        retained.node = node
-        node.retained = retained
-    else:
+cdef Retained* need_retained(ShardState* shard, Account* account, RetainedNode* node) noexcept nogil:
+    # Without a message: what was there is let go.
+    cdef Retained* retained = node.retained
+    if retained != NULL:
         let_go(shard, account, retained)  # [MQTT-3.3.1-5] [v311 MQTT-3.3.1-7]
-    retained.message = keep_message(shard, out)
-    hold_message(retained.message)
-    retained.message.publisher = 0 if publisher == NULL else publisher.hash
-    count_retained(shard, account, retained.message, 1)
-    set_author(retained, NULL if publisher == NULL else publisher.principal)
+        return retained
+    retained = <Retained*>slab_take(&shard.retained_slab)
+    memset(retained, 0, sizeof(Retained))
+    retained.node = node
+    node.retained = retained
+    return retained
+
+
+cdef void set_message(
+        ShardState* shard, Account* account, Retained* retained, Message* message, Principal* author) noexcept nogil:
+    retained.message = message
+    hold_message(message)
+    count_retained(shard, account, message, 1)
+    set_author(retained, author)
     set_expiry(shard, account, retained)
     shard.retained_serial += 1
     retained.serial = shard.retained_serial
+
+
+cdef void retain_message(
+        ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written) noexcept nogil:
+    cdef RetainedNode* node = walk_topic(shard, &account.retained, &out.topic, out.payload.n > 0)
+    cdef Retained* retained
+    shard.slice_budget -= WORK_COLD
+    if out.payload.n == 0:
+        if node != NULL and node.retained != NULL:
+            # [MQTT-3.3.1-6] [MQTT-3.3.1-7] [v311 MQTT-3.3.1-10]
+            remove_retained(shard, account, node.retained)
+        return
+    retained = need_retained(shard, account, node)
+    keep_message(shard, out).publisher = 0 if publisher == NULL else publisher.hash
+    set_message(shard, account, retained, out.message, NULL if publisher == NULL else publisher.principal)
+    if written:
+        mark_retained(shard, account, retained)
+    else:
+        erase_record(shard, retained)
+
+
+cdef void restore_message(
+        ShardState* shard, Account* account, Message* message, Principal* author, uint64_t number) noexcept nogil:
+    cdef Span topic
+    cdef Retained* retained
+    topic.at = message_topic(message)
+    topic.n = message.topic_bytes
+    retained = need_retained(shard, account, walk_topic(shard, &account.retained, &topic, True))
+    erase_record(shard, retained)
+    set_message(shard, account, retained, message, author)
+    retained.number = number
 
 
 cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept nogil:
@@ -386,6 +440,7 @@ cdef void close_space(ShardState* shard, Account* account) noexcept nogil:
     while node != NULL and node.first_child != NULL:
         while node.first_child != NULL:
             node = node.first_child
+        node.retained.number = 0    # what is on disk stays there
         remove_retained(shard, account, node.retained)      # a leaf without a run has one
         node = account.retained.root
     give_memory(account.retained.root)
@@ -402,6 +457,7 @@ cdef void retained_close(ShardState* shard) noexcept nogil:
         while account != NULL:
             close_space(shard, account)
             account = account.next
+    slab_close(&shard.retained_slab)
 
 
 # ---------------------------------------------------------------- runs

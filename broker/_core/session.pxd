@@ -51,6 +51,8 @@ cdef SessionExtra* need_extra(Session* session) noexcept nogil
 # Forgets the extra when nothing in it is in use.
 cdef void trim_extra(Session* session) noexcept nogil
 cdef void drop_will(ShardState* shard, Session* session) noexcept nogil
+# Deletes what is on disk of a will, and of the session if it was there for its will alone.
+cdef void erase_will(ShardState* shard, Session* session) noexcept nogil
 
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil
 # Of a delivery that no session was chosen for.

@@ -60,6 +60,7 @@ from broker._core.model cimport (
     SharedGroup,
     ShardState,
     Subscription,
+    Will,
 )
 from broker._core.records cimport (
     OP_DONE,
@@ -68,6 +69,7 @@ from broker._core.records cimport (
     TABLE_FLOWS,
     TABLE_SESSIONS,
     TABLE_SUBSCRIPTIONS,
+    TABLE_WILLS,
     put_subscription_key,
 )
 from broker._core.retained cimport close_run
@@ -327,8 +329,19 @@ cdef void trim_extra(Session* session) noexcept nogil:
     session.extra = NULL
 
 
+cdef void erase_will(ShardState* shard, Session* session) noexcept nogil:
+    cdef Will* will = &session.extra.will
+    if will.number == 0:
+        return
+    delete_numbered(shard, TABLE_WILLS, will.number)
+    if session.durable == NULL or session.durable.number != will.number:
+        delete_numbered(shard, TABLE_SESSIONS, will.number)
+    will.number = 0
+
+
 cdef void drop_will(ShardState* shard, Session* session) noexcept nogil:
     if session.extra != NULL and session.extra.will.message != NULL:
+        erase_will(shard, session)
         release_message(shard, session.extra.will.message)
         session.extra.will.message = NULL
         session.extra.will_at_ns = 0

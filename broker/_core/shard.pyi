@@ -5,7 +5,7 @@ nothing (``LookupError`` where an answer is owed). Times are nanoseconds on the 
 must come from the thread that made the shard (``WrongThread`` otherwise).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict, final, type_check_only
 
 from broker.ports import PlainChange
@@ -285,6 +285,27 @@ class Shard:
 
     def clear_authored(self, principal_id: int) -> tuple[int, bool]:
         """Remove the retained messages that a principal has set; returns as ``clear_retained`` does."""
+        ...
+
+    def restore_retained(
+        self, rows: Iterable[tuple[bytes, bytes]], known: Callable[[int], bool]
+    ) -> tuple[int, int, int, int]:
+        """Take in the records of retained messages, in the order of their keys, after grants and before anybody comes.
+
+        ``known`` is asked with a principal's number whether the directory still has an author that has no grant.
+        Returns how many messages came back, how many had expired and how many had lost their author (these are
+        deleted), and how many records could not be read.
+        """
+        ...
+
+    def restore_wills(
+        self, wills: Iterable[tuple[bytes, bytes]], sessions: Iterable[tuple[bytes, bytes]], grace_s: float
+    ) -> tuple[int, int, int]:
+        """Take in the records of wills, behind the sessions', whose rows are looked at again.
+
+        Clients that were connected when the process ended have ``grace_s`` to come back. Returns how many wills came
+        back, how many had lost their session (these are deleted), and how many records could not be read.
+        """
         ...
 
     def retained(self, account_id: int) -> tuple[int, int]:

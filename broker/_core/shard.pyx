@@ -82,7 +82,16 @@ from broker._core.promises cimport promises_held
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.replay cimport pump, start_run
-from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_timer
+from broker._core.retained cimport (
+    may_retain,
+    remove_authored,
+    remove_matching,
+    retained_close,
+    retained_open,
+    retained_timer,
+)
+from broker._core.restore_retained cimport restore_messages
+from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport end_principal, judge_principal
 from broker._core.session cimport (
     client_id_of,
@@ -104,6 +113,7 @@ from broker._core.topics cimport (
     add_subscription,
     find_subscription,
 )
+from broker._core.wills cimport record_wills
 
 from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, Unavailable, WrongThread
 
@@ -236,6 +246,7 @@ cdef class Shard:
         sessions_open(self.state)
         connections_open(self.state)
         journal_open(self.state)
+        retained_open(self.state)
         memset(self.state.listener_durability, LEVEL_SYNCED, sizeof(self.state.listener_durability))
         read_limits(&self.state.limits, dict(limits))
         derive_limits(self.state, self.state.grant_limits)      # of who has none of his own
@@ -319,8 +330,8 @@ cdef class Shard:
             raise ValueError("a principal's name has at most 65535 bytes")
         account = need_account(self.state, account_id)
         held = find_principal(self.state, principal_id)
-        if held != NULL and (held.account != account or device != (
-                <char*>held + sizeof(Principal) + held.name_bytes)[:held.device_id_bytes]):
+        if held != NULL and (held.account != account or (not held.nameless and device != (
+                <char*>held + sizeof(Principal) + held.name_bytes)[:held.device_id_bytes])):
             raise ValueError(f"principal {principal_id} is somebody else: numbers are given once")
         held = hold_principal(
             self.state, account, principal_id, <const uint8_t*>name, <uint32_t>len(name), <const uint8_t*>device,
@@ -597,6 +608,9 @@ cdef class Shard:
 
     def set_refusing(self, bint refusing):
         self.check_owner()
+        if self.state.journal.refusing and not refusing:
+            self.state.journal.refusing = False
+            record_wills(self.state)
         self.state.journal.refusing = refusing
 
     def set_wall(self, long long now_ns, long long wall_ns):
@@ -609,7 +623,8 @@ cdef class Shard:
 
     def open_batch_bytes(self):
         self.check_owner()
-        return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes
+        return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes + \
+            self.state.journal.retained_bytes
 
     def wanted(self):
         self.check_owner()
@@ -765,6 +780,14 @@ cdef class Shard:
         self.state.slice_budget = WORK_OF_CALL
         removed = remove_authored(self.state, principal)
         return removed, self.state.slice_budget <= 0
+
+    def restore_retained(self, rows, known):
+        self.check_owner()
+        return restore_messages(self.state, rows, known)
+
+    def restore_wills(self, wills, sessions, double grace_s):
+        self.check_owner()
+        return restore_wills(self.state, wills, sessions, <int64_t>(grace_s * 1e9))
 
     def retained(self, account_id):
         cdef Account* account

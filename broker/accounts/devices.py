@@ -95,6 +95,10 @@ class Devices:
         number = self._by_user_name.get(user_name)
         return None if number is None else self._by_number[number]
 
+    def knows(self, device_number: int) -> bool:
+        """Tell whether a device has this number, whatever it may do at the moment."""
+        return device_number in self._by_number
+
     def last_seen_at(self, device_number: int) -> int:
         """When a device was last seen, as far as it is recorded; 0 for never."""
         return self._last_seen.get(device_number, 0)

@@ -5,6 +5,8 @@ Here belong start-up, the first start, and what touches all three. Not here: the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.accounts.accounts import Accounts
 from broker.accounts.devices import Devices
 from broker.accounts.keys import Keys
@@ -49,6 +51,11 @@ class Directory:
         self.accounts.load()
         self.keys.load()
         self.devices.load()
+
+    def known(self) -> Callable[[int], bool]:
+        """Give a test for numbers of principals that exist here now, whether they are let in or not."""
+        principals = self.keys.principals()
+        return lambda number: self.devices.knows(number) or number in principals
 
     async def ensure_account(self, now_s: int) -> None:
         """Make account ``default`` when there is no account at all."""

@@ -46,6 +46,10 @@ class Keys:
         """How many keys are valid."""
         return len(self._by_digest)
 
+    def principals(self) -> set[int]:
+        """The numbers of all principals that have or had a key."""
+        return set(self._principals.values())
+
     def all(self, account_id: int | None = None) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first; of one account, or of all."""
         return [key for key in self._by_id.values() if account_id in (None, key.account_id)]

@@ -34,11 +34,12 @@ ORDER = """
     message
     records
     trie groups
-    topics grants timers journal
+    topics grants timers retained_records journal
     promises
-    retained
+    retained restore_retained
     session
     durable parked
+    wills restore_wills
     strangers
     connection
     limiter shared

@@ -1,0 +1,1 @@
+"""Retained messages from disk. Native only: see ``restore_retained.pxd``."""

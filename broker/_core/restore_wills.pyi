@@ -1,0 +1,1 @@
+"""Wills from disk. Native only: see ``restore_wills.pxd``."""

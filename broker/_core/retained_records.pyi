@@ -1,0 +1,1 @@
+"""The records of retained messages. Native only: see ``retained_records.pxd``."""

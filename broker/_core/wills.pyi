@@ -1,0 +1,1 @@
+"""Wills on disk. Native only: see ``wills.pxd``."""
