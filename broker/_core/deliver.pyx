@@ -466,6 +466,8 @@ cdef Account* next_busy(ShardState* shard) noexcept nogil:
 cdef uint32_t route(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     cdef uint32_t taken
+    if out.qos == 0:        # nobody keeps it
+        return route_some(shard, account, out, publisher, rest)
     begin_routing(shard)
     taken = route_some(shard, account, out, publisher, rest)
     out.ticket = max(out.ticket, end_routing(shard, account.account_id, out))
