@@ -28,7 +28,7 @@ from broker.storage.data_dir import SECRET_BYTES, DataDir
 from broker.storage.datafile import DATA_FILE
 from broker.storage.folders import sync_folder
 from broker.storage.pages import examine
-from broker.storage.rescue import RESTORE_READY, finish_moves, look, refusal, stored_format
+from broker.storage.rescue import RESTORE_READY, UNFINISHED_RESTORE, finish_moves, look, refusal, stored_format
 from broker.storage.tables import FORMAT
 
 MANIFEST = "manifest.json"
@@ -36,7 +36,6 @@ MANIFEST_VERSION = 1
 STORE_FILE = f"store/{DATA_FILE}"
 SECRET_FILE = "secret"  # noqa: S105 - its name
 CONFIGURATION_FILE = "configuration.json"
-UNFINISHED_RESTORE = "restore.unfinished"
 BLOCK_BYTES = 1024 * 1024
 
 

@@ -8,6 +8,7 @@ crash finishes them:
     store.rescued       a rescued store, whole; takes the place of ``store``, which is set aside first
     store.damaged-TIME  what was set aside; never deleted by the broker
     store/damage.json   what was found, rescued and lost; there until the operator has acknowledged it
+    restore.unfinished  a backup on its way back; thrown away
     restore.ready       a backup on its way back, whole; what it replaces goes into ``before-restore-TIME``
 """
 
@@ -54,6 +55,7 @@ STORE = "store"
 UNFINISHED = "store.unfinished"
 RESCUED = "store.rescued"
 RESTORE_READY = "restore.ready"
+UNFINISHED_RESTORE = "restore.unfinished"
 REPORT_FILE = "damage.json"
 BATCH_BYTES = 4 * 1024 * 1024
 RUN_CHECK_S = 1.0
@@ -216,16 +218,25 @@ def finish_moves(data_dir: Path) -> Path | None:
 
     Tells where a restore has put what it replaced, None where it replaced nothing. Raises ``StoreError``.
     """
+    for begun in (UNFINISHED, UNFINISHED_RESTORE):
+        shutil.rmtree(data_dir / begun, ignore_errors=True)
     try:
         rescued, restored = data_dir / RESCUED, data_dir / RESTORE_READY
         if rescued.exists():
             if (data_dir / STORE).exists():
-                aside = json.loads((rescued / REPORT_FILE).read_text())["set_aside"]
-                _rename(data_dir / STORE, data_dir / Path(aside).name)
+                _rename(data_dir / STORE, data_dir / _aside_name(rescued))
             _rename(rescued, data_dir / STORE)
         return _finish_restore(data_dir, restored) if restored.exists() else None
     except (OSError, ValueError) as error:
         raise StoreError(f"what was begun in {data_dir} cannot be finished: {error}") from error
+
+
+def _aside_name(rescued: Path) -> str:
+    """Tell where the report of a rescue says that the damaged store is."""
+    try:
+        return Path(json.loads((rescued / REPORT_FILE).read_text())["set_aside"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"store.damaged-{_stamp()}"
 
 
 def _finish_restore(data_dir: Path, restored: Path) -> Path | None:

@@ -330,6 +330,21 @@ def test_a_data_directory_that_was_moved_between_two_renames_is_finished_where_i
     assert sorted(path.name for path in moved.iterdir()) == ["store", Path(told.set_aside).name]
 
 
+@pytest.mark.parametrize("report", [None, "{", "[]"])
+def test_a_rescue_whose_report_was_lost_is_finished_all_the_same(data_dir: Path, report: str | None) -> None:
+    truth = stored(data_dir)
+    (data_dir / "store").rename(data_dir / "store.rescued")
+    (data_dir / "store").mkdir()
+    (data_dir / "store.unfinished").mkdir()
+    if report is not None:
+        (data_dir / "store.rescued" / "damage.json").write_text(report)
+    told = prepare(data_dir, map_size_bytes=MAP_BYTES)
+    assert (told is None) == (report is None)
+    assert stored(data_dir) == truth
+    assert len(set_aside(data_dir)) == 1
+    assert not (data_dir / "store.unfinished").exists()
+
+
 def test_a_report_that_cannot_be_read_still_tells_that_there_was_damage(data_dir: Path) -> None:
     (data_dir / "store" / "damage.json").write_text("{")
     told = prepare(data_dir, map_size_bytes=MAP_BYTES)
