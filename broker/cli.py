@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from broker import control
-from broker.accounts.accounts import DURABILITIES
+from broker.accounts.accounts import DURABILITIES, POLICIES
 from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.accounts.plans import DEFAULT_PLAN, PLANS
 from broker.admin import Operator, SystemClock
@@ -36,6 +36,7 @@ ACCOUNT_COLUMNS = (
     "name",
     "plan",
     "durability",
+    "queue_full_policy",
     "suspended",
     "devices",
     "messages_this_month",
@@ -191,6 +192,18 @@ def set_durability(name: str, level: str, file: Path | None, data_dir: Path | No
     """Choose what an account's clients are promised from their next CONNECT on."""
     _ask(file, data_dir, "accounts.set-durability", {"name": name, "durability": level})
     click.echo(f"account {name!r} is at level {level!r}", err=True)
+
+
+@accounts.command("set-queue-full-policy")
+@click.argument("name")
+@click.argument("policy", type=click.Choice(POLICIES))
+@config_option
+@data_dir_option
+@told_in_one_line
+def set_queue_full_policy(name: str, policy: str, file: Path | None, data_dir: Path | None) -> None:
+    """Choose what happens to a message for a session of an account that has no room for it."""
+    _ask(file, data_dir, "accounts.set-queue-full-policy", {"name": name, "policy": policy})
+    click.echo(f"full queues of account {name!r}: {policy!r}", err=True)
 
 
 @accounts.command("suspend")

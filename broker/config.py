@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,6 +27,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
 DurabilityName = Literal["synced", "relaxed", "memory"]
 QueueFullPolicy = Literal["drop_newest", "drop_oldest", "refuse"]
+QUEUE_FULL_POLICIES: tuple[str, ...] = get_args(QueueFullPolicy)  # in the order of the core's numbers
 
 # Variables of the same prefix that are not configuration: how the core is built, and where the file is.
 FOREIGN_VARIABLES = frozenset({"CONFIG", "BUILD", "BUILD_DIR", "JOBS", "LINETRACE"})
@@ -61,6 +62,7 @@ class Capabilities(Section):
     will_delay_maximum_s: int = Field(default=24 * 3600, ge=0, le=0xFFFF_FFFF)
     unannounced_receive_maximum: int = Field(default=1024, ge=1, le=65_535)
     retained_maximum_bytes: int = Field(default=1024 * MIB, ge=MIB, le=1 << 48)
+    filters_maximum_bytes: int = Field(default=1024 * MIB, ge=KIB, le=1 << 48)
     keep_alive_maximum_s: int = Field(default=3600, ge=5, le=65_535)
     connect_timeout_s: float = Field(default=10.0, gt=0, le=3600)
     connections_maximum: int = Field(default=100_000, ge=1, le=10_000_000)
@@ -84,6 +86,7 @@ class AccountBudgets(Section):
     outbox_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
     retained_maximum: int = Field(default=100_000, ge=1, le=100_000_000)
     retained_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
+    filters_maximum_bytes: int = Field(default=256 * MIB, ge=KIB, le=2**62)
     device_queue_maximum_bytes: int = Field(default=32 * MIB, ge=KIB, le=2**62)
 
 

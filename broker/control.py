@@ -75,6 +75,9 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
     async def set_durability(*, name: str, durability: str) -> Any:
         return asdict(await operator.set_durability(name, durability))
 
+    async def set_queue_full_policy(*, name: str, policy: str) -> Any:
+        return asdict(await operator.set_queue_full_policy(name, policy))
+
     async def set_suspended(*, name: str, suspended: bool) -> Any:
         return asdict(await operator.set_suspended(name, suspended))
 
@@ -86,6 +89,7 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
         "accounts.list": list_accounts,
         "accounts.set-plan": set_plan,
         "accounts.set-durability": set_durability,
+        "accounts.set-queue-full-policy": set_queue_full_policy,
         "accounts.set-suspended": set_suspended,
     }
 

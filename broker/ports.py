@@ -70,7 +70,8 @@ class AccountLimits(NamedTuple):
     """What all of an account together may have; 0 is without limit. The order is the core's.
 
     Of the connections, ``applications_reserved`` are for applications alone. Bytes are those of messages that wait in
-    queues, of what is not sent yet, and of retained messages.
+    queues, of what is not sent yet, of retained messages, and of subscriptions with their filters.
+    ``queue_full_policy`` is its word's place in ``config.QUEUE_FULL_POLICIES``, counted from 1; 0 is the broker's.
     """
 
     connections_maximum: int = 0
@@ -80,6 +81,8 @@ class AccountLimits(NamedTuple):
     retained_maximum_bytes: int = 0
     queue_maximum_bytes: int = 0
     outbox_maximum_bytes: int = 0
+    filters_maximum_bytes: int = 0
+    queue_full_policy: int = 0
 
 
 UsageRow: TypeAlias = tuple[int, int | None, int, int, int, int]

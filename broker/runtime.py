@@ -369,7 +369,7 @@ class Broker:
             alarms.warnings,
         )
         await self._open_doors(stack, admin, doors, upkeep)
-        housekeeping = asyncio.create_task(self._keep_house(admin), name="housekeeping")
+        housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         writing = asyncio.create_task(self._keep_writing(shard), name="journal")
         stack.push_async_callback(_end, writing)
@@ -481,11 +481,12 @@ class Broker:
             log.exception("the authenticator gave a grant that cannot be kept")
         self._reactor.soon()
 
-    async def _keep_house(self, admin: Admin) -> None:
+    async def _keep_house(self, admin: Admin, gateway: Gateway) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             try:
                 await admin.persist_seen()
+                await gateway.forget_accounts()
             except Exception:
                 log.exception("housekeeping failed")
 

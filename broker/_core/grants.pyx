@@ -161,6 +161,7 @@ cdef Principal* hold_principal(
         grow_principals(shard)
     principal = <Principal*>take_zeroed(sizeof(Principal) + name_bytes + device_id_bytes)
     principal.account = account
+    account.principals += 1
     principal.limits = shard.grant_limits
     principal.principal_id = principal_id
     principal.refs = 1
@@ -182,6 +183,7 @@ cdef void release_principal(ShardState* shard, Principal* principal) noexcept no
         link = &link[0].next
     link[0] = principal.next
     shard.principal_count -= 1
+    principal.account.principals -= 1
     give_memory(principal.activity)
     give_memory(principal)
 

@@ -191,6 +191,7 @@ cdef struct TopicSpace:         # the private topics of one account
     TrieNode* root
     uint32_t wildcards          # entries in sets of the trie
     uint32_t subscription_count
+    uint64_t filter_bytes       # subscriptions and their filters, as if each had its filter to itself
 
 cdef struct Subscription:
     Session* session            # NULL: it stands for a shared group, and is the SharedGroup's first field
@@ -207,6 +208,7 @@ cdef struct Subscription:
     uint8_t dead
     uint8_t has_run             # retained messages are still being delivered to it
     uint8_t benched             # of a group: it stands on its session's bench
+    uint16_t filter_bytes       # of its filter, as in SUBSCRIBE
 
 cdef enum OwnerKind:
     OWNER_TOPIC = 0
@@ -315,6 +317,8 @@ cdef struct AccountLimits:          # 0: without limit
     uint64_t retained_maximum_bytes
     uint64_t queue_maximum_bytes
     uint64_t outbox_maximum_bytes
+    uint64_t filters_maximum_bytes
+    uint8_t queue_full_policy       # a QueueFullPolicy + 1, 0: the broker's
 
 cdef struct Account:
     Account* next
@@ -328,6 +332,7 @@ cdef struct Account:
     TopicSpace space
     RetainedSpace retained
     AccountLimits limits
+    uint32_t principals
     uint32_t connections
     uint32_t device_connections     # of them: not applications'
     uint64_t queued_bytes
@@ -337,6 +342,7 @@ cdef struct Account:
     Usage own                   # of what belongs to no principal, since it was last taken
     Account* usage_next         # others with usage of their own that was not taken yet
     uint8_t usage_listed
+    uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
     uint64_t drops[14]
 
 cdef struct GrantLimits:            # what one principal may use; shared by all with the same figures. 0: without limit
@@ -729,6 +735,7 @@ cdef struct Limits:             # capabilities, enforced from the object that CO
     uint32_t will_delay_maximum_s
     uint32_t unannounced_receive_maximum
     uint64_t retained_maximum_bytes     # of all accounts
+    uint64_t filters_maximum_bytes      # of all accounts
     uint16_t keep_alive_maximum_s
     uint16_t topic_alias_maximum
     int64_t connect_timeout_ns
@@ -830,6 +837,7 @@ cdef struct ShardState:
     uint32_t identifier_capacity
     uint64_t match_steps        # trie nodes visited, for tests of its bounds
     uint32_t subscription_count     # of all accounts; dead ones too, while a fan-out names them
+    uint64_t filter_bytes           # of all accounts
     Scratch layouts[4]
     Scratch forwarded           # properties of an inbound PUBLISH without its alias
     # memory

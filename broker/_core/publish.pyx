@@ -59,7 +59,7 @@ from broker._core.reasons cimport (
 )
 from broker._core.records cimport OP_TAKEN
 from broker._core.retained cimport may_retain, retain_message
-from broker._core.session cimport count_drop, erase_will, qos2_add, qos2_count, qos2_known
+from broker._core.session cimport count_drop, erase_will, qos2_add, qos2_count, qos2_known, queue_full_policy
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.topics cimport match_topic
 from broker._core.utf8 cimport valid_utf8
@@ -284,8 +284,8 @@ cdef void handle_publish(
     if repeated(shard, connection, &fields) or not may_go_on(shard, connection, &fields):
         return
     fill(&out, shard, connection, &fields, packet, total, header)
-    if unlikely_(shard.limits.queue_full_policy == QUEUE_REFUSES and fields.qos and somebody_is_full(
-            shard, connection.session.principal.account, &out, connection.session)):
+    if unlikely_(fields.qos and queue_full_policy(shard, connection.session.principal.account) == QUEUE_REFUSES
+                 and somebody_is_full(shard, connection.session.principal.account, &out, connection.session)):
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUEUE_FULL)
         return      # nothing of it was kept
     count_in(shard, connection.grant.principal, total)

@@ -20,8 +20,9 @@ from broker._core.model cimport (
 )
 
 cdef void retained_open(ShardState* shard) noexcept nogil
-# Forgets everything that is retained; no run is left.
+# Forgets everything that is retained, in all accounts or in one; no run is left.
 cdef void retained_close(ShardState* shard) noexcept nogil
+cdef void close_space(ShardState* shard, Account* account) noexcept nogil
 
 # Whether the quotas of author (NULL: the server), account and process have room for it; an empty payload always has.
 cdef bint may_retain(

@@ -9,6 +9,7 @@ from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport message_topic
 from broker._core.model cimport (
     DROP_NOT_AUTHORIZED,
+    Account,
     CompiledPolicy,
     Principal,
     Queued,
@@ -17,6 +18,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.retained cimport close_space
 from broker._core.session cimport (
     count_drop,
     drop_will,
@@ -26,7 +28,7 @@ from broker._core.session cimport (
     queue_rotate,
     queued_count,
 )
-from broker._core.topics cimport filter_of
+from broker._core.topics cimport filter_of, space_close
 
 
 cdef enum:
@@ -91,3 +93,32 @@ cdef void judge_principal(ShardState* shard, Principal* principal, CompiledPolic
     while session != NULL:
         judge_again(shard, session, policy)
         session = session.principal_next
+
+
+# ---------------------------------------------------------------- accounts
+
+cdef inline bint is_deserted(Account* account) noexcept nogil:
+    # Sessions and grants hold their principal; what is retained may outlive its author.
+    return not (
+        account.known or account.principals or account.retained.count or account.busy or account.usage_listed
+    ) and account.fan_outs == NULL
+
+
+cdef uint32_t forget_accounts(ShardState* shard, uint32_t first, uint32_t count) noexcept nogil:
+    cdef Account** link
+    cdef Account* account
+    cdef uint32_t bucket = first
+    while bucket <= shard.account_mask and bucket - first < count:
+        link = &shard.accounts[bucket]
+        while link[0] != NULL:
+            account = link[0]
+            if is_deserted(account):
+                link[0] = account.next
+                shard.account_count -= 1
+                close_space(shard, account)
+                space_close(shard, &account.space)
+                give_memory(account)
+            else:
+                link = &account.next
+        bucket += 1
+    return bucket if bucket <= shard.account_mask else 0

@@ -58,6 +58,9 @@ cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept n
 # Of a delivery that no session was chosen for.
 cdef void count_account_drop(ShardState* shard, Account* account, int reason) noexcept nogil
 
+# What happens to a message of this account for a session that has no room.
+cdef inline uint8_t queue_full_policy(ShardState* shard, Account* account) noexcept nogil:
+    return account.limits.queue_full_policy - 1 if account.limits.queue_full_policy else shard.limits.queue_full_policy
 # The DropReason for which the queue does not take so many bytes more, -1: it takes them.
 cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil
 # The queue: -1 when it took the message, else the DropReason. `identifiers` are copied.

@@ -422,7 +422,7 @@ cdef void drop_oldest(ShardState* shard, Session* session, int reason) noexcept 
 cdef int make_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
     # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain.
     cdef int reason = why_no_room_after(shard, session, size, 0)
-    if likely_(reason < 0) or shard.limits.queue_full_policy != QUEUE_DROPS_OLDEST:
+    if likely_(reason < 0) or queue_full_policy(shard, session.principal.account) != QUEUE_DROPS_OLDEST:
         return reason
     if queued_count(session) == 0 or why_no_room_after(shard, session, size, waiting_bytes(session)) >= 0:
         return reason

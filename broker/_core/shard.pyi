@@ -78,6 +78,13 @@ class Shard:
         """Limit an account (see ``ACCOUNT_LIMITS``); what it has above new limits stays. Raises ``ValueError``."""
         ...
 
+    def forget_accounts(self, first: int, count: int) -> int:
+        """Free accounts that were only ever named by grants, and in which nobody and nothing is any more.
+
+        Looks at ``count`` buckets of their table from ``first`` (0) on; returns where to go on, 0 at the end.
+        """
+        ...
+
     def open_listener(self, listener: int, account_id: int, principal_id: int, principal: str) -> None:
         """Let everybody in on a listener (0 to 63), with all rights in one account's topic space."""
         ...

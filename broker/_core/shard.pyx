@@ -92,7 +92,7 @@ from broker._core.retained cimport (
 )
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
-from broker._core.revocation cimport end_principal, judge_principal
+from broker._core.revocation cimport end_principal, forget_accounts, judge_principal
 from broker._core.session cimport (
     client_id_of,
     end_subscription,
@@ -112,6 +112,7 @@ from broker._core.topic_rules cimport (
 from broker._core.topics cimport (
     add_subscription,
     find_subscription,
+    has_filter_room,
 )
 from broker._core.wills cimport record_wills
 
@@ -134,7 +135,7 @@ GRANT_LIMITS = (
 )
 ACCOUNT_LIMITS = (
     "connections_maximum", "applications_reserved", "sessions_maximum", "retained_maximum", "retained_maximum_bytes",
-    "queue_maximum_bytes", "outbox_maximum_bytes",
+    "queue_maximum_bytes", "outbox_maximum_bytes", "filters_maximum_bytes", "queue_full_policy",
 )
 
 
@@ -399,14 +400,21 @@ cdef class Shard:
         end_principal(self.state, principal)
 
     def put_account(self, account_id, limits):
+        cdef Account* account
         cdef AccountLimits* figures
         self.check_owner()
         if len(limits) != len(ACCOUNT_LIMITS):
             raise ValueError(f"limits are {len(ACCOUNT_LIMITS)} figures: {', '.join(ACCOUNT_LIMITS)}")
-        figures = &need_account(self.state, account_id).limits
+        account = need_account(self.state, account_id)
+        account.known = 1
+        figures = &account.limits
         figures.connections_maximum, figures.applications_reserved, figures.sessions_maximum, \
             figures.retained_maximum, figures.retained_maximum_bytes, figures.queue_maximum_bytes, \
-            figures.outbox_maximum_bytes = limits
+            figures.outbox_maximum_bytes, figures.filters_maximum_bytes, figures.queue_full_policy = limits
+
+    def forget_accounts(self, uint32_t first, uint32_t count):
+        self.check_owner()
+        return forget_accounts(self.state, first, count)
 
     def set_durability(self, int listener, int durability):
         self.check_owner()
@@ -673,7 +681,8 @@ cdef class Shard:
         subscription = find_subscription(self.state, &session.principal.account.space, session, at, n)
         is_new = subscription == NULL
         if is_new:
-            if session.subscription_count >= subscriptions_maximum(self.state, session):
+            if session.subscription_count >= subscriptions_maximum(self.state, session) \
+                    or not has_filter_room(self.state, session.principal.account, n):
                 return False
             subscription = add_subscription(self.state, &session.principal.account.space, session, at, n)
         subscription.qos = <uint8_t>qos
@@ -803,6 +812,7 @@ cdef class Shard:
         cdef Account* account
         self.check_owner()
         account = need_account(self.state, account_id)
+        account.known = 1
         account.messages_left = WITHOUT_END if messages_left is None else messages_left
         account.bytes_left = WITHOUT_END if bytes_left is None else bytes_left
 
@@ -816,7 +826,9 @@ cdef class Shard:
     def quota_left(self, account_id):
         cdef Account* account
         self.check_owner()
-        account = need_account(self.state, account_id)
+        account = find_account(self.state, account_id)
+        if account == NULL:
+            return None, None
         return (None if account.messages_left > WITHOUT_END // 2 else account.messages_left,
                 None if account.bytes_left > WITHOUT_END // 2 else account.bytes_left)
 
@@ -853,7 +865,8 @@ cdef class Shard:
             "connections": state.connection_count, "queued_bytes": state.queued_bytes,
             "outbox_bytes": state.outbox_bytes, "unauthenticated_connections": state.unauthenticated_count,
             "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
-            "subscriptions": state.subscription_count,
+            "subscriptions": state.subscription_count, "filter_bytes": state.filter_bytes,
+            "accounts": state.account_count,
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
@@ -870,5 +883,7 @@ cdef class Shard:
             if principal == NULL or principal.activity == NULL:
                 return [0] * DROP_REASONS
             return [principal.activity.drops[i] for i in range(DROP_REASONS)]
-        account = need_account(self.state, account_id)
+        account = find_account(self.state, account_id)
+        if account == NULL:
+            return [0] * DROP_REASONS
         return [account.drops[i] for i in range(DROP_REASONS)]

@@ -1,7 +1,7 @@
 """Topic filters of one account, and which subscriptions match a topic name. See topics.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.arena cimport arena_give, arena_take, arena_take_zeroed
@@ -12,6 +12,7 @@ from broker._core.model cimport (
     OWNER_NODE,
     OWNER_TOPIC,
     WAITING_TURN,
+    Account,
     Receiver,
     Session,
     SessionExtra,
@@ -261,6 +262,21 @@ cdef void unlink_from_session(Session* session, Subscription* subscription) noex
     session.subscription_count -= 1
 
 
+cdef inline void count_filter(
+        ShardState* shard, TopicSpace* space, Subscription* subscription, int sign) noexcept nogil:
+    cdef int64_t size = <int64_t>sizeof(Subscription) + subscription.filter_bytes
+    space.filter_bytes += sign * size
+    shard.filter_bytes += sign * size
+
+
+cdef bint has_filter_room(ShardState* shard, Account* account, uint32_t n) noexcept nogil:
+    cdef uint64_t size = sizeof(Subscription) + n
+    cdef uint64_t maximum = account.limits.filters_maximum_bytes
+    if maximum and account.space.filter_bytes + size > maximum:
+        return False
+    return shard.filter_bytes + size <= shard.limits.filters_maximum_bytes
+
+
 cdef Subscription* add_subscription(
         ShardState* shard, TopicSpace* space, Session* session, const uint8_t* filter, uint32_t n) noexcept nogil:
     cdef Subscription* subscription = <Subscription*>arena_take_zeroed(&shard.arena, sizeof(Subscription))
@@ -275,8 +291,10 @@ cdef Subscription* add_subscription(
         owner = find_owner(shard, space, filter, n, True, &kind)
         attach(space, subscription, owner, kind)
     link_to_session(session, subscription)
+    subscription.filter_bytes = <uint16_t>n
     space.subscription_count += 1
     shard.subscription_count += 1
+    count_filter(shard, space, subscription, 1)
     return subscription
 
 
@@ -294,6 +312,7 @@ cdef void remove_subscription(ShardState* shard, TopicSpace* space, Subscription
     else:
         detach(shard, space, subscription)
     space.subscription_count -= 1
+    count_filter(shard, space, subscription, -1)
     unlink_from_session(subscription.session, subscription)
     subscription.dead = 1
     if subscription.refs == 0:

@@ -1,4 +1,4 @@
-"""The accounts: names, plans, durability, suspension.
+"""The accounts: names, plans, durability, full queues, suspension.
 
 Here belong the rules about one account as such. Not here: its keys and devices.
 """
@@ -13,11 +13,14 @@ from dataclasses import replace
 from broker.accounts.ledger import ACCOUNT_NUMBERS, Ledger
 from broker.accounts.plans import DEFAULT_PLAN, PLANS, Plan
 from broker.accounts.records import Account
+from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import BadRequest, Conflict, NotFound
 from broker.ports import Change, Durability
 from broker.storage.tables import ACCOUNTS, number_key
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")
+DEFAULT_POLICY = "default"
+POLICIES = (DEFAULT_POLICY, *QUEUE_FULL_POLICIES)
 DURABILITIES = tuple(level.value for level in Durability)
 NAME_EXPECTED = "1 to 64 letters, digits, spaces, dots, dashes and underscores, beginning with a letter or digit"
 
@@ -43,6 +46,14 @@ def check_durability(level: str) -> str:
         expected = f"one of {', '.join(DURABILITIES)}"
         raise BadRequest(f"durability: expected {expected}", field="durability", provided=level, expected=expected)
     return level
+
+
+def check_policy(policy: str) -> str:
+    """Return a policy of full queues, empty for ``default``: the broker's. Raises ``BadRequest`` for an unknown one."""
+    if policy not in POLICIES:
+        expected = f"one of {', '.join(POLICIES)}"
+        raise BadRequest(f"policy: expected {expected}", field="policy", provided=policy, expected=expected)
+    return "" if policy == DEFAULT_POLICY else policy
 
 
 class Accounts:
@@ -118,6 +129,12 @@ class Accounts:
         check_durability(level)
         async with self._changing:
             return await self._store(replace(self.get(account_id), durability=level))
+
+    async def set_queue_full_policy(self, account_id: int, policy: str) -> Account:
+        """Choose what happens to messages for a session of this account that has no room, from now on."""
+        checked = check_policy(policy)
+        async with self._changing:
+            return await self._store(replace(self.get(account_id), queue_full_policy=checked))
 
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:
         """Mark an account; the directory takes or gives the grants."""

@@ -92,7 +92,7 @@ class Directory:
     def _limit_account(self, account: Account) -> None:
         """Tell the core what an account may have: it is new, or on another plan."""
         plan = self.accounts.plan(account.account_id)
-        self._grants.put_account(account.account_id, account_limits(plan, self._budgets))
+        self._grants.put_account(account.account_id, account_limits(plan, self._budgets, account.queue_full_policy))
         self.usage.set_quota(account.account_id)
 
     async def set_plan(self, account_id: int, plan: str) -> Account:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from broker.config import AccountBudgets
+from broker.config import QUEUE_FULL_POLICIES, AccountBudgets
 from broker.ports import AccountLimits, GrantLimits
 
 GB = 10**9
@@ -79,8 +79,11 @@ def application_limits(plan: Plan) -> GrantLimits:
     return GrantLimits(payload_maximum_bytes=plan.payload_maximum_bytes)
 
 
-def account_limits(plan: Plan, budgets: AccountBudgets) -> AccountLimits:
-    """What all of an account together may have: the plan's connections beside the installation's budgets."""
+def account_limits(plan: Plan, budgets: AccountBudgets, queue_full_policy: str = "") -> AccountLimits:
+    """What all of an account together may have: the plan's connections beside the installation's budgets.
+
+    ``queue_full_policy`` is empty where the whole broker's holds.
+    """
     return AccountLimits(
         connections_maximum=plan.connections_maximum,
         applications_reserved=plan.applications_reserved,
@@ -89,4 +92,6 @@ def account_limits(plan: Plan, budgets: AccountBudgets) -> AccountLimits:
         retained_maximum_bytes=budgets.retained_maximum_bytes,
         queue_maximum_bytes=budgets.queue_maximum_bytes,
         outbox_maximum_bytes=budgets.outbox_maximum_bytes,
+        filters_maximum_bytes=budgets.filters_maximum_bytes,
+        queue_full_policy=QUEUE_FULL_POLICIES.index(queue_full_policy) + 1 if queue_full_policy else 0,
     )

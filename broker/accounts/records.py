@@ -51,6 +51,7 @@ class Account(Record):
     suspended: bool
     created_at: int
     durability: str = Durability.SYNCED.value  # records that are older than this field are of accounts at this level
+    queue_full_policy: str = ""  # empty: the whole broker's
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Here belong the operator's verbs. Not here: what an account may do with its own 
 
 from __future__ import annotations
 
+from broker.accounts.accounts import DEFAULT_POLICY
 from broker.accounts.directory import Directory
 from broker.accounts.records import Account, ApiKey
 from broker.admin.clock import Clock
@@ -40,6 +41,11 @@ class Operator:
         account = self._directory.accounts.named(name)
         return self._account_view(await self._directory.set_durability(account.account_id, level))
 
+    async def set_queue_full_policy(self, name: str, policy: str) -> AccountView:
+        """Choose what happens when a queue of an account is full: a word of the configuration, or ``default``."""
+        account = self._directory.accounts.named(name)
+        return self._account_view(await self._directory.accounts.set_queue_full_policy(account.account_id, policy))
+
     async def set_suspended(self, name: str, suspended: bool) -> AccountView:
         """Cut and refuse an account's devices and applications, or let them back in."""
         account = self._directory.accounts.named(name)
@@ -69,6 +75,7 @@ class Operator:
             name=account.name,
             plan=account.plan,
             durability=account.durability,
+            queue_full_policy=account.queue_full_policy or DEFAULT_POLICY,
             suspended=account.suspended,
             devices=self._directory.devices.count(account.account_id),
             messages_this_month=used.messages,

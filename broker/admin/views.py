@@ -119,6 +119,7 @@ class AccountView:
     name: str
     plan: str
     durability: str
+    queue_full_policy: str
     suspended: bool
     devices: int
     messages_this_month: int

@@ -5,16 +5,17 @@ Here belongs the step from frozen values to the shard's calls, with the reactor'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
-from broker.config import Capabilities, QueueFullPolicy
+from broker.config import QUEUE_FULL_POLICIES, Capabilities
 from broker.ports import AccountLimits, Grant, Presence, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 1000
-QUEUE_FULL_POLICIES: tuple[QueueFullPolicy, ...] = ("drop_newest", "drop_oldest", "refuse")  # by the core's numbers
+BUCKETS_PER_CALL = 1000
 
 
 def core_limits(capabilities: Capabilities) -> dict[str, int]:
@@ -80,6 +81,13 @@ class Gateway:
     def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
         """Let them publish so much more than what is left to them now."""
         self._shard.add_quota(account_id, messages, bytes_count)
+
+    async def forget_accounts(self) -> None:
+        """Free what is left of accounts that an Authenticator named once, and that nobody is in any more."""
+        bucket = self._shard.forget_accounts(0, BUCKETS_PER_CALL)
+        while bucket:
+            await asyncio.sleep(0)
+            bucket = self._shard.forget_accounts(bucket, BUCKETS_PER_CALL)
 
     def take_usage(self) -> list[UsageRow]:
         """Take what has been counted since the last call; in pieces, so that many hold nobody up."""

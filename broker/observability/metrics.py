@@ -58,6 +58,10 @@ FIGURES = (
     ),
     Figure("core", "sessions", "gauge", "sessions", "Sessions, with and without a connection."),
     Figure("core", "subscriptions", "gauge", "subscriptions", "Subscriptions of all sessions."),
+    Figure("core", "filter_bytes", "gauge", "filter_bytes", "Subscriptions and their filters, as their budgets count."),
+    Figure(
+        "core", "accounts", "gauge", "accounts_in_use", "Accounts that the core knows, those without name included."
+    ),
     Figure("core", "grants", "gauge", "grants", "Credentials that the core knows."),
     Figure("core", "principals", "gauge", "principals", "Devices and applications that the core knows."),
     Figure("core", "packets_received", "counter", "packets_received", "MQTT packets received."),

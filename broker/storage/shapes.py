@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
 from broker.ports import Durability
 from broker.storage.tables import (
@@ -138,12 +139,17 @@ def _is_chunk(key: bytes, value: bytes) -> bool:
     return start == len(value)
 
 
+def _is_account(record: Account) -> bool:
+    policies = ("", *QUEUE_FULL_POLICIES)
+    return record.plan in PLANS and record.durability in _LEVELS and record.queue_full_policy in policies
+
+
 def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[bytes, bytes], bool]:
     def check(key: bytes, value: bytes) -> bool:
         record = kind.decode(value)
         if len(key) != 4 or getattr(record, number_of) != int.from_bytes(key, "big"):
             return False
-        if isinstance(record, Account) and (record.plan not in PLANS or record.durability not in _LEVELS):
+        if isinstance(record, Account) and not _is_account(record):
             return False
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 

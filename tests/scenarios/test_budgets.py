@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.ports import AccountLimits, GrantLimits
-from broker.reasons import DropReason
+from broker.reasons import DropReason, ReasonCode
 from broker.wire import Connack, Connect, Puback
 from tests.support.core import Client, Core
 
@@ -186,3 +186,88 @@ def test_an_ipv6_network_counts_as_one_address() -> None:
     assert knock(core, network + bytes(7) + b"\x02") is None
     assert knock(core, b"\x20\x01\x0d\xb9" + bytes(12)) is not None
     core.end()
+
+
+# ---------------------------------------------------------------- subscriptions and their filters
+
+SUBSCRIPTION = 56  # bytes, beside its filter
+
+
+def filters(core: Core) -> int:
+    return figure(core, "filter_bytes")
+
+
+def test_an_accounts_filters_share_its_budget_of_bytes_to_the_last_one(core: Core) -> None:
+    core.shard.put_account(1, AccountLimits(filters_maximum_bytes=3 * (SUBSCRIPTION + 100)))
+    names = [f"{number}".ljust(100, "x") for number in range(4)]
+    client = core.connect("c")
+    assert client.subscribe(*names, qos=1) == (1, 1, 1, ReasonCode.QUOTA_EXCEEDED)
+    assert filters(core) == 3 * (SUBSCRIPTION + 100)
+    assert client.subscribe(names[0], qos=2) == (2,)  # it is there already
+    core.grant("other", account_id=2)
+    assert core.connect("o", user_name="other").subscribe(names[3]) == (0,)
+    client.unsubscribe(names[1])
+    assert client.subscribe("short/+", "$share/g/" + names[3]) == (0, ReasonCode.QUOTA_EXCEEDED)
+    client.drop()
+    assert filters(core) == SUBSCRIPTION + 100  # the other account's
+
+
+def test_all_filters_share_the_processs_budget() -> None:
+    core = Core(filters_maximum_bytes=2 * (SUBSCRIPTION + 50))
+    for account_id, name in enumerate(("a", "b", "c"), 1):
+        core.grant(name, account_id=account_id)
+    topic_filter = "x" * 50
+    codes = [core.connect(name, user_name=name).subscribe(topic_filter) for name in ("a", "b", "c")]
+    assert codes == [(0,), (0,), (ReasonCode.QUOTA_EXCEEDED,)]
+    core.end()
+    assert filters(core) == 0
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def accounts(core: Core) -> int:
+    bucket = core.shard.forget_accounts(0, 7)
+    while bucket:
+        bucket = core.shard.forget_accounts(bucket, 7)
+    return figure(core, "accounts")
+
+
+def test_accounts_that_only_a_judgement_named_go_with_all_that_is_in_them(core: Core) -> None:
+    known = accounts(core)
+    for account_id in range(1000, 1200):
+        client = core.connecting("c", user_name=f"judged {account_id}")
+        core.admit(client.handle, account_id=account_id, principal_id=account_id)
+        client.subscribe("t", "+/#")
+        client.publish("t", b"x")
+        client.drop()
+    assert core.shard.drops(77) == [0] * len(DropReason)
+    assert core.shard.quota_left(77) == (None, None)
+    assert figure(core, "accounts") == known + 200
+    core.shard.take_usage()
+    assert accounts(core) == known
+    client = core.connecting("c", user_name="again")
+    core.admit(client.handle, account_id=1000, principal_id=1000)
+    assert client.subscribe("t") == (0,)
+
+
+def test_an_account_stays_for_whoever_and_whatever_is_in_it(core: Core) -> None:
+    known = accounts(core)
+    core.shard.put_account(50, AccountLimits())  # the directory's
+    core.shard.set_quota(51, 1, 1)
+    kept = core.connecting("c", user_name="kept", properties=KEPT)
+    core.admit(kept.handle, account_id=52, principal_id=52)
+    kept.drop()  # its session is away
+    author = core.connecting("c", user_name="author")
+    core.admit(author.handle, account_id=53, principal_id=53)
+    author.publish("t", b"x", retain=True)
+    author.drop()
+    reader = core.connecting("c", user_name="reader")
+    core.admit(reader.handle, account_id=54, principal_id=54)
+    core.shard.take_usage()
+    assert accounts(core) == known + 5
+    core.wait(4000)  # the session of 52 ends
+    reader.drop()
+    assert accounts(core) == known + 3
+    core.shard.clear_retained(53, b"#")
+    assert accounts(core) == known + 2

@@ -57,6 +57,27 @@ def test_the_words_are_the_cores_numbers() -> None:
     assert Capabilities().queue_full_policy == "drop_newest"
 
 
+def test_an_accounts_own_policy_holds_for_it_alone() -> None:
+    core = Core(queue_full_policy=OLDEST, queue_messages_maximum=1)
+    core.grant("mine")
+    core.grant("theirs", account_id=2)
+    core.shard.put_account(1, AccountLimits(queue_full_policy=REFUSE + 1))
+    for name in ("mine", "theirs"):
+        away(core, user_name=name)
+    codes = {}
+    for name in ("mine", "theirs"):
+        sender = core.connect("sender", user_name=name)
+        sender.publish("t", b"1", 1)
+        sender.publish("t", b"2", 1)
+        codes[name] = [one.reason_code for one in sender.received()]
+    assert codes == {"mine": [0, ReasonCode.QUOTA_EXCEEDED], "theirs": [0, 0]}
+    assert core.all_drops() == {DropReason.QUEUE_FULL: 1}
+    core.shard.put_account(1, AccountLimits())  # the broker's again
+    core.connect("other", user_name="mine").publish("t", b"3", 1)
+    assert core.all_drops() == {DropReason.QUEUE_FULL: 2}
+    core.end()
+
+
 # ---------------------------------------------------------------- drop_oldest
 
 

@@ -59,11 +59,12 @@ def test_accounts_are_created_listed_suspended_and_given_plans_and_levels(tmp_pa
     assert iot_broker("accounts", "suspend", "acme", "--data-dir", tmp_path).exit_code == 0
     assert iot_broker("accounts", "create", "lab", "--durability", "relaxed", "--data-dir", tmp_path).exit_code == 0
     assert iot_broker("accounts", "set-durability", "acme", "memory", "--data-dir", tmp_path).exit_code == 0
-    rows = [line.split()[1:5] for line in iot_broker("accounts", "list", "--data-dir", tmp_path).stdout.splitlines()]
+    assert iot_broker("accounts", "set-queue-full-policy", "lab", "refuse", "--data-dir", tmp_path).exit_code == 0
+    rows = [line.split()[1:6] for line in iot_broker("accounts", "list", "--data-dir", tmp_path).stdout.splitlines()]
     assert rows[1:] == [
-        ["default", "professional", "synced", "no"],
-        ["acme", "unlimited", "memory", "yes"],
-        ["lab", "professional", "relaxed", "no"],
+        ["default", "professional", "synced", "default", "no"],
+        ["acme", "unlimited", "memory", "default", "yes"],
+        ["lab", "professional", "relaxed", "refuse", "no"],
     ]
     assert iot_broker("accounts", "resume", "acme", "--data-dir", tmp_path).exit_code == 0
 
@@ -83,6 +84,7 @@ def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
         (["accounts", "set-plan", "default", "golden"], 2, "golden"),
         (["accounts", "set-durability", "default", "eternal"], 2, "eternal"),
         (["accounts", "set-durability", "absent", "memory"], 1, "absent"),
+        (["accounts", "set-queue-full-policy", "default", "panic"], 2, "panic"),
         (["serve", "--mqtt-port", "70000"], 2, "70000"),
         (["serve", "--open", "--host", "0.0.0.0"], 2, "loopback"),
         (["keys", "list", "--config", "absent.toml"], 2, "absent.toml"),

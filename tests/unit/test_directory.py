@@ -460,3 +460,18 @@ def test_an_account_of_an_earlier_version_is_synced() -> None:
     account = Account.decode(row)
     assert (account.name, account.plan, account.durability) == ("default", "professional", "synced")
     assert Account.decode(account.encode()) == account
+
+
+def test_an_accounts_policy_of_full_queues_reaches_the_core_and_survives_a_restart() -> None:
+    async def body(upper: Upper) -> None:
+        assert upper.core.accounts[1].queue_full_policy == 0
+        for number, word in enumerate(("drop_newest", "drop_oldest", "refuse"), 1):
+            view = await upper.admin.operator.set_queue_full_policy("default", word)
+            assert (view.queue_full_policy, upper.core.accounts[1].queue_full_policy) == (word, number)
+        assert upper.reloaded().core.accounts[1].queue_full_policy == 3
+        with pytest.raises(BadRequest, match="default, drop_newest, drop_oldest, refuse"):
+            await upper.admin.operator.set_queue_full_policy("default", "panic")
+        assert (await upper.admin.operator.set_queue_full_policy("default", "default")).queue_full_policy == "default"
+        assert upper.core.accounts[1].queue_full_policy == 0
+
+    run(body)
