@@ -44,7 +44,9 @@ def come_in(broker: Served, device: Login, *, will: bool = False, keep_s: int = 
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = keep_s
     if will:
-        client.will_set(device.topic("telemetry"), b"gone", qos=1)
+        delayed = Properties(PacketTypes.WILLMESSAGE)
+        delayed.WillDelayInterval = keep_s
+        client.will_set(device.topic("telemetry"), b"gone", qos=1, properties=delayed)
     client.connect("127.0.0.1", broker.port(), clean_start=False, properties=properties)
     client.loop_start()
     await_that(client.is_connected, "no CONNACK")
