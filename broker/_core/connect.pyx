@@ -223,6 +223,16 @@ cdef bint is_new_on_disk(
     return session == NULL or session.durable == NULL or fields.clean_start
 
 
+cdef bint ends_one_on_disk(
+        ShardState* shard, Grant* grant, const Span* client_id, ConnectFields* fields) noexcept nogil:
+    # Whether this client is to be promised that a session which is on disk is gone. [MQTT-3.1.2-4]
+    cdef Session* session
+    if not fields.clean_start:
+        return False
+    session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    return session != NULL and session.durable != NULL
+
+
 cdef bint enter_session(
         ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
 ) noexcept nogil:
@@ -285,6 +295,7 @@ cdef void admit(
     cdef ConnackFields connack
     cdef Span client_id = fields.client_id
     cdef uint32_t size
+    cdef bint promises
     cdef int full
     if not may_enter(shard, connection, grant) or (fields.has_will and not may_publish(
             grant, fields.will_topic.at, fields.will_topic.n)):
@@ -317,6 +328,7 @@ cdef void admit(
         fail(shard, connection, PACKET_TOO_LARGE)
         return
     forget_stranger(shard, connection)
+    promises = ends_one_on_disk(shard, grant, &client_id, fields)
     connack.session_present = enter_session(shard, connection, grant, &client_id, fields)  # [MQTT-3.2.2-2]
     if fields.has_will:
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]
@@ -324,7 +336,8 @@ cdef void admit(
     shard.unauthenticated_count -= 1
     shard.connected[connection.durability] += 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
-    if (connection.session.durable != NULL or has_recorded_will(connection.session)) and not shard.journal.refusing:
+    promises |= connection.session.durable != NULL or has_recorded_will(connection.session)
+    if promises and not shard.journal.refusing:
         gate(shard, connection, ticket_for(shard, connection))
     arm_keep_alive(shard, connection)
     slow_start(shard, connection)

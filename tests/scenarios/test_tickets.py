@@ -186,6 +186,21 @@ def test_a_kept_session_is_promised_when_it_is_on_disk(version: int) -> None:
     core.end()
 
 
+@pytest.mark.clause("v5:MQTT-3.1.2-4")
+@VERSIONS
+def test_the_end_of_a_kept_session_is_promised_when_it_is_on_disk(version: int) -> None:
+    core = synced()
+    core.keep("c", version, user_name="durable").drop()
+    core.hold()
+    client = core.connecting("c", version, user_name="durable", clean_start=True)
+    client.expect()
+    core.release()
+    assert not client.pick(Connack).session_present
+    again = core.connecting("c", version, user_name="durable", clean_start=True)
+    again.pick(Connack)  # nothing on disk has ended
+    core.end()
+
+
 def test_a_client_whose_connack_waits_is_closed_without_a_word() -> None:
     core = synced()
     core.hold()
