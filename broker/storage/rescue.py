@@ -121,7 +121,7 @@ def prepare(
     if not data_file.exists():
         make_fresh(data_dir, map_size_bytes)
         return None
-    findings = look(data_file, records=records)
+    findings = look(data_file, records=records) or _refused_by_lmdb(data_dir / STORE, map_size_bytes)
     if findings:
         if strict or not rescuing:
             raise StoreDamaged(refusal(data_dir / STORE, findings))
@@ -144,6 +144,15 @@ def look(data_file: Path, *, records: bool = False, run_seconds: float = RUN_CHE
         elif records:
             findings = list(wrong_records(data_file))
     return findings
+
+
+def _refused_by_lmdb(store: Path, map_size_bytes: int) -> list[Finding]:
+    """Tell what LMDB itself has against a store: whatever that is, it must not be met again at each start."""
+    try:
+        Environment.opened(store, map_size_bytes=map_size_bytes).close()
+    except StoreDamaged as error:
+        return [Finding(Kind.META, str(error))]
+    return []
 
 
 def _is_ours(tables: set[str], found: int | None) -> bool:
@@ -269,6 +278,7 @@ def rescue(data_dir: Path, findings: list[Finding], map_size_bytes: int) -> Dama
         datetime.now(UTC).isoformat(timespec="seconds"), [str(one) for one in findings[:50]], str(aside.absolute())
     )
     unfinished = data_dir / UNFINISHED
+    log.warning("the store is damaged and is being rescued", extra={"fields": {"found": _words(findings)}})
     try:
         _new_folder(unfinished)
         _fill(unfinished, data_dir / STORE / DATA_FILE, findings, damage, map_size_bytes)

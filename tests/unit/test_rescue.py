@@ -106,9 +106,9 @@ def test_a_first_store_is_made_whole(tmp_path: Path) -> None:
 
 
 def test_a_whole_store_is_left_as_it_is(data_dir: Path) -> None:
-    before = everything_in(data_dir)
+    before = data_file(data_dir).read_bytes()
     assert prepare(data_dir, map_size_bytes=MAP_BYTES, records=True) is None
-    assert everything_in(data_dir) == before
+    assert data_file(data_dir).read_bytes() == before
 
 
 def test_each_page_zeroed_is_rescued_around_and_the_damaged_store_kept(data_dir: Path, tmp_path: Path) -> None:
@@ -197,6 +197,25 @@ def test_a_store_that_lost_its_format_is_rescued(data_dir: Path, value: bytes | 
     truth = others(stored(data_dir))
     write(data_dir, [(META, FORMAT_KEY, value)])
     assert prepare(data_dir, map_size_bytes=MAP_BYTES) is not None
+    assert others(stored(data_dir)) == truth
+
+
+def test_what_lmdb_refuses_though_its_pages_are_well_is_rescued_as_well(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = others(stored(data_dir))
+    opened = Environment.opened
+
+    def refusing(path: Path, **more: object) -> Environment:
+        if path.name == "store":
+            raise StoreDamaged("MDB_INVALID")
+        return opened(path, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Environment, "opened", refusing)
+        told = prepare(data_dir, map_size_bytes=MAP_BYTES)
+    assert told is not None
+    assert told.found == ["MDB_INVALID"]
     assert others(stored(data_dir)) == truth
 
 
