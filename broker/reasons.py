@@ -70,3 +70,4 @@ class DropReason(IntEnum):
     RETAINED_FULL = 11
     NO_MEMBER = 12
     NEGATIVE_ACK = 13
+    LOST = 14

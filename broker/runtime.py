@@ -57,7 +57,7 @@ from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import Damage, finish_moves, prepare
-from broker.storage.tables import RETAINED
+from broker.storage.tables import RETAINED, SESSIONS, WILLS
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -382,13 +382,25 @@ class Broker:
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
 
     def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
-        """Bring back what is on disk, before anybody comes."""
+        """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""
+        known = directory.known()
+        started = self._clock.monotonic_ns()
         names = ("restored", "expired", "orphaned", "unreadable")
-        retained = shard.restore_retained(store.scan(RETAINED), directory.known())
+        retained = shard.restore_retained(store.scan(RETAINED), known)  # first: what subscriptions have still to get
         if retained[-1]:
             log.error(
                 "some retained messages could not be read", extra={"fields": dict(zip(names, retained, strict=True))}
             )
+        wrong = shard.restore(
+            store.scan, started, self._clock.wall_ns(), known=lambda one: one == OPEN_PRINCIPAL_ID or known(one)
+        )
+        wills = shard.restore_wills(store.scan(WILLS), store.scan(SESSIONS), self._config.restart_grace_s)
+        if wills[-1]:
+            wrong[WILLS] = wills[-1]
+        for table, count in wrong.items():
+            log.error("%d records of table %s are damaged and were left out", count, table)
+        took_s = (self._clock.monotonic_ns() - started) / NS_PER_S
+        log.info("restored", extra={"fields": {**shard.journal(), "took_s": round(took_s, 3)}})
 
     def _bind(self, stack: AsyncExitStack) -> list[socket.socket]:
         """Take all addresses, the listeners' in their order and HTTP's last; nothing is accepted yet."""
@@ -442,6 +454,7 @@ class Broker:
 
     def _on_batch(self) -> None:
         self._journal.write()
+        self._journal.read_wanted()
 
     async def _keep_writing(self, shard: Shard) -> None:
         """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""

@@ -59,7 +59,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.packets cimport encode_ack
-from broker._core.parked cimport bring_back
+from broker._core.parked cimport bring_body, bring_front
 from broker._core.promises cimport hold, leaves_now
 from broker._core.records cimport OP_DONE, OP_SENT
 from broker._core.session cimport (
@@ -674,9 +674,10 @@ cdef bint send_again(ShardState* shard, Session* session) noexcept nogil:
         elif state:     # not acknowledged meanwhile
             if session.send_quota <= 0 or not has_room(shard, session.connection, body.size):
                 return False
-            if body.message == NULL and not bring_back(shard, session):
-                return False
-            publish_again(shard, session, packet_id, body)
+            if body.message != NULL or bring_body(shard, session, packet_id):
+                publish_again(shard, session, packet_id, body)
+            elif inflight_state(session, packet_id):
+                return False        # it is being read
         extra.again_at += 1
     give_memory(extra.again)
     extra.again = NULL
@@ -714,7 +715,7 @@ cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil:
     if session.waiting & WAITING_AGAIN and not send_again(shard, session):
         return False
     while session.send_quota > 0 and (session.queue != NULL or (
-            session.waiting & WAITING_PARKED and bring_back(shard, session))):
+            session.waiting & WAITING_PARKED and bring_front(shard, session))):
         if not send_front(shard, session):
             return False
     return session.queue == NULL and not session.waiting & WAITING_PARKED

@@ -11,6 +11,7 @@ from broker._core.model cimport OWNER_GROUP, Durable, Principal, Session, ShardS
 from broker._core.records cimport (
     RECORD_VERSION,
     SESSION_CONNECTED,
+    SESSION_ENDED,
     SESSION_WITH_CONNECTION,
     TABLE_SESSIONS,
     TABLE_SUBSCRIPTIONS,
@@ -58,7 +59,8 @@ cdef void put_session(
     cdef SessionHead head
     cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, number, <uint32_t>sizeof(head) + n)
     head.version = RECORD_VERSION
-    head.flags = (SESSION_CONNECTED if connected else 0) | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0)
+    head.flags = (SESSION_CONNECTED if connected else 0) | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0) | (
+        SESSION_ENDED if session.ending else 0)
     head.client_id_bytes = session.client_id_bytes
     head.account_id = principal.account.account_id
     head.principal_id = principal.principal_id

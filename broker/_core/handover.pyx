@@ -17,12 +17,14 @@ from broker._core.model cimport (
     SharedGroup,
     ShardState,
 )
+from broker._core.parked cimport bring_body, bring_front
 from broker._core.session cimport (
     body_of,
     count_drop,
     drop_parked_front,
     inflight_state,
     list_again,
+    parked_front,
     queue_drop_front,
     queue_front,
     release_packet_id,
@@ -58,8 +60,11 @@ cdef bint hand_over_sent(ShardState* shard, Session* session, uint32_t* left) no
             return False
         left[0] -= 1
         packet_id = extra.again[extra.again_at]
-        extra.again_at += 1
         body = body_of(session, packet_id)
+        if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 and body.grouped and body.message == NULL \
+                and not bring_body(shard, session, packet_id) and inflight_state(session, packet_id):
+            return False        # it is being read
+        extra.again_at += 1
         if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 and is_alive(body.group):
             give(shard, body.message, body.group)
             release_packet_id(shard, session, packet_id)
@@ -81,16 +86,22 @@ cdef bint hand_over_queued(ShardState* shard, Session* session, uint32_t* left) 
     return True
 
 
-cdef bint drop_parked(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
+cdef bint hand_over_parked(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
     while session.durable != NULL and session.durable.parked_count:
         if left[0] == 0:
             return False
         left[0] -= 1
-        count_drop(shard, session, DROP_SESSION_ENDED)
-        drop_parked_front(shard, session)
+        if not parked_front(session).grouped:
+            count_drop(shard, session, DROP_SESSION_ENDED)
+            drop_parked_front(shard, session)
+        elif bring_front(shard, session):
+            if not hand_over_queued(shard, session, left):
+                return False
+        elif session.durable.parked_count:
+            return False        # it is being read
     return True
 
 
 cdef bint hand_over(ShardState* shard, Session* session, uint32_t* left) noexcept nogil:
     return hand_over_sent(shard, session, left) and hand_over_queued(shard, session, left) and \
-        drop_parked(shard, session, left)
+        hand_over_parked(shard, session, left)

@@ -11,7 +11,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.message cimport Outgoing
-from broker._core.model cimport Chunk, Durable, Journal, Message, SharedGroup, ShardState
+from broker._core.model cimport Chunk, Durable, Journal, JournalEntry, Message, SharedGroup, ShardState
 
 cdef void journal_open(ShardState* shard) noexcept nogil
 cdef void journal_close(ShardState* shard) noexcept nogil
@@ -47,8 +47,8 @@ cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil
 # Something that happened, for the open batch.
 cdef void add_op(
     ShardState* shard, uint8_t kind, uint64_t session, uint64_t number, uint16_t packet_id) noexcept nogil
-# The message of a number that is in the open or in the sealed batch, or NULL.
-cdef Message* find_unwritten(Journal* journal, uint64_t number) noexcept nogil
+# The entry of a number that is in the open or in the sealed batch, and where its deliveries lie; or NULL.
+cdef JournalEntry* find_unwritten(Journal* journal, uint64_t number, const uint8_t** pairs) noexcept nogil
 
 # ---------------------------------------------------------------- keyed records
 
@@ -64,8 +64,16 @@ cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noe
 
 # A chunk at the end of the list; its number of living pairs is counted by the caller.
 cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept nogil
-# The living chunk that has a number, or NULL.
+# The chunk that has a number: one that is there, or has been while it is still listed; or NULL.
+cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil
+# The same, living.
 cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil
+
+# A session waits for a chunk to be read, which is asked for; and does not any more.
+cdef void wait_for_chunk(ShardState* shard, Durable* durable, Chunk* chunk) noexcept nogil
+cdef void stop_waiting(ShardState* shard, Durable* durable) noexcept nogil
+# A chunk is to be read.
+cdef void ask_for(ShardState* shard, Chunk* chunk) noexcept nogil
 
 # ---------------------------------------------------------------- sessions on disk, by number
 
@@ -76,6 +84,9 @@ cdef void mark_flow(ShardState* shard, Durable* durable) noexcept nogil
 cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil
 
 # ---------------------------------------------------------------- the batch
+
+# So many bytes of ops are on disk under this ticket, the highest until now.
+cdef void add_ops_record(Journal* journal, uint64_t ticket, uint32_t n) noexcept nogil
 
 # Closes the open batch: its changes as a list of (table, key, value or None), None: there is nothing to write. At most
 # one batch is under way.

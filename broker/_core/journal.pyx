@@ -24,6 +24,7 @@ from broker._core.model cimport (
     Journal,
     JournalEntry,
     Message,
+    OpsRecord,
     Promise,
     SharedGroup,
     ShardState,
@@ -58,6 +59,8 @@ cdef enum:
     FIRST_CHUNKS = 64
     FIRST_DURABLES = 64
     TIDY_FIRST = 1024
+    FOLD_BYTES = 8 * 1024 * 1024    # of ops on disk that no flow record contains
+    FIRST_OPS_RECORDS = 64
     FILTER_MAXIMUM = 65536
     IDENTIFIERS_MAXIMUM = 255
     MESSAGES_RESERVED = 1 << 20     # numbers that may be given before the disk is told again
@@ -80,6 +83,7 @@ cdef void journal_open(ShardState* shard) noexcept nogil:
     journal.next_session = 1
     journal.next_retained = 1
     journal.tidy_at = TIDY_FIRST
+    journal.fold_bytes = FOLD_BYTES
     journal.durables = <Durable**>take_zeroed(FIRST_DURABLES * sizeof(void*))
     journal.durable_mask = FIRST_DURABLES - 1
     slab_open(&journal.promise_slab, sizeof(Promise), 64)
@@ -99,6 +103,9 @@ cdef void journal_close(ShardState* shard) noexcept nogil:
     release_entries(shard, journal.sealed, journal.sealed_count)
     give_memory(journal.entries)
     give_memory(journal.sealed)
+    give_memory(journal.sealed_pairs)
+    give_memory(journal.ops_records)
+    give_memory(journal.asks)
     give_memory(journal.pairs)
     give_memory(journal.ops)
     give_memory(journal.puts)
@@ -280,9 +287,10 @@ cdef void end_pair(
         ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
 ) noexcept nogil:
     cdef bint gone
+    cdef const uint8_t* pairs
     if number > shard.journal.sealed_through:
         if message == NULL:
-            message = find_unwritten(&shard.journal, number)
+            message = find_unwritten(&shard.journal, number, &pairs).message
         if kind == OP_RECEIVED:
             wait_for_ticket(message)
         gone = end_unsealed(shard, message)
@@ -312,7 +320,7 @@ cdef void add_op(
         mark_flow(shard, durable)
 
 
-cdef Message* find_entry(JournalEntry* entries, uint32_t count, uint64_t number) noexcept nogil:
+cdef JournalEntry* find_entry(JournalEntry* entries, uint32_t count, uint64_t number) noexcept nogil:
     # By halves; entries without a message tell nothing, so the next one that has one is asked.
     cdef uint32_t low = 0, high = count, middle, probe
     while low < high:
@@ -323,7 +331,7 @@ cdef Message* find_entry(JournalEntry* entries, uint32_t count, uint64_t number)
         if probe == high:
             high = middle
         elif entries[probe].message.number == number:
-            return entries[probe].message
+            return &entries[probe]
         elif entries[probe].message.number < number:
             low = probe + 1
         else:
@@ -331,10 +339,16 @@ cdef Message* find_entry(JournalEntry* entries, uint32_t count, uint64_t number)
     return NULL
 
 
-cdef Message* find_unwritten(Journal* journal, uint64_t number) noexcept nogil:
-    if number > journal.sealed_through:
-        return find_entry(journal.entries, journal.entry_count, number)
-    return find_entry(journal.sealed, journal.sealed_count, number)
+cdef JournalEntry* find_unwritten(Journal* journal, uint64_t number, const uint8_t** pairs) noexcept nogil:
+    cdef bint is_open = number > journal.sealed_through
+    cdef JournalEntry* entry
+    if is_open:
+        entry = find_entry(journal.entries, journal.entry_count, number)
+    else:
+        entry = find_entry(journal.sealed, journal.sealed_count, number)
+    if entry != NULL:
+        pairs[0] = (journal.pairs if is_open else journal.sealed_pairs) + entry.pairs_at
+    return entry
 
 
 # ---------------------------------------------------------------- keyed records
@@ -380,15 +394,16 @@ cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noe
 
 cdef void make_room(Journal* journal) noexcept nogil:
     # At the end of the list: gone ones are taken out when they are many, else it grows.
-    cdef uint32_t i, kept = 0
+    cdef uint32_t i, kept = 0, gone = 0
     if journal.chunks_gone * 2 > journal.chunk_count:
         for i in range(journal.chunk_count):
-            if journal.chunks[i].live:
+            if journal.chunks[i].live or journal.chunks[i].waiting != NULL:     # it is being read
+                gone += journal.chunks[i].live == 0
                 journal.chunks[kept] = journal.chunks[i]
                 kept += 1
         journal.chunk_count = kept
-        journal.chunks_gone = 0
-    else:
+        journal.chunks_gone = gone
+    if journal.chunk_count == journal.chunk_capacity:
         journal.chunk_capacity = journal.chunk_capacity * 2 if journal.chunk_capacity else FIRST_CHUNKS
         journal.chunks = <Chunk*>resize_memory(journal.chunks, <size_t>journal.chunk_capacity * sizeof(Chunk))
 
@@ -406,7 +421,8 @@ cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept
     return chunk
 
 
-cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil:
+cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil:
+    # Gone ones too, while they stand in the list.
     cdef uint32_t low = 0, high = journal.chunk_count, middle
     while low < high:
         middle = (low + high) // 2
@@ -414,9 +430,59 @@ cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil:
             low = middle + 1
         else:
             high = middle
-    if low < journal.chunk_count and journal.chunks[low].first <= number and journal.chunks[low].live:
-        return &journal.chunks[low]
-    return NULL
+    return &journal.chunks[low] if low < journal.chunk_count and journal.chunks[low].first <= number else NULL
+
+
+cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil:
+    cdef Chunk* chunk = chunk_at(journal, number)
+    return chunk if chunk != NULL and chunk.live else NULL
+
+
+cdef void ask_for(ShardState* shard, Chunk* chunk) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef uint64_t* before = journal.asks
+    cdef uint32_t i, capacity = journal.ask_capacity
+    if chunk.asked:
+        return
+    chunk.asked = 1
+    if journal.ask_count == capacity:
+        journal.ask_capacity = capacity * 2 if capacity else FIRST_CHUNKS
+        journal.asks = <uint64_t*>take_memory(<size_t>journal.ask_capacity * sizeof(uint64_t))
+        for i in range(capacity):
+            journal.asks[i] = before[(journal.ask_at + i) & (capacity - 1)]
+        journal.ask_at = 0
+        give_memory(before)
+    journal.asks[(journal.ask_at + journal.ask_count) & (journal.ask_capacity - 1)] = chunk.first
+    journal.ask_count += 1
+
+
+cdef void wait_for_chunk(ShardState* shard, Durable* durable, Chunk* chunk) noexcept nogil:
+    if durable.wanted == chunk.first:
+        return
+    stop_waiting(shard, durable)
+    durable.wanted = chunk.first
+    durable.wait_next = chunk.waiting
+    durable.wait_previous = NULL
+    if chunk.waiting != NULL:
+        chunk.waiting.wait_previous = durable
+    chunk.waiting = durable
+    shard.journal.waiting_count += 1
+    ask_for(shard, chunk)
+
+
+cdef void stop_waiting(ShardState* shard, Durable* durable) noexcept nogil:
+    cdef Chunk* chunk
+    if durable.wanted == 0:
+        return
+    if durable.wait_previous != NULL:
+        durable.wait_previous.wait_next = durable.wait_next
+    else:
+        chunk = chunk_at(&shard.journal, durable.wanted)
+        chunk.waiting = durable.wait_next
+    if durable.wait_next != NULL:
+        durable.wait_next.wait_previous = durable.wait_previous
+    durable.wanted = 0
+    shard.journal.waiting_count -= 1
 
 
 # ---------------------------------------------------------------- sessions on disk, by number
@@ -489,6 +555,8 @@ cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil:
     durable.dirty = 0
     if durable.dirty_previous != NULL:
         durable.dirty_previous.dirty_next = durable.dirty_next
+    elif shard.journal.folding_head == durable:
+        shard.journal.folding_head = durable.dirty_next
     else:
         shard.journal.dirty_head = durable.dirty_next
     if durable.dirty_next != NULL:
@@ -553,6 +621,12 @@ cdef void write_chunk(ShardState* shard, uint8_t* at) noexcept nogil:
 cdef void swap_entries(Journal* journal) noexcept nogil:
     cdef JournalEntry* empty = journal.sealed
     cdef uint32_t capacity = journal.sealed_capacity
+    cdef uint8_t* pairs = journal.sealed_pairs
+    cdef uint32_t pairs_capacity = journal.sealed_pairs_capacity
+    journal.sealed_pairs = journal.pairs        # who is to be sent what, until it can be read from the disk
+    journal.sealed_pairs_capacity = journal.pairs_capacity
+    journal.pairs = pairs
+    journal.pairs_capacity = pairs_capacity
     journal.sealed = journal.entries
     journal.sealed_count = journal.entry_count
     journal.sealed_capacity = journal.entry_capacity
@@ -587,14 +661,26 @@ cdef tuple take_chunk(ShardState* shard):
     return TABLE_NAMES[<int>TABLE_MESSAGES], numbered_key(journal.chunks[journal.chunk_count - 1].first), value
 
 
+cdef void add_ops_record(Journal* journal, uint64_t ticket, uint32_t n) noexcept nogil:
+    cdef OpsRecord* record
+    if journal.ops_record_count == journal.ops_record_capacity:
+        journal.ops_record_capacity = journal.ops_record_capacity * 2 if journal.ops_record_capacity \
+            else FIRST_OPS_RECORDS
+        journal.ops_records = <OpsRecord*>resize_memory(
+            journal.ops_records, <size_t>journal.ops_record_capacity * sizeof(OpsRecord))
+    record = &journal.ops_records[journal.ops_record_count]
+    record.ticket = ticket
+    record.bytes = n
+    journal.ops_record_count += 1
+    journal.ops_on_disk += n
+
+
 cdef tuple take_ops(ShardState* shard):
     cdef Journal* journal = &shard.journal
     cdef bytes value = PyBytes_FromStringAndSize(NULL, CHECKSUM_BYTES + journal.ops_bytes)
     memcpy(PyBytes_AS_STRING(value) + CHECKSUM_BYTES, journal.ops, journal.ops_bytes)
     checksum(value, journal.ops_bytes // <uint32_t>sizeof(Op))
-    journal.ops_on_disk += journal.ops_bytes
-    if journal.ops_from == 0:
-        journal.ops_from = journal.open_ticket
+    add_ops_record(journal, journal.open_ticket, journal.ops_bytes)
     journal.ops_bytes = 0
     return TABLE_NAMES[<int>TABLE_OPS], numbered_key(journal.open_ticket), value
 

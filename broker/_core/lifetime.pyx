@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from broker._core.durable cimport record_session
 from broker._core.handover cimport hand_over
 from broker._core.memory cimport give_memory
-from broker._core.model cimport Connection, Session, SessionExtra, ShardState
+from broker._core.model cimport WAITING_LOAD, Connection, Session, SessionExtra, ShardState
 from broker._core.publish cimport publish_will
 from broker._core.session cimport (
     drop_subscriptions,
@@ -134,8 +134,11 @@ cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     unlink_session(shard, session)
-    if session.durable != NULL and not session.durable.grouped:
-        erase_session(shard, session.durable)       # else with the last of it: what it hands over must not be lost
+    if session.durable != NULL:
+        if session.durable.grouped:     # with the last of it: what it hands over must not be lost
+            record_session(shard, session)
+        else:
+            erase_session(shard, session.durable)
     if session.extra != NULL:
         timer_cancel(&shard.wheel, &session.extra.timer)
         if session.extra.will.message != NULL:
@@ -143,6 +146,8 @@ cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     if empty(shard, session):
         free_session(shard, session)
         return
+    if session.waiting & WAITING_LOAD:
+        return      # it goes on when what it hands over has been read
     session.hash_next = shard.ending_head
     shard.ending_head = session
 
@@ -154,3 +159,5 @@ cdef void continue_ending(ShardState* shard) noexcept nogil:
         if empty(shard, session):
             shard.ending_head = session.hash_next
             free_session(shard, session)
+        elif session.waiting & WAITING_LOAD:
+            shard.ending_head = session.hash_next

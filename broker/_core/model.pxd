@@ -42,7 +42,8 @@ cdef enum DropReason:       # the same numbers as broker.reasons.DropReason
     DROP_RETAINED_FULL = 11         # a QoS 0 PUBLISH that would be retained, beyond the number or bytes allowed
     DROP_NO_MEMBER = 12             # a shared subscription of which no member could take it
     DROP_NEGATIVE_ACK = 13          # the receiver refused it with a reason code of 0x80 or above
-    DROP_REASONS = 14
+    DROP_LOST = 14                  # its message could not be read from the disk any more
+    DROP_REASONS = 15
 
 cdef enum RareKind:
     RARE_CONNECT = 1        # a CONNECT that the core does not know
@@ -343,7 +344,7 @@ cdef struct Account:
     Account* usage_next         # others with usage of their own that was not taken yet
     uint8_t usage_listed
     uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
-    uint64_t drops[14]
+    uint64_t drops[15]
 
 cdef struct GrantLimits:            # what one principal may use; shared by all with the same figures. 0: without limit
     GrantLimits* next
@@ -375,7 +376,7 @@ cdef struct Activity:               # of a principal that has done something; an
     int64_t excess_since_ns         # 0: it keeps to its rate
     int64_t late_ns                 # of what it holds, so much came because its pause ended late
     int64_t slowed_until_ns         # it was closed for what it did: who comes back before that is not read until then
-    uint32_t drops[14]
+    uint32_t drops[15]
 
 cdef struct Principal:
     Principal* next
@@ -456,18 +457,23 @@ cdef struct InflightBody:       # what is needed to send a delivery again, or to
     uint32_t serial             # order of sending; of a PUBREL, of its PUBREC [MQTT-4.6.0-1] [MQTT-4.6.0-4]
     uint32_t size               # as it is counted in budgets
     uint8_t retain
+    uint8_t grouped             # without its message: it belongs to a shared group
 
 cdef struct Parked:             # a queued delivery whose message is on disk alone
     uint64_t number
     uint32_t size               # as it is counted in budgets
     uint8_t qos
     uint8_t retain
+    uint8_t grouped             # it belongs to a shared group
 
 cdef struct Durable:            # of a session that is on disk
     uint64_t number             # given once, never again
     uint64_t high               # the highest number of a message that was taken out of its queue, or never put there
     uint64_t wanted             # the chunk that it waits for, 0: none
     Session* session
+    Durable* wait_next          # others that wait for the same chunk
+    Durable* wait_previous
+    void* restoring             # what was found of it, while the shard is restored
     Durable* next               # in the shard's table by number
     Durable* dirty_next         # others with ops that are in no flow record
     Durable* dirty_previous
@@ -476,7 +482,7 @@ cdef struct Durable:            # of a session that is on disk
     uint32_t parked_head
     uint32_t parked_count
     uint32_t parked_capacity
-    uint8_t dirty
+    uint8_t dirty               # 1: it stands on a list of those with such ops
     uint8_t connected           # as its record says
     uint8_t has_flow            # there is a flow record of it
     uint8_t grouped             # it may have to hand over messages of shared groups when it ends
@@ -641,6 +647,13 @@ cdef struct Chunk:              # messages that were written with one batch
     uint32_t bytes
     uint32_t pairs
     uint32_t live               # deliveries that are not acknowledged: 0, and it is deleted
+    Durable* waiting            # who waits for it to be read
+    uint8_t asked               # it stands on the list of those to be read, or is being read
+    uint8_t rewrite             # it is read to be written again without what is done
+
+cdef struct OpsRecord:          # what happened in one batch, on disk
+    uint64_t ticket
+    uint32_t bytes
 
 cdef struct RetainedChange:     # a retained message whose record goes with the open batch, as it is by then
     Retained* retained          # NULL: it has gone meanwhile
@@ -681,6 +694,8 @@ cdef struct Journal:
     JournalEntry* sealed
     uint32_t sealed_count
     uint32_t sealed_capacity
+    uint8_t* sealed_pairs
+    uint32_t sealed_pairs_capacity
     # what is on disk
     uint64_t next_message
     uint64_t next_session
@@ -696,7 +711,19 @@ cdef struct Journal:
     uint64_t chunk_bytes        # of living ones
     uint64_t pairs_live
     uint64_t ops_on_disk        # bytes of the ops that no flow record contains
-    uint64_t ops_from           # the first ticket with such ops, 0: none
+    OpsRecord* ops_records      # with such ops, by their tickets
+    uint32_t ops_record_count
+    uint32_t ops_record_capacity
+    uint64_t fold_bytes         # so many ops, and they are folded into flow records
+    uint64_t fold_until         # while that lasts: ops up to this ticket are in flow records then; 0: it does not
+    Durable* folding_head       # whose flow records are still missing
+    # what has to be read
+    uint64_t* asks              # a ring of chunks
+    uint32_t ask_at
+    uint32_t ask_count
+    uint32_t ask_capacity
+    uint32_t waiting_count      # sessions that wait for chunks
+    uint32_t reading            # chunks that are being read: until they have come nothing more is
     Durable** durables          # by number
     uint32_t durable_mask
     uint32_t durable_count
@@ -748,7 +775,7 @@ cdef struct Counters:
     uint64_t messages_sent
     uint64_t connections_accepted
     uint64_t connections_refused
-    uint64_t drops[14]
+    uint64_t drops[15]
 
 cdef struct Rare:
     uint8_t kind

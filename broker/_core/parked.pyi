@@ -1,1 +1,1 @@
-"""Messages that are on disk alone. Native only: see ``parked.pxd``."""
+"""What sessions need from the disk. Native only: see ``parked.pxd``."""

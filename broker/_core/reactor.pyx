@@ -575,7 +575,8 @@ cdef class Reactor:
         if state.rare_count:
             self.answer_rare(until)
             more = work(net, now, until) or more or state.rare_count > 0
-        if state.journal.urgent and not state.journal.in_flight:
+        if (state.journal.urgent and not state.journal.in_flight) or (
+                state.journal.ask_count and state.journal.reading == 0):
             self.on_batch()
         with nogil:
             wake_deaf(net)

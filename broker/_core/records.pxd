@@ -30,6 +30,7 @@ cdef enum RecordConstants:
     RECORD_VERSION = 1
     SESSION_CONNECTED = 1       # flags of a session's record
     SESSION_WITH_CONNECTION = 2     # it ends with its connection, and is there for its will
+    SESSION_ENDED = 4           # it is there for what it has to hand over
     PAIR_RETAIN = 4             # flags of a pair, beside its QoS
     PAIR_GROUP = 8
     PAIR_BYTES = 12
@@ -81,7 +82,7 @@ cdef struct FlowHead:           # entries follow, then inbound QoS 2 identifiers
     uint32_t qos2_ids
     uint16_t next_packet_id
     uint16_t spare
-    uint32_t more
+    uint32_t crc                # crc32 of the record without these four bytes
 
 cdef struct FlowEntry:
     uint64_t number
@@ -116,6 +117,19 @@ cdef struct RetainedHead:       # a message follows
     uint32_t account_id
     uint32_t author             # NO_AUTHOR: the server
 
+cdef struct Record:             # one message of a chunk, where it lies
+    RecordHead head
+    MessageHead message
+    const uint8_t* body         # its MessageHead, with what follows
+    const uint8_t* pairs        # and the end of it
+    const uint8_t* end
+
+cdef struct PairRecord:         # one of its deliveries, where it lies
+    Pair head
+    const uint8_t* identifiers  # head.identifiers of them, not aligned
+    const uint8_t* group        # `share name/filter`
+    uint16_t group_bytes        # 0: none
+
 cdef inline void put_key(uint8_t* at, uint64_t number) noexcept nogil:
     cdef int i
     for i in range(8):
@@ -135,5 +149,9 @@ cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noex
 # Reads one into a message of its own with one reference; `used` is how many bytes it has. NULL: they are no message.
 cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint32_t* used) noexcept nogil
 cdef bytes numbered_key(uint64_t number)
+# The next message of a chunk and, of a message, its next delivery; `at` moves on. False: there is none, or what lies there
+# is none.
+cdef bint next_record(const uint8_t** at, const uint8_t* end, Record* record) noexcept nogil
+cdef bint next_pair(const uint8_t** at, const uint8_t* end, PairRecord* pair) noexcept nogil
 # The key of a subscription's record: 24 bytes.
 cdef void put_subscription_key(uint8_t* at, uint64_t session, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -67,6 +67,45 @@ cdef bytes numbered_key(uint64_t number):
     return PyBytes_FromStringAndSize(<char*>key, 8)
 
 
+cdef bint next_record(const uint8_t** at, const uint8_t* end, Record* record) noexcept nogil:
+    cdef uint64_t left = <uint64_t>(end - at[0]), size
+    if left < sizeof(RecordHead) + sizeof(MessageHead):
+        return False
+    memcpy(&record.head, at[0], sizeof(RecordHead))
+    memcpy(&record.message, at[0] + sizeof(RecordHead), sizeof(MessageHead))
+    size = sizeof(RecordHead) + sizeof(MessageHead) + <uint64_t>record.message.topic_bytes + \
+        record.message.properties_bytes + record.message.payload_bytes
+    if record.head.record_bytes > left or size > record.head.record_bytes:
+        return False
+    if record.message.qos > 2 or record.message.topic_bytes > 65535 or record.head.number == 0:
+        return False
+    record.body = at[0] + sizeof(RecordHead)
+    record.pairs = at[0] + size
+    at[0] += record.head.record_bytes
+    record.end = at[0]
+    return True
+
+
+cdef bint next_pair(const uint8_t** at, const uint8_t* end, PairRecord* pair) noexcept nogil:
+    cdef uint64_t left = <uint64_t>(end - at[0]), size
+    if left < PAIR_BYTES:
+        return False
+    memcpy(&pair.head, at[0], PAIR_BYTES)
+    size = PAIR_BYTES + <uint64_t>pair.head.identifiers * sizeof(uint32_t)
+    pair.identifiers = at[0] + PAIR_BYTES
+    pair.group_bytes = 0
+    if pair.head.flags & PAIR_GROUP:
+        if left < size + 2:
+            return False
+        memcpy(&pair.group_bytes, at[0] + size, 2)
+        pair.group = at[0] + size + 2
+        size += 2 + <uint64_t>pair.group_bytes
+    if left < size:
+        return False
+    at[0] += size
+    return True
+
+
 cdef void put_subscription_key(uint8_t* at, uint64_t session, const uint8_t* filter, uint32_t n) noexcept nogil:
     # Filters are longer than keys may be.
     cdef Blake2b state

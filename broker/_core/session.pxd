@@ -83,7 +83,8 @@ cdef inline Parked* parked_front(Session* session) noexcept nogil:
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil
 # Puts a delivery with a number behind everything that is queued, without its message.
 cdef void park(
-    ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain) noexcept nogil
+    ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
+    bint grouped) noexcept nogil
 # The front of what is parked comes into memory, with its message, behind what is there.
 cdef void unpark_front(
     ShardState* shard, Session* session, Message* message, SharedGroup* group, const uint32_t* identifiers,
@@ -112,6 +113,15 @@ cdef void keep_body(
     ShardState* shard, Session* session, uint16_t packet_id, Message* message, SharedGroup* group, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
 cdef InflightBody* body_of(Session* session, uint16_t packet_id) noexcept nogil
+# An identifier is inflight again, as it was before a restart, behind those that already are; NULL: it is already.
+cdef InflightBody* put_inflight(Session* session, uint16_t packet_id, uint32_t state) noexcept nogil
+# Its message is on disk; and then in memory again. `identifiers` are copied, the message is held.
+cdef void keep_unread(
+    ShardState* shard, Session* session, InflightBody* body, uint64_t number, uint32_t size, uint8_t retain,
+    bint grouped) noexcept nogil
+cdef void fill_body(
+    InflightBody* body, Message* message, SharedGroup* group, const uint32_t* identifiers, uint32_t count
+) noexcept nogil
 # PUBREC came: from now on a PUBREL is what is inflight, and the message is let go.
 cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
 # All that is inflight has to be sent again, oldest first. [MQTT-4.4.0-1] [MQTT-4.6.0-1]

@@ -15,6 +15,7 @@ from broker._core.journal cimport (
     end_pair,
     group_name,
     remove_durable,
+    stop_waiting,
 )
 from broker._core.memory cimport (
     give_memory,
@@ -116,6 +117,9 @@ cdef void sessions_close(ShardState* shard) noexcept nogil:
             session = shard.sessions[i]
             unlink_session(shard, session)
             end_at_once(shard, session)
+    for i in range(shard.journal.durable_mask + 1):     # of those that end, the ones that wait for the disk
+        while shard.journal.durables[i] != NULL and shard.journal.durables[i].wanted:
+            end_at_once(shard, shard.journal.durables[i].session)
     while shard.ending_head != NULL:
         session = shard.ending_head
         shard.ending_head = session.hash_next
@@ -188,6 +192,12 @@ cdef Session* new_session(
     return session
 
 
+cdef void wait_no_more(ShardState* shard, Session* session) noexcept nogil:
+    if session.waiting & WAITING_LOAD:
+        stop_waiting(shard, session.durable)
+        session.waiting &= ~<uint8_t>WAITING_LOAD
+
+
 cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
     cdef Session** link = &shard.sessions[session.hash & shard.session_mask]
     while link[0] != session:
@@ -203,6 +213,7 @@ cdef void unlink_session(ShardState* shard, Session* session) noexcept nogil:
         session.principal_next.principal_previous = session.principal_previous
     session.principal.session_count -= 1
     session.ending = ENDING
+    wait_no_more(shard, session)
 
 
 cdef void drop_first_run(ShardState* shard, Session* session) noexcept nogil:
@@ -246,7 +257,7 @@ cdef void end_subscription(ShardState* shard, Session* session, Subscription* su
     cdef uint8_t[24] key
     cdef uint8_t* filter
     cdef uint32_t n
-    if session.durable != NULL and not session.durable.ended:
+    if session.durable != NULL:
         filter = <uint8_t*>take_memory(FILTER_BYTES + SHARE_BYTES)
         if subscription.owner_kind == OWNER_GROUP:
             memcpy(filter, b"$share/", SHARE_BYTES)
@@ -271,6 +282,7 @@ cdef void free_durable(ShardState* shard, Session* session) noexcept nogil:
     cdef Durable* durable = session.durable
     if not durable.ended:
         erase_session(shard, durable)
+    wait_no_more(shard, session)
     while durable.parked_count:
         count_drop(shard, session, DROP_SESSION_ENDED)
         drop_parked_front(shard, session)
@@ -299,6 +311,7 @@ cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void part_session(ShardState* shard, Session* session) noexcept nogil:
     session.connection = NULL
+    wait_no_more(shard, session)
     if session.parted:
         return
     if shard.parted_count == shard.parted_capacity:
@@ -469,7 +482,7 @@ cdef int enqueue(
             session.durable.grouped |= group != NULL
         if session.connection == NULL or session.durable.parked_count or (
                 session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):
-            park(shard, session, message.number, <uint32_t>size, qos, retain)
+            park(shard, session, message.number, <uint32_t>size, qos, retain, group != NULL)
             return -1
     add_to_queue(shard, session, message, group, qos, retain, identifiers, count)
     return -1
@@ -554,7 +567,7 @@ cdef inline void mark_parked(Session* session) noexcept nogil:
     if session.durable.parked_count:
         session.waiting |= WAITING_PARKED
     else:
-        session.waiting &= ~<uint8_t>(WAITING_PARKED | WAITING_LOAD)
+        session.waiting &= ~<uint8_t>WAITING_PARKED
 
 
 cdef void grow_parked(Durable* durable) noexcept nogil:
@@ -570,8 +583,8 @@ cdef void grow_parked(Durable* durable) noexcept nogil:
 
 
 cdef void park(
-        ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain
-) noexcept nogil:
+        ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
+        bint grouped) noexcept nogil:
     cdef Durable* durable = session.durable
     cdef Parked* parked
     if durable.parked_count == durable.parked_capacity:
@@ -581,6 +594,7 @@ cdef void park(
     parked.size = size
     parked.qos = qos
     parked.retain = retain
+    parked.grouped = grouped
     durable.parked_count += 1
     durable.parked_bytes += size
     count_kept(shard, session, size, 1)
@@ -716,6 +730,46 @@ cdef void keep_body(
     session.inflight_serial += 1
     body.serial = session.inflight_serial
     body.identifiers = NULL
+    if count:
+        body.identifiers = <uint32_t*>take_memory((count + 1) * sizeof(uint32_t))
+        body.identifiers[0] = count
+        memcpy(body.identifiers + 1, identifiers, count * sizeof(uint32_t))
+
+
+cdef InflightBody* put_inflight(Session* session, uint16_t packet_id, uint32_t state) noexcept nogil:
+    cdef InflightBody* body
+    while session.inflight == NULL or session.inflight[packet_id & session.inflight_mask]:
+        if inflight_state(session, packet_id):
+            return NULL
+        grow_inflight(session)
+    if session.bodies == NULL:
+        session.bodies = <InflightBody*>take_zeroed(<size_t>(session.inflight_mask + 1) * sizeof(InflightBody))
+    session.inflight[packet_id & session.inflight_mask] = packet_id | state
+    session.inflight_count += 1
+    session.inflight_serial += 1
+    body = &session.bodies[packet_id & session.inflight_mask]
+    body.serial = session.inflight_serial
+    return body
+
+
+cdef void keep_unread(
+        ShardState* shard, Session* session, InflightBody* body, uint64_t number, uint32_t size, uint8_t retain,
+        bint grouped) noexcept nogil:
+    body.number = number
+    body.size = size
+    body.retain = retain
+    body.grouped = grouped
+    session.inflight_bytes += size
+    count_kept(shard, session, size, 1)
+
+
+cdef void fill_body(InflightBody* body, Message* message, SharedGroup* group, const uint32_t* identifiers,
+                    uint32_t count) noexcept nogil:
+    body.message = message
+    hold_message(message)
+    body.group = group
+    if group != NULL:
+        group.entry.refs += 1
     if count:
         body.identifiers = <uint32_t*>take_memory((count + 1) * sizeof(uint32_t))
         body.identifiers[0] = count

@@ -179,12 +179,42 @@ class Shard:
         """The size of the batch that is being gathered."""
         ...
 
-    def wanted(self) -> list[bytes]:
-        """Keys of the chunks of messages that sessions wait for, each once: see ``loaded``."""
+    def settled_ticket(self) -> int:
+        """The last ticket that is on disk."""
         ...
 
-    def loaded(self, key: bytes, chunk: bytes | None) -> None:
-        """Give a chunk that was wanted, as it was written; None: there is none (any more)."""
+    def restore(
+        self,
+        scan: Callable[[str], Iterable[tuple[bytes, bytes]]],
+        now_ns: int,
+        wall_ns: int,
+        *,
+        known: Callable[[int], bool] | None = None,
+    ) -> dict[str, int]:
+        """Bring back what is on disk: sessions, subscriptions, and what is queued and in flight, without messages.
+
+        Once, after grants were put and before anything else. ``scan`` gives a table's committed rows in key order;
+        ``known`` tells whether a principal without a grant still exists (below ``OWN_PRINCIPALS``): else its sessions
+        end. Returns how many records of which tables were left out since they are none.
+        """
+        ...
+
+    def wanted(self, maximum_bytes: int = ...) -> list[bytes]:
+        """Keys of the chunks of messages that sessions wait for, each once; none until those before have come.
+
+        Each is answered by ``loaded`` or ``unread``. ``maximum_bytes`` bounds their sizes, but for the first.
+        """
+        ...
+
+    def loaded(self, key: bytes, chunk: bytes | None) -> int:
+        """Give a chunk that was wanted, as it was written; None: there is none (any more).
+
+        Returns how many deliveries are lost with it: it cannot be read, or does not hold them.
+        """
+        ...
+
+    def unread(self, key: bytes) -> None:
+        """Ask once more for a chunk that was wanted: it could not be read now."""
         ...
 
     def journal(self) -> dict[str, int | bool]:

@@ -1,5 +1,7 @@
 """The shard and its Python face. See shard.pxd, and shard.pyi for what each call promises."""
 
+from zlib import crc32
+
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
@@ -43,9 +45,11 @@ from broker._core.grants cimport (
     release_principal,
     retire_grant,
 )
-from broker._core.journal cimport journal_close, journal_open, newest_ticket, seal_batch
+from broker._core.journal cimport chunk_at, journal_close, journal_open, newest_ticket, seal_batch
+from broker._core.journal import TABLE_NAMES
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
+from broker._core.loading cimport ask_again, next_ask, take_in
 from broker._core.memory cimport give_memory, take_zeroed
 from broker._core.message cimport messages_close, messages_open
 from broker._core.model cimport (
@@ -81,6 +85,15 @@ from broker._core.model cimport (
 from broker._core.promises cimport promises_held
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.records cimport (
+    TABLE_FLOWS,
+    TABLE_MESSAGES,
+    TABLE_META,
+    TABLE_OPS,
+    TABLE_SESSIONS,
+    TABLE_SUBSCRIPTIONS,
+    get_key,
+)
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport (
     may_retain,
@@ -90,6 +103,7 @@ from broker._core.retained cimport (
     retained_open,
     retained_timer,
 )
+from broker._core.restore cimport Restoring, restore_finish, restore_rows, restoring_close
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport end_principal, forget_accounts, judge_principal
@@ -125,6 +139,8 @@ cdef extern from "Python.h":
 cdef enum:
     WORK_OF_REPLY = 1024    # for the retained messages that follow a SUBACK at once
     WORK_OF_CALL = 16384    # of what Python asks for: about a millisecond
+    READ_BYTES = 4 * 1024 * 1024    # of chunks that are read at a time
+    CHUNK_AT = 8            # where messages begin in a chunk
 
 
 cdef Limits NO_LIMITS
@@ -634,12 +650,58 @@ cdef class Shard:
         return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes + \
             self.state.journal.retained_bytes
 
-    def wanted(self):
+    def restore(self, scan, long long now_ns, long long wall_ns, *, known=None):
+        cdef Restoring restoring
         self.check_owner()
-        return []
+        if self.state.session_count or self.state.journal.open_ticket != 1:
+            raise ValueError("a shard is restored once, before anything else has happened")
+        memset(&restoring, 0, sizeof(restoring))
+        self.state.now_ns = now_ns
+        self.state.wall_offset_ns = wall_ns - now_ns
+        wrong = {}
+        try:
+            for table in (TABLE_META, TABLE_SESSIONS, TABLE_SUBSCRIPTIONS, TABLE_FLOWS, TABLE_MESSAGES, TABLE_OPS):
+                name = TABLE_NAMES[table]
+                wrong[name] = restore_rows(self.state, &restoring, table, scan(name), known)
+            restore_finish(self.state, &restoring)
+        finally:
+            restoring_close(self.state, &restoring)
+        return {name: count for name, count in wrong.items() if count}
+
+    def wanted(self, int64_t maximum_bytes=READ_BYTES):
+        cdef list keys = []
+        cdef uint64_t first
+        self.check_owner()
+        if self.state.journal.reading:
+            return keys
+        while maximum_bytes > 0:
+            first = next_ask(self.state)
+            if first == 0:
+                break
+            maximum_bytes -= chunk_at(&self.state.journal, first).bytes
+            keys.append(first.to_bytes(8, "big"))
+        return keys
 
     def loaded(self, bytes key, chunk):
+        cdef bytes value
         self.check_owner()
+        if len(key) != 8:
+            raise ValueError("a chunk's key has 8 bytes")
+        if chunk is None or len(chunk) < CHUNK_AT or int.from_bytes(chunk[:4], "little") != crc32(
+                memoryview(chunk)[4:]):
+            return take_in(self.state, get_key(key), NULL, 0)
+        value = chunk
+        return take_in(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+
+    def unread(self, bytes key):
+        self.check_owner()
+        if len(key) != 8:
+            raise ValueError("a chunk's key has 8 bytes")
+        ask_again(self.state, get_key(key))
+
+    def settled_ticket(self):
+        self.check_owner()
+        return self.state.journal.settled_ticket
 
     def journal(self):
         self.check_owner()

@@ -4,7 +4,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from broker._core.model cimport Account, Session, ShardState, Subscription, TopicSpace
+from broker._core.model cimport Account, Session, SharedGroup, ShardState, Subscription, TopicSpace
 
 cdef void space_open(ShardState* shard, TopicSpace* space) noexcept nogil
 cdef void space_close(ShardState* shard, TopicSpace* space) noexcept nogil
@@ -14,6 +14,9 @@ cdef Subscription* find_subscription(
     ShardState* shard, TopicSpace* space, Session* session, const uint8_t* filter, uint32_t n) noexcept nogil
 # Whether the budgets of the account and of all of them have room for one more, with a filter of so many bytes.
 cdef bint has_filter_room(ShardState* shard, Account* account, uint32_t n) noexcept nogil
+# The shared group of a filter that begins with `$share/`, or NULL.
+cdef SharedGroup* find_shared_group(
+    ShardState* shard, TopicSpace* space, const uint8_t* filter, uint32_t n) noexcept nogil
 # A new subscription, linked into the filter's set and the session's list; the filter is valid and not subscribed yet.
 cdef Subscription* add_subscription(
     ShardState* shard, TopicSpace* space, Session* session, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -189,6 +189,11 @@ cdef SharedGroup* group_of_filter(
     return group
 
 
+cdef SharedGroup* find_shared_group(
+        ShardState* shard, TopicSpace* space, const uint8_t* filter, uint32_t n) noexcept nogil:
+    return group_of_filter(shard, space, filter, n, False)
+
+
 cdef void leave_bench(Subscription* member) noexcept nogil:
     cdef SessionExtra* extra = member.session.extra
     cdef uint32_t i

@@ -51,8 +51,16 @@ class JournalCore(Protocol):
         """Keys of chunks that sessions wait for, each once."""
         ...
 
-    def loaded(self, key: bytes, chunk: bytes | None) -> None:
-        """Give a chunk that was asked for; None: it is not there any more."""
+    def loaded(self, key: bytes, chunk: bytes | None) -> int:
+        """Give a chunk that was asked for, None: it is not there any more; returns how many deliveries are lost."""
+        ...
+
+    def unread(self, key: bytes) -> None:
+        """A chunk that was asked for could not be read now."""
+        ...
+
+    def settled_ticket(self) -> int:
+        """The last ticket that is on disk."""
         ...
 
 
@@ -85,7 +93,7 @@ class JournalWriter:
         self._batch: tuple[int, Sequence[PlainChange]] | None = None
         self._submitted = False
         self._since_ns = 0
-        self._settled_ticket = core.newest_ticket()  # what was restored is on disk
+        self._unread: list[bytes] = []
         self._reason = ""
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         store.watch(lambda _: self.look())
@@ -110,6 +118,10 @@ class JournalWriter:
         """Judge the disk: at every change of the store's health, and a few times a second."""
         if self._batch is not None and not self._submitted and self._store.health.state in WRITABLE:
             self._submit()
+        unread, self._unread = self._unread, []
+        for key in unread:
+            self._core.unread(key)
+        self.read_wanted()
         self._judge()
 
     def _judge(self) -> None:
@@ -128,7 +140,7 @@ class JournalWriter:
     async def durable(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
         ticket = self._core.newest_ticket()
-        if ticket <= self._settled_ticket:
+        if ticket <= self._core.settled_ticket():
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((ticket, future))
@@ -156,7 +168,6 @@ class JournalWriter:
             self._judge()  # and no new attempt before the next look, or at once when the store is well again
             return
         self._batch = None
-        self._settled_ticket = ticket
         self._core.settle(ticket)
         self._answer_waiters(ticket)
         if self._waiters:
@@ -182,9 +193,12 @@ class JournalWriter:
         return ""
 
     def _read(self, keys: Sequence[bytes], values: Sequence[bytes | None], error: BaseException | None) -> None:
-        if error is not None:  # asked again when somebody still waits
+        if error is not None:  # asked again, a few times a second, for as long as somebody waits
             log.warning("journal: %d chunks could not be read: %s", len(keys), error)
+            self._unread += keys
             return
         for key, value in zip(keys, values, strict=True):
-            self._core.loaded(key, value)
+            lost = self._core.loaded(key, value)
+            if lost:
+                log.error("journal: %d deliveries are lost: chunk %s cannot be read", lost, key.hex())
         self._settled()

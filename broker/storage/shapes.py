@@ -72,7 +72,7 @@ def _is_meta(key: bytes, value: bytes) -> bool:
 
 def _is_session(key: bytes, value: bytes) -> bool:
     version, flags, client_id, _, _, _, away_since, name, device_id, _ = _SESSION.unpack_from(value)
-    if len(key) != LONG_KEY_BYTES or version != RECORD_VERSION or flags > 3 or away_since < 0:
+    if len(key) != LONG_KEY_BYTES or version != RECORD_VERSION or flags > 7 or away_since < 0:
         return False
     value[_SESSION.size :].decode()
     return len(value) == int(_SESSION.size + client_id + name + device_id)
@@ -104,9 +104,11 @@ def _is_retained(key: bytes, value: bytes) -> bool:
 
 
 def _is_flow(key: bytes, value: bytes) -> bool:
-    _, _, listed, identifiers, _, _, _ = _FLOW.unpack_from(value)
+    _, _, listed, identifiers, _, _, crc = _FLOW.unpack_from(value)
     size = _FLOW.size + listed * _FLOW_ENTRY.size + 2 * identifiers
     if len(key) != LONG_KEY_BYTES or len(value) != size:
+        return False
+    if crc != zlib.crc32(value[_FLOW.size :], zlib.crc32(value[: _FLOW.size - 4])):
         return False
     entries = _FLOW_ENTRY.iter_unpack(value[_FLOW.size : _FLOW.size + listed * _FLOW_ENTRY.size])
     return all(state in FLOW_STATES for _, _, state, _, _ in entries)

@@ -5,7 +5,7 @@ Here belong driving the core and reading what it sends. Not here: any expectatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from broker._core.blake2b import keyed_digest
@@ -19,6 +19,7 @@ from broker.net.gateway import core_limits
 from broker.ports import ConnectRequest, Durability, Grant, Policy, Refusal
 from broker.reasons import DropReason, ReasonCode
 from broker.storage.memory import MemoryStore
+from broker.storage.tables import MESSAGES, RETAINED, SESSIONS, WILLS
 from broker.wire import (
     Connack,
     Connect,
@@ -227,9 +228,13 @@ class Core:
         self.deliveries = deliveries
         self.split = split
         self.shard = Shard(self.limits, secret=SECRET, hash_seed=0x1234_5678_9ABC_DEF0, now_ns=self.now_ns)
+        self.wall_ns = WALL_NS  # when the monotonic clock stood at START_NS
+        self.left_out: dict[str, int] = {}
         self.shard.set_wall(self.now_ns, WALL_NS)
         self.store = MemoryStore()
         self.in_flight = False
+        self.reading: list[bytes] = []
+        self.granted: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.observer = Silent()
         self.asked: list[tuple[int, ConnectRequest]] = []
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)
@@ -255,11 +260,15 @@ class Core:
     ) -> int:
         """Make a credential known, at level `memory` unless told otherwise; returns the number of its principal."""
         self.principals += 1
-        self.shard.put_grant(
+        self._put_grant(
             credential(user_name, password), account_id, self.principals, device_id or user_name, device_id, publish,
             subscribe, durability=SYNCED * synced if durability is None else durability, limits=limits,
         )  # fmt: skip
         return self.principals
+
+    def _put_grant(self, *grant: Any, **options: Any) -> None:
+        self.shard.put_grant(*grant, **options)
+        self.granted.append((grant, options))
 
     def open_listener(self, number: int = 0) -> None:
         self.shard.open_listener(number, 0, 0, "open")
@@ -361,6 +370,7 @@ class Core:
         if not self.holding and self.store.waiting:
             self.store.release()
             more = True
+        more = self.read() or more
         return self.exchange() or more or bool(rare)
 
     def seal(self) -> None:
@@ -369,6 +379,22 @@ class Core:
         if sealed is not None:
             self.in_flight = True
             self.store.submit(*sealed, self._settled)
+
+    def read(self) -> bool:
+        """Hand over what sessions wait for, if the store answers; tells whether it did."""
+        if not self.reading:
+            self.reading = self.shard.wanted()
+            if self.reading:
+                self.store.read(MESSAGES, self.reading, self._loaded)
+        return not self.holding and self.store.answer_reads() > 0
+
+    def _loaded(self, values: Sequence[bytes | None], error: BaseException | None) -> None:
+        keys, self.reading = self.reading, []
+        for key, value in zip(keys, values if error is None else [None] * len(keys), strict=True):
+            if error is None:
+                self.shard.loaded(key, value)
+            else:
+                self.shard.unread(key)
 
     def _settled(self, ticket: int, error: BaseException | None) -> None:
         assert error is None, "a batch is submitted again, and never given up: see JournalWriter"
@@ -410,6 +436,26 @@ class Core:
             for topic_filter in (b"#", b"$SYS/#"):
                 while self.shard.clear_retained(account_id, topic_filter)[1]:
                     pass
+
+    # ------------------------------------------------------------ the end of the process
+
+    def crash(self, *, down_s: float = 0, grace_s: float = 30, known: Callable[[int], bool] | None = None) -> Core:
+        """The process dies, and another one starts on what was committed, ``down_s`` later, with the same grants.
+
+        The monotonic clock starts anew; the wall clock goes on. This core must not be used any more.
+        """
+        after = Core(deliveries=self.deliveries, split=self.split, **self.limits)
+        after.wall_ns = self.wall_ns + self.now_ns - START_NS + round(down_s * SECOND_NS)
+        after.store = self.store.lose()
+        for grant, options in self.granted:
+            after._put_grant(*grant, **options)
+        after.principals = self.principals
+        scan = after.store.scan
+        after.shard.set_wall(after.now_ns, after.wall_ns)
+        after.shard.restore_retained(scan(RETAINED), known or (lambda _: True))
+        after.left_out = after.shard.restore(scan, after.now_ns, after.wall_ns, known=known)
+        after.shard.restore_wills(scan(WILLS), scan(SESSIONS), grace_s)
+        return after
 
     # ------------------------------------------------------------ figures
 

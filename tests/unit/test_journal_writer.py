@@ -53,8 +53,15 @@ class Core:
         wanted, self.wants = self.wants, []
         return wanted
 
-    def loaded(self, key: bytes, chunk: bytes | None) -> None:
+    def loaded(self, key: bytes, chunk: bytes | None) -> int:
         self.given.append((key, chunk))
+        return 0
+
+    def unread(self, key: bytes) -> None:
+        self.wants.append(key)
+
+    def settled_ticket(self) -> int:
+        return self.settled[-1] if self.settled else 0
 
 
 class Bench:

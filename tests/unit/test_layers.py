@@ -41,7 +41,7 @@ ORDER = """
     durable parked
     wills restore_wills
     strangers
-    connection
+    connection loading
     limiter shared
     deliver handover replay
     acks publish
@@ -49,6 +49,7 @@ ORDER = """
     admission revocation
     connect
     dispatch
+    restore
     shard
     reactor
 """

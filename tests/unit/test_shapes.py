@@ -35,6 +35,10 @@ def chunk(*numbers: int) -> bytes:
     return checked(len(numbers), b"".join(records))
 
 
+def flow(head: bytes, rest: bytes) -> bytes:
+    return head + struct.pack("<I", zlib.crc32(rest, zlib.crc32(head))) + rest
+
+
 FILTER = b"$share/pumps/devices/+/state"
 DIGEST = hashlib.blake2b(FILTER, digest_size=32).digest()[:16]
 
@@ -55,10 +59,10 @@ SOUND = {
     "retained": (long_key(8), struct.pack("<II", 1, 0xFFFFFFFF) + message(payload=b"")),
     "flows": (
         long_key(5),
-        struct.pack("<QQIIHHI", 9, 80, 2, 1, 3, 0, 0)
-        + struct.pack("<QHBBI", 78, 1, 1, 0, 0)
-        + struct.pack("<QHBBI", 0, 2, 3, 0, 0)
-        + struct.pack("<H", 17),
+        flow(
+            struct.pack("<QQIIHH", 9, 80, 2, 1, 3, 0),
+            struct.pack("<QHBBI", 78, 1, 1, 0, 0) + struct.pack("<QHBBI", 0, 2, 3, 0, 0) + struct.pack("<H", 17),
+        ),
     ),
     "messages": (long_key(78), chunk(78, 79, 85)),
     "ops": (long_key(9), checked(2, struct.pack("<BBHIQQ", 1, 0, 0, 0, 5, 78) * 2)),
@@ -83,7 +87,7 @@ def test_a_record_that_is_cut_anywhere_or_has_more_is_refused(table: str) -> Non
     assert not is_record(table, key, value + b"\0")
 
 
-@pytest.mark.parametrize("table", ["messages", "ops"])
+@pytest.mark.parametrize("table", ["messages", "ops", "flows"])
 def test_a_turned_bit_is_found_where_there_is_a_checksum(table: str) -> None:
     key, value = SOUND[table]
     for bit in range(len(value) * 8):

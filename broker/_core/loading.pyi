@@ -1,0 +1,1 @@
+"""Chunks of messages that were read. Native only: see ``loading.pxd``."""
