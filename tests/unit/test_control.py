@@ -159,3 +159,38 @@ def test_an_unknown_verb_is_refused_without_a_socket_too() -> None:
             await control.execute(Upper().admin.operator, "keys.steal", {})
 
     asyncio.run(body())
+
+
+class SlowUpkeep:
+    """A store whose copy takes longer than a request may."""
+
+    async def copy(self, folder: str) -> str:
+        await asyncio.sleep(0.3)
+        return folder
+
+    check = stats = acknowledge = copy
+
+
+def test_a_copy_takes_as_long_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def whole() -> None:
+        upper = Upper()
+        await upper.bootstrap()
+        server = ControlServer(tmp_path, upper.admin.operator, SlowUpkeep())  # type: ignore[arg-type]
+        await server.start()
+        try:
+            assert await call(tmp_path, "store.copy", {"folder": "/b"}) == "/b"
+            with pytest.raises(ControlRefused, match="folder"):
+                await call(tmp_path, "store.copy", {})
+        finally:
+            await server.stop()
+
+    monkeypatch.setattr(control, "REQUEST_TIMEOUT_S", 0.1)
+    asyncio.run(whole())
+
+
+def test_without_a_store_there_are_no_verbs_about_one(tmp_path: Path) -> None:
+    async def body(_: Upper, folder: Path) -> None:
+        with pytest.raises(ControlRefused, match=r"no command 'store\.check'"):
+            await call(folder, "store.check", {})
+
+    run(tmp_path, body)
