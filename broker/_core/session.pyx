@@ -432,17 +432,24 @@ cdef void drop_oldest(ShardState* shard, Session* session, int reason) noexcept 
         drop_parked_front(shard, session)
 
 
-cdef int make_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil:
-    # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain.
+cdef inline bint is_oldest(Session* session, Message* message) noexcept nogil:
+    if session.queue != NULL:
+        return queue_front(session).message == message
+    return message.number != 0 and parked_front(session).number == message.number
+
+
+cdef int make_room(ShardState* shard, Session* session, Message* message, uint64_t size) noexcept nogil:
+    # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain, and not the
+    # message itself: a session may get it more than once, by its shared subscriptions.
     cdef int reason = why_no_room_after(shard, session, size, 0)
     if likely_(reason < 0) or queue_full_policy(shard, session.principal.account) != QUEUE_DROPS_OLDEST:
         return reason
     if queued_count(session) == 0 or why_no_room_after(shard, session, size, waiting_bytes(session)) >= 0:
         return reason
-    while reason >= 0:
+    while reason >= 0 and queued_count(session) and not is_oldest(session, message):
         drop_oldest(shard, session, reason)
         reason = why_no_room_after(shard, session, size, 0)
-    return -1
+    return reason
 
 
 cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil:
@@ -473,7 +480,7 @@ cdef int enqueue(
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
     cdef Message* message = keep_message(shard, out)
     cdef uint64_t size = queued_size(message, count)
-    cdef int reason = make_room(shard, session, size)
+    cdef int reason = make_room(shard, session, message, size)
     if reason >= 0:
         return reason
     if session.durable != NULL:

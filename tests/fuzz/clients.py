@@ -13,7 +13,6 @@ from random import Random
 from typing import Any
 
 from broker._core.packets import encode
-from broker.errors import StoreError
 from broker.wire import (
     Connect,
     Disconnect,
@@ -54,10 +53,12 @@ class Program:
             subscriptions_per_application_session_maximum=self.rng.choice((3, 50)), maximum_payload_bytes=3_000,
             maximum_packet_size_bytes=4_000, connect_packet_maximum_bytes=1_000,
             session_expiry_maximum_s=self.rng.choice((10, 50_000)), will_delay_maximum_s=self.rng.choice((1, 10_000)),
+            queue_full_policy=self.rng.choice((0, 1, 2)),
         )  # fmt: skip
         for number, name in enumerate(NAMES):
             self.core.grant(
-                name, account_id=1 + (number == 3), synced=number == 1, device_id=f"dev{number}" if number < 2 else "",
+                name, account_id=1 + (number == 3), durability=2 * number % 3,
+                device_id=f"dev{number}" if number < 2 else "",
                 publish=("!b/c", "#") if number == 2 else ("#",),
             )  # fmt: skip
         self.living: list[Client] = []
@@ -72,7 +73,7 @@ class Program:
         for _ in range(STEPS):
             self.rng.choice(ACTIONS)(self)
             self.look()
-        self.core.store.fail(None)
+        self.core.shard.set_refusing(False)
         self.core.end()
 
     # ------------------------------------------------------------ what is seen
@@ -248,7 +249,7 @@ class Program:
         self.core.holding = not self.core.holding
 
     def break_or_mend_store(self) -> None:
-        self.core.store.fail(StoreError("full") if self.rng.random() < 0.3 else None)
+        self.core.shard.set_refusing(self.rng.random() < 0.3)
 
     def revoke(self) -> None:
         """A credential ends, and is given anew with the same rights."""

@@ -8,7 +8,7 @@ Running out of bytes ends the program; missing arguments are zeros.
 from __future__ import annotations
 
 from broker._core.packets import encode
-from broker.errors import BadRequest, PayloadTooLarge, StoreError
+from broker.errors import BadRequest, PayloadTooLarge, Unavailable
 from broker.reasons import ReasonCode
 from broker.wire import (
     Connect,
@@ -68,10 +68,10 @@ class Machine:
             connections_maximum=6, unauthenticated_connections_maximum=5, maximum_payload_bytes=2000,
             maximum_packet_size_bytes=4000, connect_packet_maximum_bytes=500, topic_levels_maximum=8,
             client_id_maximum_bytes=100, filters_per_subscribe_maximum=4,
-            subscriptions_per_application_session_maximum=6,
+            subscriptions_per_application_session_maximum=6, queue_full_policy=min(second >> 6, 2),
         )  # fmt: skip
         for number, account_id in enumerate((1, 1, 2)):
-            self.core.grant(f"u{number}", account_id=account_id, synced=number == 1, publish=("a/#", "b"))
+            self.core.grant(f"u{number}", account_id=account_id, durability=2 * number % 3, publish=("a/#", "b"))
         self.core.open_listener(1)
         self.places: list[Client | None] = [None] * CLIENTS
 
@@ -208,10 +208,10 @@ class Machine:
         self.core.holding = not self.core.holding
 
     def break_store(self) -> None:
-        self.core.store.fail(StoreError("full") if self.program.byte() & 1 else None)
+        self.core.shard.set_refusing(bool(self.program.byte() & 1))
 
     def grant(self) -> None:
-        self.core.grant(f"u{self.program.byte() % 3}", synced=bool(self.program.byte() & 1))
+        self.core.grant(f"u{self.program.byte() % 3}", durability=self.program.byte() % 3)
 
     def inject(self) -> None:
         what = self.program.byte()
@@ -223,7 +223,7 @@ class Machine:
                 what >> 6 & 3,
                 self.core.now_ns,
             )
-        except (BadRequest, PayloadTooLarge):
+        except (BadRequest, PayloadTooLarge, Unavailable):
             return
 
     def stop(self) -> None:
@@ -251,5 +251,5 @@ def one_input(data: bytes) -> None:
     machine = Machine(program)
     while program.more:
         INSTRUCTIONS[program.byte() % len(INSTRUCTIONS)](machine)
-    machine.core.store.fail(None)
+    machine.core.shard.set_refusing(False)
     machine.core.end()

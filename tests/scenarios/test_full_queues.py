@@ -11,12 +11,12 @@ from broker.net.gateway import core_limits
 from broker.ports import AccountLimits, GrantLimits
 from broker.reasons import DropReason, ReasonCode
 from broker.wire import Puback, Pubrec, Will
-from tests.support.core import MEMORY, Client, Core
+from tests.support.core import MEMORY, SYNCED, Client, Core
 
 KIB = 1024
 NEWEST, OLDEST, REFUSE = 0, 1, 2
 BODY = bytes(10 * KIB)
-LEVELS = pytest.mark.parametrize("level", [MEMORY], ids=["memory"])
+LEVELS = pytest.mark.parametrize("level", [MEMORY, SYNCED], ids=["memory", "synced"])
 
 
 def core_with(policy: int, level: int = MEMORY, **limits: int) -> Core:
@@ -143,6 +143,21 @@ def test_only_the_sessions_own_messages_go_for_a_budget_that_others_have_filled(
     for client_id, left in {"greedy": [b"3", b"5"], "modest": [b"4"], "late": []}.items():
         client = oldest.resume(client_id)
         assert [one[:1] for one in payloads(client)] == left
+
+
+@LEVELS
+def test_a_message_is_not_displaced_by_itself(level: int) -> None:
+    core = core_with(OLDEST, level, queue_messages_maximum=1)
+    client = core.keep("away")
+    client.subscribe("$share/g/t", "+", qos=1)
+    client.drop()
+    sender = core.connect("sender")
+    sender.publish("t", b"1", 1)  # the group's turn comes first
+    assert core.all_drops() == {DropReason.QUEUE_FULL: 1}
+    sender.publish("t", b"2", 1)
+    assert core.all_drops() == {DropReason.QUEUE_FULL: 2, DropReason.NO_MEMBER: 1}
+    assert payloads(core.resume("away")) == [b"2"]
+    core.end()
 
 
 def test_a_devices_and_the_processs_budgets_are_named_as_such() -> None:
