@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from broker.storage.tables import FORMAT
 from broker.testing import BrokerUnderTest
-from tests.integration.wire import Client
+from tests.integration.wire import CONNACK, PUBLISH, PUBREC, PUBREL, V5, Client, connect, packet, publish
 
-SAMPLES = sorted((Path(__file__).resolve().parents[1] / "samples").glob("format*"))
+FOLDER = Path(__file__).resolve().parents[1] / "samples"
+SAMPLES = sorted(FOLDER.glob("format*"))
+WITH_SESSIONS = [*(sample.name for sample in SAMPLES if sample.name != "format0"), "as it is written now"]
+Crashed = tuple[BrokerUnderTest, dict[str, Any]]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
@@ -37,9 +43,10 @@ def check_keys(broker: BrokerUnderTest, expected: dict[str, Any]) -> None:
         mine = {one["device_id"] for one in expected["devices"] if one["account"] == account}
         listed = get(broker, "/v1/iot/devices", key)["devices"]
         assert {one["device_id"] for one in listed} == mine
-    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        get(broker, "/v1/iot/devices", expected["revoked_key"])
-    refused.value.close()
+    if "revoked_key" in expected:
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            get(broker, "/v1/iot/devices", expected["revoked_key"])
+        refused.value.close()
 
 
 def check_devices(broker: BrokerUnderTest, expected: dict[str, Any]) -> None:
@@ -47,6 +54,74 @@ def check_devices(broker: BrokerUnderTest, expected: dict[str, Any]) -> None:
         with Client(broker.port) as client:
             client.login(device["username"], device["password"], device["device_id"])
             assert client.subscribe(f"devices/{device['device_id']}/commands") == [1]
+
+
+@pytest.fixture(scope="session")
+def written_now(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory as the present code leaves it in a crash."""
+    folder = tmp_path_factory.mktemp("written") / "data"
+    script = FOLDER / f"write_format{FORMAT}.py"
+    subprocess.run([sys.executable, "-P", str(script), str(folder)], check=True, timeout=60)
+    return folder
+
+
+@pytest.fixture(params=WITH_SESSIONS)
+def crashed(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    make_iot_broker: Callable[..., BrokerUnderTest],
+    written_now: Path,
+) -> Crashed:
+    """A broker on a data directory whose broker was ended by a crash, and what it holds."""
+    sample = FOLDER / request.param if request.param.startswith("format") else written_now
+    data_dir = Path(shutil.copytree(sample, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock", "lock*")))
+    return make_iot_broker(data_dir), json.loads((data_dir / "expected.json").read_text(encoding="utf-8"))
+
+
+def back(crashed: Crashed, client_id: str) -> Client:
+    """Let a device come back to its session, which must be there."""
+    broker, expected = crashed
+    (device,) = (one for one in expected["devices"] if one["device_id"] == client_id)
+    client = Client(broker.port)
+    client.send(connect(V5, client_id, device["username"], device["password"], flags=0xC0))
+    assert client.expect(CONNACK).body[:2] == b"\x01\x00"
+    return client
+
+
+def test_messages_that_waited_are_delivered_in_their_order(crashed: Crashed) -> None:
+    ((client_id, payloads),) = crashed[1]["sessions"]["queued"].items()
+    with back(crashed, client_id) as client:
+        assert [client.expect(PUBLISH).payload(V5).decode() for _ in payloads] == payloads
+
+
+def test_what_was_not_acknowledged_is_sent_again_under_its_identifier(crashed: Crashed) -> None:
+    ((client_id, (sent, received)),) = crashed[1]["sessions"]["sent"].items()
+    with back(crashed, client_id) as client:
+        found = {(one.kind, one.packet_id, one.flags & 8) for one in (client.read(), client.read()) if one is not None}
+        assert found == {(PUBLISH, sent, 8), (PUBREL, received, 0)}
+        client.ping()
+
+
+def test_a_qos_2_message_that_was_received_before_is_not_published_again(crashed: Crashed) -> None:
+    ((client_id, packet_id),) = crashed[1]["sessions"]["open"].items()
+    with back(crashed, client_id) as client, application(crashed) as other:
+        topic = f"devices/{client_id}/telemetry"
+        other.subscribe(topic)
+        client.send(publish(V5, topic, b"once", packet_id, first_byte=0x3C))
+        assert client.expect(PUBREC).packet_id == packet_id
+        client.send(packet(0x62, packet_id.to_bytes(2, "big")))
+        other.ping()
+
+
+def test_retained_messages_are_there(crashed: Crashed) -> None:
+    ((topic, payload),) = crashed[1]["retained"].items()
+    with application(crashed) as other:
+        other.subscribe(topic)
+        assert other.expect(PUBLISH).payload(V5).decode() == payload
+
+
+def application(crashed: Crashed) -> Client:
+    return Client(crashed[0].port).login("apikey", crashed[1]["keys"]["default"], "another back end")
 
 
 def get(broker: BrokerUnderTest, path: str, key: str) -> dict[str, Any]:
