@@ -116,9 +116,8 @@ class Clients(RuleBasedStateMachine):
             if old.synced != synced:  # another principal: another session, and the older one is of no interest any more
                 self.end(who, old)
                 old = None
-        if synced:  # a session on disk is there when it is on disk
-            self.disk_refuses(False)
-            self.core.release()
+        if synced or (old is not None and old.synced):
+            self.settle()
         self.core.wait(2)  # more than two clients in a row would have to wait
         properties = {"session_expiry_interval": LONG_S} if kept and version == 5 else {}
         client = self.core.connecting(
@@ -144,6 +143,11 @@ class Clients(RuleBasedStateMachine):
                 client.send(Publish(one.topic, one.payload, 2, dup=True, packet_id=packet_id))
                 peer.awaited.append((Pubrec, packet_id))
 
+    def settle(self) -> None:
+        """A session on disk begins and ends when that is on disk: its CONNACK waits."""
+        self.disk_refuses(False)
+        self.core.release()
+
     @rule(who=IDS, lost=st.booleans())
     def come_back(self, who: int, lost: bool) -> None:
         """A client that keeps its session connects again, after a loss or over its own connection."""
@@ -157,6 +161,7 @@ class Clients(RuleBasedStateMachine):
         """Let the session of a peer end, whether its client is there or away."""
         peer.client.drop()
         if peer.kept:
+            self.settle()
             version, name = peer.client.version, f"{'s' if peer.synced else 'u'}{who}"
             self.core.connect(f"c{who}", version, user_name=name, clean_start=True, keep_alive_s=0).drop()
 
