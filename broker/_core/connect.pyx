@@ -316,7 +316,9 @@ cdef void admit(
         fail(shard, connection, <uint8_t>full)
         return
     connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
-    if shard.journal.refusing and is_new_on_disk(shard, connection, grant, &client_id, fields):
+    promises = ends_one_on_disk(shard, grant, &client_id, fields)
+    if shard.journal.refusing and connection.durability != LEVEL_MEMORY and (
+            promises or is_new_on_disk(shard, connection, grant, &client_id, fields)):
         fail(shard, connection, SERVER_UNAVAILABLE)
         return
     connection.keep_alive_s = server_keep_alive(shard, fields)
@@ -328,7 +330,6 @@ cdef void admit(
         fail(shard, connection, PACKET_TOO_LARGE)
         return
     forget_stranger(shard, connection)
-    promises = ends_one_on_disk(shard, grant, &client_id, fields)
     connack.session_present = enter_session(shard, connection, grant, &client_id, fields)  # [MQTT-3.2.2-2]
     if fields.has_will:
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]

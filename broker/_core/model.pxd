@@ -492,6 +492,7 @@ cdef struct Will:
     Message* message            # as it is published, Will Delay Interval taken out of its properties
     uint32_t delay_s
     uint8_t lost_in_crash       # its client's connection ended with the process: who is back takes it back, however
+    uint8_t written             # its client's level is not `memory`: what it retains goes to disk, recorded or not
     uint64_t number             # of the session's number on disk under which it is recorded, 0: it is not
 
 cdef struct SessionExtra:       # what few sessions have

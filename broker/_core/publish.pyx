@@ -368,7 +368,7 @@ cdef int why_will_dropped(ShardState* shard, Principal* principal, Outgoing* out
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil:
     # Its record goes with the batch that has what becomes of it.
     cdef Message* message = session.extra.will.message
-    cdef bint written = session.extra.will.number != 0
+    cdef bint written = session.extra.will.written or session.extra.will.number != 0
     cdef Outgoing out
     cdef int reason
     erase_will(shard, session)

@@ -21,7 +21,8 @@ cdef void put_will(ShardState* shard, Will* will) noexcept nogil:
 
 cdef void record_will(ShardState* shard, Session* session) noexcept nogil:
     cdef Will* will = &session.extra.will
-    if session.connection.durability == LEVEL_MEMORY or shard.journal.refusing:
+    will.written = session.connection.durability != LEVEL_MEMORY
+    if not will.written or shard.journal.refusing:
         return
     if session.durable != NULL:
         will.number = session.durable.number

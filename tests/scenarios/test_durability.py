@@ -6,7 +6,7 @@ import pytest
 
 from broker._core.packets import encode
 from broker.reasons import DropReason, ReasonCode
-from broker.wire import Connack, Puback
+from broker.wire import Connack, Puback, Will
 from tests.support.core import MEMORY, RELAXED, SYNCED, Core, credential
 
 NAMES = ["memory", "relaxed", "synced"]
@@ -127,3 +127,30 @@ def test_what_one_fan_out_had_recorded_says_nothing_about_the_next() -> None:
     for _ in range(3):
         publisher.publish("q", bytes(800))  # more than fits: what is not taken was never recorded
     assert core.drops(DropReason.OUTBOX_FULL) == 8
+
+
+def test_a_clean_start_that_ends_a_session_on_disk_is_refused_while_the_disk_is_not_well() -> None:
+    core = Core()
+    core.grant("u", durability=SYNCED)
+    core.keep("c", user_name="u").drop()
+    core.shard.set_refusing(True)
+    answer = core.connecting("c", user_name="u", clean_start=True).pick(Connack)
+    assert answer.reason_code == ReasonCode.SERVER_UNAVAILABLE
+    core.shard.set_refusing(False)
+    core.connect("c", user_name="u", clean_start=True).drop()
+    after = core.crash()
+    after.keep("c", user_name="u", present=False)
+
+
+def test_a_retained_will_is_on_disk_though_it_was_left_while_the_disk_was_not_well() -> None:
+    core = Core()
+    core.grant("u", durability=SYNCED)
+    core.connect("before", user_name="u").publish("w", b"before", 1, retain=True)
+    core.shard.set_refusing(True)
+    core.connect("c", user_name="u", will=Will("w", b"lost", 1, retain=True)).drop()
+    core.shard.set_refusing(False)
+    core.run()
+    after = core.crash()
+    reader = after.connect("r", user_name="u")
+    reader.subscribe("w")
+    assert reader.payloads() == [b"lost"]

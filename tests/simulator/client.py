@@ -83,7 +83,12 @@ class Client:
         if link.accepted:
             if 0 in (link.expiry_s, link.farewell_expiry_s):
                 self._forget()  # its session ends with the connection, on this side as well
+                self.wants_clean |= link.expiry_s > 0 or link.unpromised  # the broker may not know
             return
+        self.doubt(link)
+
+    def doubt(self, link: Link) -> None:
+        """Nobody will say what became of a CONNECT: unless it can only have found the session, begin anew."""
         session = self.ledger.sessions.of(self.number)
         if session is not None and session.alive != YES:
             self.wants_clean |= session.alive == MAYBE or bool(self.outgoing or self.incoming)

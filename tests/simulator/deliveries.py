@@ -22,6 +22,7 @@ class Deliveries:
         self.groups_owed: dict[Message, None] = {}
         self.acknowledged: list[Delivery] = []  # not known to be on disk yet
         self.delivered = 0
+        self.roomy = True  # no queue is ever full
 
     # ------------------------------------------------------------ what is promised
 
@@ -43,7 +44,7 @@ class Deliveries:
                 elif sub.no_local and session.client == message.publisher:
                     sure = False
                     break
-                elif sub.sure_t <= message.sent_t and min(sub.qos) > 0:
+                elif sub.sure_t <= message.sent_t and sub.weak_t <= message.sent_t:
                     sure = True
             if sure and session not in message.seen:
                 session.must[message] = None
@@ -51,10 +52,12 @@ class Deliveries:
             self._promised_to_groups(message, groups)
 
     def _promised_to_groups(self, message: Message, groups: dict[str, list[tuple[Session, Sub]]]) -> None:
-        for members in groups.values():
+        for topic_filter, members in groups.items():
+            if self.sessions.left_t.get(topic_filter, 0) >= message.sent_t:
+                continue  # it may have gone to somebody who has left, and with him
             if not any(sub.sure_t <= message.sent_t and session.alive == YES for session, sub in members):
                 continue
-            if all(min(sub.qos) > 0 and self._durable(session) for session, sub in members):
+            if all(sub.weak_t <= message.sent_t and self._durable(session) for session, sub in members):
                 message.group_need += 1
                 message.group_members += [session for session, _ in members]
         if message.group_seen < message.group_need:
@@ -124,6 +127,8 @@ class Deliveries:
     def _judge_order(self, session: Session, message: Message, qos: int, plain: list[Sub]) -> None:
         if session in message.seen or not plain or message.will is not None:
             return
+        if message.sends > 1 and not self.roomy:
+            return  # the first may have found a full queue
         key = (message.publisher, message.topic, message.qos, qos)
         if session.last.get(key, 0) > message.number:
             raise Broken("order", f"{session} gets {message} after {session.last[key]}")

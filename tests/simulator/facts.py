@@ -75,7 +75,18 @@ class Delivery:
 class Sub:
     """One subscription as far as its client can know: it may be there from ``since_t``, is surely from ``sure_t``."""
 
-    __slots__ = ("exact_t", "gone_t", "identifier", "no_local", "qos", "since_t", "sure_t", "topic_filter", "topics")
+    __slots__ = (
+        "exact_t",
+        "gone_t",
+        "identifier",
+        "no_local",
+        "qos",
+        "since_t",
+        "sure_t",
+        "topic_filter",
+        "topics",
+        "weak_t",
+    )
 
     def __init__(self, topic_filter: str, topics: frozenset[str], since_t: int) -> None:
         self.topic_filter = topic_filter
@@ -84,6 +95,7 @@ class Sub:
         self.sure_t = NEVER
         self.gone_t = NEVER
         self.qos: tuple[int, ...] = ()
+        self.weak_t = 0  # until when it may have been of QoS 0, which promises nothing
         self.identifier: tuple[int, ...] = ()
         self.no_local = False
         self.exact_t = NEVER  # since when its options are known; NEVER: they are one of several
@@ -94,7 +106,7 @@ class Session:
 
     __slots__ = (
         "alive", "away_t", "client", "deadline_hi_ns", "deadline_lo_ns", "ended_t", "expiry_hi_s", "expiry_lo_s",
-        "last", "link", "must", "past", "subs", "sure_t", "wall_hi_ns", "wall_lo_ns", "widest_s",
+        "last", "link", "must", "past", "subs", "sure_t", "unwritten_t", "wall_hi_ns", "wall_lo_ns", "widest_s",
     )  # fmt: skip
 
     def __init__(self, client: int, t: int) -> None:
@@ -106,6 +118,7 @@ class Session:
         self.deadline_lo_ns = self.deadline_hi_ns = NEVER
         self.wall_lo_ns = self.wall_hi_ns = NEVER
         self.away_t = NEVER
+        self.unwritten_t = NEVER
         self.widest_s: tuple[int, int] | None = None  # its expiry, while a farewell that changed it is not recorded
         self.subs: dict[str, Sub] = {}
         self.past: list[Sub] = []
@@ -126,9 +139,20 @@ class Will:
     """A will, and whether it must, may or must not be published; ``due`` is when, once its connection is lost."""
 
     __slots__ = (
-        "armed_t", "client", "closed_t", "decided_t", "delay_s", "due_hi_ns", "due_lo_ns", "graced", "link", "message",
+        "armed_t",
+        "back_ns",
+        "client",
+        "closed_t",
+        "decided_t",
+        "delay_s",
+        "due_hi_ns",
+        "due_lo_ns",
+        "graced",
+        "had_left",
+        "link",
+        "message",
         "state",
-    )  # fmt: skip
+    )
 
     ARMED, PENDING, FIRED, CANCELLED, UNSURE, DONE = range(6)
 
@@ -143,3 +167,5 @@ class Will:
         self.decided_t = NEVER
         self.armed_t = NEVER
         self.graced = False  # it was pending when the broker died
+        self.had_left = False  # its client was lost before that
+        self.back_ns = 0  # how far the wall clock had been set back by then

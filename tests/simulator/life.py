@@ -12,6 +12,8 @@ from broker.engine import Engine
 from broker.ports import ConnectRequest, Durability, PlainChange, Store
 from broker.reasons import DropReason
 from broker.storage.journal import JournalWriter
+from broker.storage.tables import RETAINED, SESSIONS, WILLS
+from tests.simulator.facts import Broken
 from tests.simulator.moment import Moment
 from tests.support.core import SECRET, Silent, credential
 
@@ -20,6 +22,7 @@ EXCUSES = (
     DropReason.QUEUE_FULL, DropReason.PACKET_TOO_LARGE, DropReason.DEVICE_BUDGET_FULL, DropReason.ACCOUNT_BUDGET_FULL,
     DropReason.BROKER_BUDGET_FULL,
 )  # fmt: skip
+GRACE_S = 30
 HASH_SEED = 0x1234_5678_9ABC_DEF0
 
 
@@ -34,7 +37,8 @@ class Sealing:
         self.newest_ticket = shard.newest_ticket
         self.open_batch_bytes = shard.open_batch_bytes
         self.wanted = shard.wanted
-        self.loaded = shard.loaded
+        self.unread = shard.unread
+        self.settled_ticket = shard.settled_ticket
 
     def seal(self) -> tuple[int, list[PlainChange]] | None:
         """Close the open batch."""
@@ -44,6 +48,13 @@ class Sealing:
         else:
             self.sealed = found[0], self._moment.t
         return found
+
+    def loaded(self, key: bytes, chunk: bytes | None) -> int:
+        """Give a chunk that was wanted."""
+        lost = self._shard.loaded(key, chunk)
+        if lost and self._moment.trusted:
+            raise Broken("on disk", f"chunk {key.hex()} is wanted, and {lost} deliveries are not in it")
+        return lost
 
     def settle(self, ticket: int) -> None:
         """The sealed batch is on disk."""
@@ -67,6 +78,12 @@ class Life:
 
     def restore(self) -> None:
         """Take what the store has, and write from then on."""
+        shard, scan = self.shard, self.store.scan
+        retained = shard.restore_retained(scan(RETAINED), lambda _: True)
+        wrong = shard.restore(scan, self.moment.now_ns, self.moment.wall_ns, known=lambda _: True)
+        wills = shard.restore_wills(scan(WILLS), scan(SESSIONS), GRACE_S)
+        if (wrong or retained[-1] or wills[-1]) and self.moment.trusted:
+            raise Broken("on disk", f"records that are none: {wrong}, retained {retained}, wills {wills}")
         self.journal = JournalWriter(
             Sealing(self.shard, self.moment), self.store, monotonic_ns=lambda: self.moment.now_ns,
             settled=lambda: None, refusing=self._refuse,

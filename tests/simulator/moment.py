@@ -14,6 +14,7 @@ class Moment:
     """``committed_t``: everything that the core did by this event is on disk. ``ran_ns``: its timers have fired."""
 
     __slots__ = (
+        "back_ns",
         "committed_t",
         "crashed_committed_t",
         "life",
@@ -30,6 +31,7 @@ class Moment:
         self.now_ns = now_ns
         self.ran_ns = now_ns
         self.skew_ns = 0
+        self.back_ns = 0  # how far the wall clock was set back, all in all
         self.committed_t = 0
         self.crashed_committed_t = 0  # what was on disk when the last life ended
         self.life = 0

@@ -37,7 +37,9 @@ class Link:
         "raw",
         "sent",
         "sent_ran_ns",
+        "sent_t",
         "session",
+        "unpromised",
         "up",
         "version",
         "waiting",
@@ -62,6 +64,8 @@ class Link:
         self.session: Session | None = None
         self.will: Will | None = None
         self.sent_ran_ns = 0
+        self.sent_t = 0
+        self.unpromised = False
         self.farewell_sent = 0  # where its DISCONNECT ends, 0: none was sent
         self.farewell_t = NEVER  # when the core has surely taken it
         self.farewell_expiry_s: int | None = None

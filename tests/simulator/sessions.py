@@ -23,7 +23,9 @@ class Sessions:
         self.current: dict[int, Session] = {}
         self.unseen: set[int] = set()  # clients with whom a session may have begun that nobody was told of
         self.ended = 0
-        self.attempts: dict[int, Link] = {}  # CONNECTs that were not answered yet: time decides nothing meanwhile
+        self.left_t: dict[str, int] = {}  # by filter, when somebody last ended his subscription to it
+        self.parting: list[Session] = []  # whose connections were lost and may not have been seen to yet
+        self.attempts: dict[int, list[Link]] = {}  # CONNECTs not answered yet: time decides nothing meanwhile
 
     def of(self, client: int) -> Session | None:
         """A client's session, judged by the present time."""
@@ -36,7 +38,8 @@ class Sessions:
         """Apply the passing of time."""
         if session.alive == NO or session.deadline_lo_ns == NEVER:
             return
-        if session.deadline_hi_ns + SLACK_NS < self.moment.ran_ns and session.client not in self.attempts:
+        undecided = session.client in self.attempts or session in self.parting
+        if session.deadline_hi_ns + SLACK_NS < self.moment.ran_ns and not undecided:
             self.end(session)
         elif session.deadline_lo_ns < self.moment.now_ns + SLACK_NS:
             session.alive = MAYBE
@@ -47,13 +50,20 @@ class Sessions:
         session.ended_t = self.moment.t
         session.must.clear()
         self.ended += 1
+        for topic_filter in session.subs:
+            self.left_t[topic_filter] = self.moment.t
 
     # ------------------------------------------------------------ connections
 
     def connecting(self, link: Link) -> None:
         """A CONNECT was sent: from now on it may have been taken."""
+        self.haunted(link)
+
+    def haunted(self, link: Link) -> None:
+        """A CONNECT may be taken now, perhaps long after its client has given it up."""
         session = self.of(link.client)
-        self.attempts[link.client] = link
+        if link not in self.attempts.setdefault(link.client, []):
+            self.attempts[link.client].append(link)
         if session is None or session.alive == NO:
             return
         if session.expiry_hi_s == 0:
@@ -68,7 +78,7 @@ class Sessions:
     def connected(self, link: Link, *, present: bool) -> Session:
         """CONNACK: what it says must agree with what was promised before."""
         session = self.of(link.client)
-        del self.attempts[link.client]
+        self._answered(link)
         if present:
             session = self._resumed(link, session)
         else:
@@ -80,11 +90,24 @@ class Sessions:
         self.unseen.discard(link.client)
         self.current[link.client] = session
         session.alive = YES
+        link.unpromised = self.moment.refused_t >= link.sent_t  # let in while the disk took nothing
+        if link.unpromised:
+            expiry_s = min(link.expiry_s, self.expiry_maximum_s)
+            session.expiry_lo_s = min(expiry_s, session.expiry_lo_s) if present else expiry_s
+            session.expiry_hi_s = max(expiry_s, session.expiry_hi_s)
+            self._unwritten(session)
         session.expiry_lo_s = session.expiry_hi_s = min(link.expiry_s, self.expiry_maximum_s)
         session.deadline_lo_ns = session.deadline_hi_ns = NEVER
         session.link = link
         link.session = session
         return session
+
+    def _answered(self, link: Link) -> None:
+        attempts = self.attempts.get(link.client, [])
+        if link in attempts:
+            attempts.remove(link)
+            if not attempts:
+                del self.attempts[link.client]
 
     def _resumed(self, link: Link, session: Session | None) -> Session:
         if link.clean and self.moment.trusted:
@@ -108,8 +131,7 @@ class Sessions:
                 self._away(session, session.expiry_lo_s, session.expiry_hi_s)
 
     def _closed_unanswered(self, link: Link) -> None:
-        if self.attempts.get(link.client) is link:
-            del self.attempts[link.client]
+        self._answered(link)
         session = self.of(link.client)
         if link.expiry_s and (link.clean or session is None or session.alive != YES):
             self.unseen.add(link.client)
@@ -128,7 +150,14 @@ class Sessions:
         session.deadline_lo_ns, session.deadline_hi_ns = now_ns + lo_s * SECOND_NS, now_ns + hi_s * SECOND_NS
         session.wall_lo_ns, session.wall_hi_ns = wall_ns + lo_s * SECOND_NS, wall_ns + hi_s * SECOND_NS
         session.away_t = self.moment.t
+        self.parting.append(session)
         self.age(session)
+
+    def parted(self, session: Session) -> None:
+        """The broker has seen to a connection that was lost, at this moment at the latest."""
+        if session.deadline_hi_ns != NEVER:
+            session.deadline_hi_ns = max(session.deadline_hi_ns, self.moment.now_ns + session.expiry_hi_s * SECOND_NS)
+            session.wall_hi_ns = max(session.wall_hi_ns, self.moment.wall_ns + session.expiry_hi_s * SECOND_NS)
 
     def leaving(self, link: Link, expiry_s: int) -> None:
         """A DISCONNECT with another expiry interval was sent: either may hold."""
@@ -141,8 +170,13 @@ class Sessions:
         """That DISCONNECT has been taken for sure."""
         session = link.session
         if session is not None and session.link is link:
-            session.widest_s = session.expiry_lo_s, session.expiry_hi_s
+            self._unwritten(session)
             session.expiry_lo_s = session.expiry_hi_s = expiry_s
+
+    def _unwritten(self, session: Session) -> None:
+        # A crash before the next commit may bring its earlier expiry back.
+        session.widest_s = session.expiry_lo_s, session.expiry_hi_s
+        session.unwritten_t = self.moment.t
 
     # ------------------------------------------------------------ subscriptions
 
@@ -152,6 +186,8 @@ class Sessions:
         if sub is None:
             sub = session.subs[topic_filter] = Sub(topic_filter, MATCHED[topic_filter], self.moment.t)
         sub.qos = (*sub.qos, qos)
+        if qos == 0:
+            sub.weak_t = NEVER
         sub.identifier = (*sub.identifier, identifier)
         sub.no_local |= no_local
         sub.exact_t = NEVER
@@ -160,6 +196,8 @@ class Sessions:
         """SUBACK: it is there, with these options."""
         sub = session.subs[topic_filter]
         sub.qos = (qos,)
+        if qos and sub.weak_t == NEVER:
+            sub.weak_t = self.moment.t
         sub.identifier = (identifier,)
         sub.no_local = no_local
         sub.exact_t = self.moment.t
@@ -177,6 +215,7 @@ class Sessions:
         sub = session.subs.pop(topic_filter, None)
         if sub is not None:
             sub.gone_t = self.moment.t
+            self.left_t[topic_filter] = self.moment.t
             session.past.append(sub)
             del session.past[:-PAST_KEPT]
 
@@ -186,8 +225,7 @@ class Sessions:
         """The broker has died while this connection was open."""
         if link.accepted:
             return
-        if self.attempts.get(link.client) is link:
-            del self.attempts[link.client]
+        self._answered(link)
         session = self.of(link.client)
         if link.expiry_s:
             self.unseen.add(link.client)
@@ -209,7 +247,7 @@ class Sessions:
     def _crashed(self, client: int, session: Session) -> None:
         committed_t = self.moment.committed_t
         session.link = None
-        if session.widest_s is not None and session.away_t > committed_t:
+        if session.widest_s is not None and session.unwritten_t > committed_t:
             session.expiry_lo_s, session.expiry_hi_s = session.widest_s
         if session.alive == NO:
             if session.ended_t <= committed_t or session.expiry_hi_s == 0:
@@ -235,6 +273,7 @@ class Sessions:
             if sub.exact_t > committed_t:
                 sub.exact_t = NEVER
                 sub.qos = (*sub.qos, 0, 1, 2)
+                sub.weak_t = NEVER
 
     def restarted(self) -> None:
         """The broker is back: who was connected is away from now on, who was away before goes by the wall clock."""
@@ -244,7 +283,8 @@ class Sessions:
                 continue
             lo_ns, hi_ns = now_ns + session.expiry_lo_s * SECOND_NS, now_ns + session.expiry_hi_s * SECOND_NS
             if session.wall_lo_ns != NEVER and session.deadline_lo_ns != NEVER:
-                by_wall_lo, by_wall_hi = session.wall_lo_ns - wall_ns + now_ns, session.wall_hi_ns - wall_ns + now_ns
+                by_wall_lo = min(lo_ns, session.wall_lo_ns - wall_ns + now_ns)  # nobody went in the future
+                by_wall_hi = min(hi_ns, session.wall_hi_ns - wall_ns + now_ns)
                 recorded = session.away_t <= self.moment.crashed_committed_t
                 lo_ns = by_wall_lo if recorded else min(lo_ns, by_wall_lo)
                 hi_ns = by_wall_hi if recorded else max(hi_ns, by_wall_hi)

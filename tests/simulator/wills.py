@@ -56,6 +56,8 @@ class Wills:
         if will is None or will.closed_t != NEVER:
             return
         will.closed_t = self.moment.t
+        will.back_ns = self.moment.back_ns
+        will.had_left = True
         will.message.sent_t = self.moment.t
         if link.farewell_t != NEVER:
             self._decide(will, Will.CANCELLED if will.state == Will.ARMED else Will.UNSURE)
@@ -68,6 +70,13 @@ class Wills:
             now_ns = self.moment.now_ns
             will.due_lo_ns = now_ns + min(will.delay_s, session.expiry_lo_s) * SECOND_NS
             will.due_hi_ns = now_ns + min(will.delay_s, session.expiry_hi_s) * SECOND_NS
+
+    def parted(self, session: Session) -> None:
+        """The broker has seen to a lost connection of this session, at this moment at the latest."""
+        for will in self.open:
+            if will.client == session.client and will.state == Will.PENDING and not will.graced:
+                due_ns = self.moment.now_ns + min(will.delay_s, session.expiry_hi_s) * SECOND_NS
+                will.due_hi_ns = max(will.due_hi_ns, due_ns)
 
     def disturbed(self, client: int) -> None:
         """A CONNECT ended without an answer: it may have cancelled what waits, or not."""
@@ -96,7 +105,7 @@ class Wills:
 
     # ------------------------------------------------------------ time and crashes
 
-    def settle(self, attempts: Mapping[int, Link]) -> None:
+    def settle(self, attempts: Mapping[int, list[Link]]) -> None:
         """Decide what time has decided, and close what is recorded; not of clients that may be coming back."""
         still: list[Will] = []
         for will in self.open:
@@ -118,7 +127,7 @@ class Wills:
             unrecorded = will.decided_t != NEVER and will.decided_t > committed_t
             if level == "memory":
                 self._decide(will, Will.UNSURE)
-            elif will.state == Will.ARMED and (level == "synced" or will.armed_t <= committed_t):
+            elif will.state == Will.ARMED and self._recorded(will, level, committed_t):
                 will.state = Will.PENDING
             elif will.state == Will.FIRED and unrecorded:
                 will.state = Will.PENDING
@@ -129,6 +138,11 @@ class Wills:
                 will.message.sends += 1
             if will.closed_t == NEVER:
                 will.closed_t = will.message.sent_t = self.moment.t
+                will.back_ns = self.moment.back_ns
+
+    def _recorded(self, will: Will, level: str, committed_t: int) -> bool:
+        # A CONNACK promises it, but for one that was given while the disk took nothing.
+        return will.armed_t <= committed_t or (level == "synced" and not will.link.unpromised)
 
     def restarted(self, current: Mapping[int, Session]) -> None:
         """Who was lost has until the end of the grace to come back; a will is due before it if its session ends."""
@@ -136,8 +150,9 @@ class Wills:
         for will in self.open:
             if will.state == Will.PENDING:
                 will.graced = True
-                will.due_lo_ns = now_ns + max(self.grace_ns, will.delay_s * SECOND_NS)
-                will.due_hi_ns = will.due_lo_ns + self.spread_ns
+                shorter_ns, longer_ns = sorted((self.grace_ns, will.delay_s * SECOND_NS))
+                will.due_lo_ns = now_ns + (shorter_ns if will.had_left else longer_ns)
+                will.due_hi_ns = now_ns + longer_ns + self.spread_ns + self.moment.back_ns - will.back_ns
                 session = current.get(will.client)
                 if session is not None and session.alive != NO:
                     will.due_lo_ns = min(will.due_lo_ns, session.deadline_lo_ns)

@@ -16,14 +16,13 @@ from tests.simulator.client import Client
 from tests.simulator.disk import Disk, Platter
 from tests.simulator.faults import NOT_SYNCED, FaultyDisk
 from tests.simulator.ledger import Ledger
-from tests.simulator.life import Life
+from tests.simulator.life import GRACE_S, Life
 from tests.simulator.moment import SECOND_NS, Moment
 from tests.simulator.network import Link
 from tests.simulator.profile import Profile, choose
 
 TRACE = 120
 START_NS = 1_000_000_000_000
-GRACE_S = 30
 SPREAD_S = 60
 JUMPS_S = (0.001, 0.02, 0.3, 3.0)
 LONG_JUMPS_S = (20.0, 40.0, 130.0, 400.0, 5000.0)
@@ -57,6 +56,7 @@ class World:
         self.disk: Disk
         self.life: Life
         self.ledger.wills.look = self.scan
+        self.ledger.deliveries.roomy = self.profile.roomy
         self.start()
         self.table: list[Callable[[], None]] = self._table()
 
@@ -159,7 +159,9 @@ class World:
     def jump(self) -> None:
         """Much time passes at once, or the wall clock is set."""
         if self.chance.below(4) == 0:
-            self.moment.skew_ns += round(self.chance.pick((-400.0, -3.0, 0.5, 200.0)) * SECOND_NS)
+            jump_ns = round(self.chance.pick((-400.0, -3.0, 0.5, 200.0)) * SECOND_NS)
+            self.moment.skew_ns += jump_ns
+            self.moment.back_ns += max(0, -jump_ns)
             self.note("wall clock", self.moment.skew_ns)
             self.life.clock()
         else:
@@ -190,6 +192,8 @@ class World:
             return
         if shard.is_stopped(link.handle):
             return
+        if not link.accepted and self.clients[link.client].link is not link:
+            self.haunt(link)
         data = bytes(link.up[:size])
         del link.up[:size]
         shard.feed(link.handle, data, self.moment.now_ns, self.chance.pick(self.profile.slices))
@@ -199,11 +203,18 @@ class World:
         if link.waiting:
             self.taken(link)
 
+    def haunt(self, link: Link) -> None:
+        """A CONNECT that its client has given up may be taken now."""
+        self.ledger.haunted(link)
+        self.clients[link.client].doubt(link)
+
     def work(self, deliveries: int, *, write: bool = True) -> bool:
         """The broker works; what waited in front of a connection that nothing holds up any more has been parsed."""
         shard = self.life.shard
         free = [link for link in self.links if link.held and not shard.is_stopped(link.handle)]
         more = self.life.turn(deliveries, write=write)
+        if not more:
+            self.ledger.ran()
         for link in free:
             if not shard.is_stopped(link.handle):
                 link.held = False
@@ -262,6 +273,9 @@ class World:
                 link.down = shard.take_output(link.handle)
             link.is_open = False
             self.note("closed", link)
+            for other in list(self.ledger.sessions.attempts.get(link.client, ())):
+                if other is not link and other is not self.clients[link.client].link:
+                    self.haunt(other)  # it may be what has taken the session over
             self.ledger.closed(link)
             self.links.remove(link)
         shard.collect()
