@@ -57,7 +57,6 @@ from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import Damage, finish_moves, prepare
-from broker.storage.tables import RETAINED, SESSIONS, WILLS
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -385,18 +384,13 @@ class Broker:
         """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""
         known = directory.known()
         started = self._clock.monotonic_ns()
-        names = ("restored", "expired", "orphaned", "unreadable")
-        retained = shard.restore_retained(store.scan(RETAINED), known)  # first: what subscriptions have still to get
-        if retained[-1]:
-            log.error(
-                "some retained messages could not be read", extra={"fields": dict(zip(names, retained, strict=True))}
-            )
         wrong = shard.restore(
-            store.scan, started, self._clock.wall_ns(), known=lambda one: one == OPEN_PRINCIPAL_ID or known(one)
+            store.scan,
+            started,
+            self._clock.wall_ns(),
+            known=lambda one: one == OPEN_PRINCIPAL_ID or known(one),
+            restart_grace_s=self._config.restart_grace_s,
         )
-        wills = shard.restore_wills(store.scan(WILLS), store.scan(SESSIONS), self._config.restart_grace_s)
-        if wills[-1]:
-            wrong[WILLS] = wills[-1]
         for table, count in wrong.items():
             log.error("%d records of table %s are damaged and were left out", count, table)
         took_s = (self._clock.monotonic_ns() - started) / NS_PER_S

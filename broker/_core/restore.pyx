@@ -188,6 +188,8 @@ cdef bint read_session(
     release_principal(shard, principal)     # the session holds it
     session.session_expiry_interval_s = 0 if head.flags & SESSION_WITH_CONNECTION else head.expiry_s
     session.policy = principal.policy
+    if principal.policy == NULL and 0 < principal.principal_id < OWN_PRINCIPALS:
+        principal.revoked = 1       # the directory knows it, and lets it do nothing at the moment
     durable = <Durable*>take_zeroed(sizeof(Durable))
     durable.number = get_key(key)
     durable.session = session

@@ -7,8 +7,11 @@
 #
 # Here belongs reading records of retained messages. Not here: writing them (retained_records).
 
+from libc.stdint cimport uint64_t
+
 from broker._core.model cimport ShardState
 
 # `rows` are keys and values in the order of keys; `known(principal)` is asked about authors with a number of the
-# directory's. Returns how many came back, had expired, had lost their author (both are deleted), and could not be read.
-cdef tuple restore_messages(ShardState* shard, object rows, object known)
+# directory's, None: all are known there. What has expired or lost its author is deleted. Returns how many records could
+# not be read.
+cdef uint64_t restore_messages(ShardState* shard, object rows, object known) except? 0xFFFFFFFF

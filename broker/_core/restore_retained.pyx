@@ -16,10 +16,8 @@ from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_nam
 
 cdef enum:
     RESTORED = 0
-    EXPIRED = 1
-    ORPHANED = 2                # its author is nobody any more
-    WRONG = 3
-    OUTCOMES = 4
+    GONE = 1                    # it has expired, or its author is nobody any more
+    WRONG = 2
     KEY_BYTES = 8
     SECOND_NS = 1000000000
 
@@ -62,8 +60,8 @@ cdef int hold_author(ShardState* shard, RetainedHead* head, object known, Princi
             return RESTORED
         release_principal(shard, author[0])
         return WRONG
-    if 0 < head.author < OWN_PRINCIPALS and not known(head.author):
-        return ORPHANED
+    if 0 < head.author < OWN_PRINCIPALS and known is not None and not known(head.author):
+        return GONE
     author[0] = hold_principal(shard, account, head.author, NULL, 0, NULL, 0)
     author[0].nameless = 1
     author[0].revoked = 0 < head.author < OWN_PRINCIPALS
@@ -79,7 +77,7 @@ cdef int restore_row(ShardState* shard, uint64_t number, bytes value, object kno
         return WRONG
     try:
         if has_expired(shard, message):
-            return EXPIRED
+            return GONE
         outcome = hold_author(shard, &head, known, &author)
         if outcome == RESTORED:
             restore_message(shard, need_account(shard, head.account_id), message, author, number)
@@ -90,20 +88,17 @@ cdef int restore_row(ShardState* shard, uint64_t number, bytes value, object kno
         release_message(shard, message)
 
 
-cdef tuple restore_messages(ShardState* shard, object rows, object known):
-    cdef uint32_t[OUTCOMES] counts
+cdef uint64_t restore_messages(ShardState* shard, object rows, object known) except? 0xFFFFFFFF:
+    cdef uint64_t number, wrong = 0
+    cdef int outcome
     cdef bytes key
     cdef bytes value
-    cdef uint64_t number
-    cdef int outcome
-    for outcome in range(OUTCOMES):
-        counts[outcome] = 0
     for key, value in rows:
         number = get_key(<const uint8_t*>PyBytes_AS_STRING(key)) if len(key) == KEY_BYTES else 0
         if number >= shard.journal.next_retained:
             shard.journal.next_retained = number + 1
         outcome = restore_row(shard, number, value, known)
-        if outcome == EXPIRED or outcome == ORPHANED:
+        if outcome == GONE:
             delete_numbered(shard, TABLE_RETAINED, number)
-        counts[outcome] += 1
-    return counts[RESTORED], counts[EXPIRED], counts[ORPHANED], counts[WRONG]
+        wrong += outcome == WRONG
+    return wrong

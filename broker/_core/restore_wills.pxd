@@ -7,10 +7,10 @@
 #
 # Here belongs reading records of wills. Not here: writing them (wills), publishing them (lifetime, publish).
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from broker._core.model cimport ShardState
 
-# `wills` and `sessions` are rows of those tables, whose sessions are there already. Returns how many came back, had
-# lost their session (they are deleted), and could not be read.
-cdef tuple restore_wills(ShardState* shard, object wills, object sessions, int64_t grace_ns)
+# `wills` and `sessions` are rows of those tables, whose sessions are there already; wills that have lost theirs are
+# deleted. Returns how many records could not be read.
+cdef uint64_t restore_wills(ShardState* shard, object wills, object sessions, int64_t grace_ns) except? 0xFFFFFFFF

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from broker._core.journal cimport delete_numbered, find_durable
 from broker._core.message cimport release_message
-from broker._core.model cimport Durable, Message, Principal, Session, SessionExtra, ShardState
+from broker._core.model cimport Durable, Message, SessionExtra, ShardState
 from broker._core.records cimport (
     SESSION_CONNECTED,
     TABLE_WILLS,
@@ -15,7 +15,6 @@ from broker._core.records cimport (
     get_key,
     get_message,
 )
-from broker._core.retained_records cimport OWN_PRINCIPALS
 from broker._core.session cimport need_extra
 from broker._core.timers cimport timer_set
 
@@ -84,11 +83,7 @@ cdef void set_moments(
 cdef void place_will(
         ShardState* shard, Durable* durable, Message* message, const WillHead* will, const SessionHead* head,
         Grace* grace) noexcept nogil:
-    cdef Session* session = durable.session
-    cdef Principal* principal = session.principal
-    cdef SessionExtra* extra = need_extra(session)
-    if principal.policy == NULL and 0 < principal.principal_id < OWN_PRINCIPALS:
-        principal.revoked = 1       # the directory knows it, and lets it do nothing at the moment
+    cdef SessionExtra* extra = need_extra(durable.session)
     extra.will.message = message
     extra.will.delay_s = will.delay_s
     extra.will.number = durable.number
@@ -113,10 +108,10 @@ cdef bint restore_will(ShardState* shard, bytes key, bytes value, bytes record, 
     return True
 
 
-cdef tuple restore_wills(ShardState* shard, object wills, object sessions, int64_t grace_ns):
+cdef uint64_t restore_wills(ShardState* shard, object wills, object sessions, int64_t grace_ns) except? 0xFFFFFFFF:
     cdef Grace grace
     cdef dict waiting = {key: value for key, value in wills if len(key) == KEY_BYTES}
-    cdef uint64_t count = len(waiting), restored = 0, wrong = 0
+    cdef uint64_t count = len(waiting), wrong = 0
     grace.ns = grace_ns
     grace.next_ns = 0
     grace.apart_ns = min(APART_NS, grace_ns // <int64_t>count) if count else 0
@@ -125,10 +120,7 @@ cdef tuple restore_wills(ShardState* shard, object wills, object sessions, int64
             value = waiting.pop(key, None)
             if value is None:
                 continue
-            if restore_will(shard, key, value, record, &grace):
-                restored += 1
-            else:
-                wrong += 1
+            wrong += not restore_will(shard, key, value, record, &grace)
     for key in waiting:
         delete_numbered(shard, TABLE_WILLS, get_key(<const uint8_t*>PyBytes_AS_STRING(<bytes>key)))
-    return restored, len(waiting), wrong
+    return wrong

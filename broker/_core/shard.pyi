@@ -190,12 +190,14 @@ class Shard:
         wall_ns: int,
         *,
         known: Callable[[int], bool] | None = None,
+        restart_grace_s: float = 30.0,
     ) -> dict[str, int]:
-        """Bring back what is on disk: sessions, subscriptions, and what is queued and in flight, without messages.
+        """Bring back what is on disk: retained messages, sessions, what is queued and in flight (unread), wills.
 
         Once, after grants were put and before anything else. ``scan`` gives a table's committed rows in key order;
         ``known`` tells whether a principal without a grant still exists (below ``OWN_PRINCIPALS``): else its sessions
-        end. Returns how many records of which tables were left out since they are none.
+        end, and what it has retained goes. Clients that were connected have ``restart_grace_s`` to come back before
+        their wills are due. Returns how many records of which tables were left out since they are none.
         """
         ...
 
@@ -322,27 +324,6 @@ class Shard:
 
     def clear_authored(self, principal_id: int) -> tuple[int, bool]:
         """Remove the retained messages that a principal has set; returns as ``clear_retained`` does."""
-        ...
-
-    def restore_retained(
-        self, rows: Iterable[tuple[bytes, bytes]], known: Callable[[int], bool]
-    ) -> tuple[int, int, int, int]:
-        """Take in the records of retained messages, in the order of their keys, after grants and before anybody comes.
-
-        ``known`` is asked with a principal's number whether the directory still has an author that has no grant.
-        Returns how many messages came back, how many had expired and how many had lost their author (these are
-        deleted), and how many records could not be read.
-        """
-        ...
-
-    def restore_wills(
-        self, wills: Iterable[tuple[bytes, bytes]], sessions: Iterable[tuple[bytes, bytes]], grace_s: float
-    ) -> tuple[int, int, int]:
-        """Take in the records of wills, behind the sessions', whose rows are looked at again.
-
-        Clients that were connected when the process ended have ``grace_s`` to come back. Returns how many wills came
-        back, how many had lost their session (these are deleted), and how many records could not be read.
-        """
         ...
 
     def retained(self, account_id: int) -> tuple[int, int]:

@@ -90,8 +90,10 @@ from broker._core.records cimport (
     TABLE_MESSAGES,
     TABLE_META,
     TABLE_OPS,
+    TABLE_RETAINED,
     TABLE_SESSIONS,
     TABLE_SUBSCRIPTIONS,
+    TABLE_WILLS,
     get_key,
 )
 from broker._core.replay cimport pump, start_run
@@ -650,7 +652,7 @@ cdef class Shard:
         return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes + \
             self.state.journal.retained_bytes
 
-    def restore(self, scan, long long now_ns, long long wall_ns, *, known=None):
+    def restore(self, scan, long long now_ns, long long wall_ns, *, known=None, double restart_grace_s=30.0):
         cdef Restoring restoring
         self.check_owner()
         if self.state.session_count or self.state.journal.open_ticket != 1:
@@ -660,9 +662,15 @@ cdef class Shard:
         self.state.wall_offset_ns = wall_ns - now_ns
         wrong = {}
         try:
+            # What is retained comes first: subscriptions may not have got all of it yet.
+            name = TABLE_NAMES[<int>TABLE_RETAINED]
+            wrong[name] = restore_messages(self.state, scan(name), known)
             for table in (TABLE_META, TABLE_SESSIONS, TABLE_SUBSCRIPTIONS, TABLE_FLOWS, TABLE_MESSAGES, TABLE_OPS):
                 name = TABLE_NAMES[table]
                 wrong[name] = restore_rows(self.state, &restoring, table, scan(name), known)
+            name = TABLE_NAMES[<int>TABLE_WILLS]
+            wrong[name] = restore_wills(
+                self.state, scan(name), scan(TABLE_NAMES[<int>TABLE_SESSIONS]), <int64_t>(restart_grace_s * 1e9))
             restore_finish(self.state, &restoring)
         finally:
             restoring_close(self.state, &restoring)
@@ -851,14 +859,6 @@ cdef class Shard:
         self.state.slice_budget = WORK_OF_CALL
         removed = remove_authored(self.state, principal)
         return removed, self.state.slice_budget <= 0
-
-    def restore_retained(self, rows, known):
-        self.check_owner()
-        return restore_messages(self.state, rows, known)
-
-    def restore_wills(self, wills, sessions, double grace_s):
-        self.check_owner()
-        return restore_wills(self.state, wills, sessions, <int64_t>(grace_s * 1e9))
 
     def retained(self, account_id):
         cdef Account* account

@@ -14,7 +14,7 @@ import httpx
 
 from broker.testing import BrokerUnderTest
 from tests.integration.served import Login, Served
-from tests.integration.wire import CONNACK, V5, V311, Client, connect
+from tests.integration.wire import CONNACK, PUBACK, PUBLISH, V5, V311, Client, binary, connect, packet, publish
 
 Serve = Callable[..., Served]
 KILLS = 8
@@ -132,3 +132,25 @@ def test_what_an_account_used_of_its_month_is_there_after_a_stop_and_goes_on(iot
     iot_broker.publish("a", b"12345678")
     iot_broker.restart()
     assert used() == (6, size // 5 * 6)
+
+
+def test_retained_messages_and_a_will_survive_a_kill(serve: Serve, tmp_path: Path) -> None:
+    environment = {"IOT_BROKER_RESTART_GRACE_S": "1"}
+    broker = serve(data_dir=tmp_path / "data", environment=environment)
+    key = broker.new_key("backend")
+    who = binary("lost") + binary("a/will") + binary("gone") + binary("apikey") + binary(key)
+    with Client(broker.port(), V311) as writer, Client(broker.port(), V311) as lost:
+        writer.login("apikey", key, "writer")
+        lost.send(packet(0x10, binary("MQTT") + b"\x04\xee\x00\x00" + who))  # a retained will of QoS 1
+        assert lost.expect(CONNACK).body[1] == 0
+        for number, (topic, payload) in enumerate([("a/kept", b"1"), ("a/cleared", b"1"), ("a/cleared", b"")], 1):
+            writer.send(publish(V311, topic, payload, number, first_byte=0x33))
+            writer.expect(PUBACK)
+        broker.kill()
+    again = serve(data_dir=tmp_path / "data", environment=environment)
+    with Client(again.port(), V311) as reader:
+        reader.login("apikey", key, "reader")
+        reader.subscribe("a/#")
+        for topic, payload in ("a/kept", b"1"), ("a/will", b"gone"):
+            found = reader.expect(PUBLISH)
+            assert (found.topic_name, found.payload(V311)) == (topic, payload)

@@ -19,7 +19,7 @@ from broker.net.gateway import core_limits
 from broker.ports import ConnectRequest, Durability, Grant, Policy, Refusal
 from broker.reasons import DropReason, ReasonCode
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import MESSAGES, RETAINED, SESSIONS, WILLS
+from broker.storage.tables import MESSAGES
 from broker.wire import (
     Connack,
     Connect,
@@ -450,11 +450,9 @@ class Core:
         for grant, options in self.granted:
             after._put_grant(*grant, **options)
         after.principals = self.principals
-        scan = after.store.scan
-        after.shard.set_wall(after.now_ns, after.wall_ns)
-        after.shard.restore_retained(scan(RETAINED), known or (lambda _: True))
-        after.left_out = after.shard.restore(scan, after.now_ns, after.wall_ns, known=known)
-        after.shard.restore_wills(scan(WILLS), scan(SESSIONS), grace_s)
+        after.left_out = after.shard.restore(
+            after.store.scan, after.now_ns, after.wall_ns, known=known, restart_grace_s=grace_s
+        )
         return after
 
     # ------------------------------------------------------------ figures
