@@ -35,6 +35,16 @@ def await_that(condition: object, what: str) -> None:
         time.sleep(0.01)
 
 
+def connected_backend(broker: Served, client_id: str = "backend") -> mqtt.Client:
+    """Connect an application."""
+    backend = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5)
+    backend.username_pw_set("apikey", broker.api_key)
+    backend.connect("127.0.0.1", broker.port())
+    backend.loop_start()
+    await_that(backend.is_connected, "the backend was not accepted")
+    return backend
+
+
 def come_in(broker: Served, device: Login, *, will: bool = False, keep_s: int = 3600) -> Sensor:
     """Connect a device with a session that is kept, and subscribe to its commands with QoS 2."""
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, device.device_id, protocol=mqtt.MQTTv5)
@@ -66,15 +76,11 @@ def cut(sensor: Sensor) -> None:
 
 
 def fill(broker: Served, devices: int = 3) -> list[Login]:
-    """Leave kept sessions with queues, wills, retained messages; gives the devices, each with 30 messages waiting."""
+    """Leave kept sessions with queues, wills, retained messages; gives the devices. For all but the first 30 wait."""
     logins = [broker.register(f"Device {number}", metadata={"n": number}) for number in range(devices)]
     for login in logins:
         cut(come_in(broker, login, will=True))
-    backend = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "backend", protocol=mqtt.MQTTv5)
-    backend.username_pw_set("apikey", broker.api_key)
-    backend.connect("127.0.0.1", broker.port())
-    backend.loop_start()
-    await_that(backend.is_connected, "the backend was not accepted")
+    backend = connected_backend(broker)
     sent = []
     for number in range(MESSAGES):
         for login in logins:
@@ -86,4 +92,15 @@ def fill(broker: Served, devices: int = 3) -> list[Login]:
         assert one.is_published()
     backend.disconnect()
     backend.loop_stop()
+    returned = come_in(broker, logins[0])  # what it acknowledges leaves marks of its own
+    await_that(lambda: len(returned.got) == MESSAGES, "what waited did not come")
+    cut(returned)
     return logins
+
+
+def take_all(broker: Served, device: Login) -> list[int]:
+    """Come back and take what waits; gives the numbers, sorted."""
+    sensor = come_in(broker, device)
+    await_that(lambda: len(sensor.got) >= MESSAGES, f"what waited did not come: {len(sensor.got)}")
+    cut(sensor)
+    return sorted(int(payload) for payload in sensor.got)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from broker.storage.rescue import RESTORE_READY
-from tests.integration.lively import await_that, come_in, cut, fill
+from tests.integration.lively import MESSAGES, await_that, come_in, connected_backend, cut, fill, take_all
 from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment, run_cli
 from tests.integration.test_restart import may_log_in
 
@@ -99,6 +99,48 @@ def test_a_backup_under_traffic_is_whole_and_has_what_was_promised_before(serve:
             thread.join(20)
 
 
+def test_what_was_acknowledged_before_a_backup_is_in_it_however_busy_the_broker_is(
+    serve: Serve, tmp_path: Path
+) -> None:
+    broker = serve(data_dir=tmp_path / "data")
+    device = broker.register()
+    cut(come_in(broker, device))
+    backend = connected_backend(broker)
+    acknowledged: list[int] = []
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.is_set():
+            sent = [backend.publish(device.topic("commands"), b"%d" % (len(acknowledged) + n), 1) for n in range(20)]
+            for one in sent:
+                one.wait_for_publish(20)
+                acknowledged.append(len(acknowledged))
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    promised: list[int] = []
+    try:
+        for number in range(3):
+            await_that(lambda number=number: len(acknowledged) > 200 * (number + 1), "no traffic")  # type: ignore[misc]
+            promised.append(len(acknowledged))
+            assert broker.cli("backup", str(tmp_path / f"backup-{number}")).returncode == 0
+    finally:
+        ended.set()
+        publishing.join(30)
+    backend.disconnect()
+    backend.loop_stop()
+    broker.stop()
+    for number, count in enumerate(promised):
+        data_dir = tmp_path / f"restored-{number}"
+        assert run_cli("restore", tmp_path / f"backup-{number}", "--data-dir", data_dir).returncode == 0
+        restored = serve(data_dir=data_dir, api_key=broker.api_key)
+        sensor = come_in(restored, device)
+        await_that(lambda sensor=sensor, count=count: len(sensor.got) >= count, "a promised message is missing")  # type: ignore[misc]
+        cut(sensor)
+        assert [int(payload) for payload in sensor.got[:count]] == list(range(count))
+        restored.stop()
+
+
 def test_a_backup_of_a_directory_without_a_broker_is_the_same(
     lively: tuple[Path, Path, str, list[Login]], tmp_path: Path
 ) -> None:
@@ -164,6 +206,8 @@ def test_a_restored_broker_has_everything(
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["lock", "secret", "store"]
     broker = serve(data_dir=tmp_path / "new", api_key=key)
     assert broker.shown_key is None
+    for device in devices[1:]:
+        assert take_all(broker, device) == list(range(MESSAGES))
     assert all(may_log_in(broker, device) for device in devices)
     assert broker.call("GET", f"/devices/{devices[1].device_id}").json()["metadata"] == {"n": 1}
     assert broker.http.get("/readyz").json() == {"status": "ready"}

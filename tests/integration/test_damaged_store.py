@@ -14,6 +14,7 @@ from typing import NamedTuple
 import lmdb
 import pytest
 
+from tests.integration.lively import MESSAGES, fill, take_all
 from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment, run_cli
 from tests.integration.test_restart import may_log_in
 from tests.support.damage import PAGE, zero_page
@@ -99,6 +100,25 @@ def test_it_starts_tells_and_serves_what_was_rescued(serve: Serve, filled: Fille
     broker.stop()
     assert readiness(serve(data_dir=data_dir, api_key=key))[1] == "ready"
     assert len(list(data_dir.glob("store.damaged-*"))) == 1
+
+
+@pytest.mark.parametrize("pages", [(0,), (1,), (0, 1)], ids=str)
+def test_sessions_and_what_waits_for_them_are_rescued(serve: Serve, tmp_path: Path, pages: tuple[int, ...]) -> None:
+    broker = serve(data_dir=tmp_path / "data")
+    devices = fill(broker)
+    broker.kill()
+
+    def change(data: bytearray) -> None:
+        for page in pages:
+            zero_page(data, page)
+
+    damage(broker.data_dir, change)
+    rescued = serve(data_dir=broker.data_dir, api_key=broker.api_key)
+    assert readiness(rescued)[1] == "degraded"
+    for device in devices[1:]:
+        assert take_all(rescued, device) == list(range(MESSAGES))
+    rescued.kill()
+    assert run_cli("store", "check", "--data-dir", broker.data_dir).returncode == 0
 
 
 def test_a_lost_leaf_costs_the_devices_on_it_alone(serve: Serve, filled: Filled) -> None:
