@@ -105,7 +105,7 @@ class Disk:
         """
         trouble = trouble_of(error, self._path)
         if trouble is not None:
-            log.error("store: a commit failed", exc_info=error)
+            log.error("store: a commit failed: %s", error)
             self._unsure = trouble.unsure
             self._probe_bytes = min(max(wanted_bytes, PROBE_MINIMUM_BYTES), PROBE_MAXIMUM_BYTES)
             self._note(trouble)
