@@ -15,7 +15,9 @@ from broker._core.model cimport Session, ShardState, Subscription
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil
 # Writes the session's record as the session is now.
 cdef void record_session(ShardState* shard, Session* session) noexcept nogil
-# The same under a number of its own, of a session that is not on disk but for its will: it ends with its connection.
+# The same at the start, of one whose client was connected when the process died: away from now on.
+cdef void record_loss(ShardState* shard, Session* session) noexcept nogil
+# Writes it under a number of its own, of a session that is not on disk but for its will: it ends with its connection.
 cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil
 # Writes a subscription's record; the filter is as in SUBSCRIBE.
 cdef void record_subscription(

@@ -12,6 +12,7 @@ from broker._core.records cimport (
     RECORD_VERSION,
     SESSION_CONNECTED,
     SESSION_ENDED,
+    SESSION_LOST,
     SESSION_WITH_CONNECTION,
     TABLE_SESSIONS,
     TABLE_SUBSCRIPTIONS,
@@ -53,19 +54,20 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
 
 
 cdef void put_session(
-        ShardState* shard, Session* session, uint64_t number, uint32_t expiry_s, bint connected) noexcept nogil:
+        ShardState* shard, Session* session, uint64_t number, uint32_t expiry_s, uint8_t presence) noexcept nogil:
+    # Presence: SESSION_CONNECTED, SESSION_LOST, or 0 for a client that went by itself.
     cdef Principal* principal = session.principal
     cdef uint32_t n = session.client_id_bytes + principal.name_bytes + principal.device_id_bytes
     cdef SessionHead head
     cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, number, <uint32_t>sizeof(head) + n)
     head.version = RECORD_VERSION
-    head.flags = (SESSION_CONNECTED if connected else 0) | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0) | (
+    head.flags = presence | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0) | (
         SESSION_ENDED if session.ending else 0)
     head.client_id_bytes = session.client_id_bytes
     head.account_id = principal.account.account_id
     head.principal_id = principal.principal_id
     head.expiry_s = expiry_s
-    head.away_since_wall_ns = 0 if connected else shard.now_ns + shard.wall_offset_ns
+    head.away_since_wall_ns = 0 if presence == SESSION_CONNECTED else shard.now_ns + shard.wall_offset_ns
     head.name_bytes = principal.name_bytes
     head.device_id_bytes = principal.device_id_bytes
     head.spare = 0
@@ -77,11 +79,18 @@ cdef void put_session(
 cdef void record_session(ShardState* shard, Session* session) noexcept nogil:
     cdef Durable* durable = session.durable
     durable.connected = session.connection != NULL
-    put_session(shard, session, durable.number, session.session_expiry_interval_s, durable.connected)
+    put_session(
+        shard, session, durable.number, session.session_expiry_interval_s,
+        SESSION_CONNECTED if durable.connected else 0)
+
+
+cdef void record_loss(ShardState* shard, Session* session) noexcept nogil:
+    session.durable.connected = 0
+    put_session(shard, session, session.durable.number, session.session_expiry_interval_s, SESSION_LOST)
 
 
 cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
-    put_session(shard, session, number, 0, True)
+    put_session(shard, session, number, 0, SESSION_CONNECTED)
 
 
 cdef void record_subscription(

@@ -31,6 +31,7 @@ cdef enum RecordConstants:
     SESSION_CONNECTED = 1       # flags of a session's record
     SESSION_WITH_CONNECTION = 2     # it ends with its connection, and is there for its will
     SESSION_ENDED = 4           # it is there for what it has to hand over
+    SESSION_LOST = 8            # its client was lost with the process, and nobody has come for it since
     PAIR_RETAIN = 4             # flags of a pair, beside its QoS
     PAIR_GROUP = 8
     PAIR_BYTES = 12

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from broker._core.durable cimport record_session
+from broker._core.durable cimport record_loss
 from broker._core.grants cimport (
     find_principal,
     hold_principal,
@@ -671,7 +671,7 @@ cdef void record_departures(ShardState* shard) noexcept nogil:
         durable = shard.journal.durables[i]
         while durable != NULL:
             if durable.connected:
-                record_session(shard, durable.session)
+                record_loss(shard, durable.session)
             durable = durable.next
 
 

@@ -9,6 +9,7 @@ from broker._core.message cimport release_message
 from broker._core.model cimport Durable, Message, SessionExtra, ShardState
 from broker._core.records cimport (
     SESSION_CONNECTED,
+    SESSION_LOST,
     TABLE_WILLS,
     SessionHead,
     WillHead,
@@ -47,11 +48,13 @@ cdef Message* read_will(ShardState* shard, bytes value, WillHead* head):
     return message
 
 
-cdef int64_t due_after_crash(ShardState* shard, uint32_t expiry_s, uint32_t delay_s, Grace* grace) noexcept nogil:
-    # A session that ended with its connection has no delay: its will would have been published then.
+cdef int64_t due_after_crash(
+        ShardState* shard, int64_t since_ns, uint32_t expiry_s, uint32_t delay_s, Grace* grace) noexcept nogil:
+    # A session that ended with its connection has no delay: its will would have been published then. The grace period
+    # begins anew with each start: nobody could come back while there was none.
     cdef int64_t delay_ns = <int64_t>delay_s * SECOND_NS if expiry_s else 0
     grace.next_ns += grace.apart_ns
-    return shard.now_ns + max(delay_ns, grace.ns) + grace.next_ns
+    return max(since_ns + delay_ns, shard.now_ns + grace.ns) + grace.next_ns
 
 
 cdef int64_t due_after_departure(ShardState* shard, int64_t since_ns, uint32_t delay_s, Grace* grace) noexcept nogil:
@@ -66,9 +69,9 @@ cdef void set_moments(
     cdef int64_t since_ns = head.away_since_wall_ns - shard.wall_offset_ns
     if connected or since_ns > shard.now_ns:
         since_ns = shard.now_ns
-    extra.will.lost_in_crash = connected or head.expiry_s == 0
+    extra.will.lost_in_crash = head.flags & (SESSION_CONNECTED | SESSION_LOST) != 0 or head.expiry_s == 0
     if extra.will.lost_in_crash:
-        extra.will_at_ns = due_after_crash(shard, head.expiry_s, extra.will.delay_s, grace)
+        extra.will_at_ns = due_after_crash(shard, since_ns, head.expiry_s, extra.will.delay_s, grace)
     else:
         extra.will_at_ns = due_after_departure(shard, since_ns, extra.will.delay_s, grace)
     extra.ends_at_ns = 0

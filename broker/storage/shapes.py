@@ -72,7 +72,7 @@ def _is_meta(key: bytes, value: bytes) -> bool:
 
 def _is_session(key: bytes, value: bytes) -> bool:
     version, flags, client_id, _, _, _, away_since, name, device_id, _ = _SESSION.unpack_from(value)
-    if len(key) != LONG_KEY_BYTES or version != RECORD_VERSION or flags > 7 or away_since < 0:
+    if len(key) != LONG_KEY_BYTES or version != RECORD_VERSION or flags > 15 or away_since < 0:
         return False
     value[_SESSION.size :].decode()
     return len(value) == int(_SESSION.size + client_id + name + device_id)

@@ -69,6 +69,8 @@ class Message:
     sent_tick: int
     hoped: list[tuple[Inbox, Subscription]]
     transmissions: int = 1
+    copies: int = 1
+    """How often it may come with QoS 2."""
     done_tick: int = 0
     accepted: bool = False
     refused: bool = False
@@ -277,7 +279,7 @@ class Inbox:
             self._last[message.stream] = max(last, message.number)
 
     def _judge_repeat(self, message: Message, seen: _Seen, connection: int, once: bool) -> None:
-        copies = 1 if message.stream.qos == 2 else message.transmissions
+        copies = message.copies if message.stream.qos == 2 else message.transmissions
         if self.ledger.lenient:
             copies *= sum(_may_carry(one, message) for one in self.subscriptions)
         here = seen.here if seen.connection == connection else 0

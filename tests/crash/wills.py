@@ -56,7 +56,7 @@ class WillReceiver(Receiver):
                 pass
             elif fate.fired > 1:
                 self.world.ledger.find(WILL_TWICE, f"{topic_name}: will {message.number}")
-            elif fate.cancelled:
+            elif fate.cancelled or (fate.is_set and not fate.lost_at_s):
                 self.world.ledger.find(WILL_WRONG, f"{topic_name}: will {message.number}")
         return message
 
@@ -73,6 +73,7 @@ class WillReceiver(Receiver):
         for fate in self.fates.values():
             if fate.lost_at_s:
                 fate.excused = fate.forgiven = True
+                fate.message.copies = 2
 
     def tell_missing(self, now_s: float) -> None:
         """Say of those that are overdue that they are lost; a restart begins their delays anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel
+from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
 from tests.support.core import Client, Core
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -106,4 +106,22 @@ def test_a_queue_survives_several_crashes_in_a_row(version: int) -> None:
         fill(core, 3, first=3 * round_)
         core = core.crash()
     assert drain(core.resume("s", version, user_name="durable")) == payloads(0, 15)
+    nothing_left(core)
+
+
+@VERSIONS
+def test_each_start_begins_the_grace_period_of_who_was_lost_anew(version: int) -> None:
+    core = synced()
+    for client_id in ("returns", "stays away"):
+        core.keep(client_id, version, user_name="durable", will=Will("w", client_id.encode(), 0))
+    core = core.crash(grace_s=30)
+    core.wait(20)
+    core = core.crash(grace_s=30)  # a second one, before anybody could come back
+    watcher = core.connect("watcher", user_name="plain")
+    watcher.subscribe("w")
+    core.wait(20)
+    watcher.expect()
+    core.resume("returns", version, user_name="durable")
+    core.wait(11)
+    assert [one.payload for one in watcher.publishes()] == [b"stays away"]
     nothing_left(core)
