@@ -21,6 +21,8 @@ from tests.integration.wire import CONNACK, PUBLISH, PUBREC, PUBREL, V5, Client,
 FOLDER = Path(__file__).resolve().parents[1] / "samples"
 SAMPLES = sorted(FOLDER.glob("format*"))
 WITH_SESSIONS = [*(sample.name for sample in SAMPLES if sample.name != "format0"), "as it is written now"]
+WILL_DUE_S = 60
+
 Crashed = tuple[BrokerUnderTest, dict[str, Any]]
 
 
@@ -110,6 +112,17 @@ def test_a_qos_2_message_that_was_received_before_is_not_published_again(crashed
         client.send(publish(V5, topic, b"once", packet_id, first_byte=0x3C))
         assert client.expect(PUBREC).packet_id == packet_id
         client.send(packet(0x62, packet_id.to_bytes(2, "big")))
+        other.ping()
+
+
+def test_a_will_is_published_once_when_its_client_does_not_come_back(crashed: Crashed) -> None:
+    ((topic, payload),) = crashed[1]["sessions"]["wills"].values()
+    with application(crashed) as other:
+        other.subscribe(topic)
+        other.ping()
+        crashed[0].clock.advance(WILL_DUE_S)
+        assert other.expect(PUBLISH).payload(V5).decode() == payload
+        crashed[0].clock.advance(WILL_DUE_S)
         other.ping()
 
 

@@ -35,6 +35,7 @@ from tests.integration.wire import (
 
 FOR_EVER = b"\x11" + struct.pack("!I", 0xFFFFFFFF)  # Session Expiry Interval
 RELAXED_S = 1.5
+CONNECTED: list[Client] = []  # until the crash
 DEVICES = {
     "pump-7": "messages wait for it",
     "gauge-1": "acknowledgements of what it was sent are missing",
@@ -80,6 +81,7 @@ def fill(broker: BrokerUnderTest) -> dict[str, Any]:
     send_qos2(application, topic, b"three", 4)
 
     gauge = enter(broker, devices["gauge-1"])
+    CONNECTED.append(gauge)
     topic = devices["gauge-1"].topic("commands")
     assert gauge.subscribe(topic, options=2) == [2]
     assert application.publish_qos1(topic, b"sent", 5) == 0
@@ -96,10 +98,11 @@ def fill(broker: BrokerUnderTest) -> dict[str, Any]:
     application.expect(PUBACK)
 
     gate = enter(broker, devices["gate-2"])
+    CONNECTED.append(gate)
     gate.send(publish(V5, devices["gate-2"].topic("telemetry"), b"once", 9, first_byte=0x34))
     gate.expect(PUBREC)
     will = (devices["lamp-3"].topic("telemetry"), b"gone")
-    enter(broker, devices["lamp-3"], will)
+    CONNECTED.append(enter(broker, devices["lamp-3"], will))
     time.sleep(RELAXED_S)
     return {
         "format": 1,
