@@ -1,6 +1,6 @@
 """``make power-cut-test``: round after round of recorded histories, each cut at every moment, until the time is over.
 
-    python -P -m tests.powercut [--seconds S] [--seed N] [--variants V] [--fault NAME]
+    python -P -m tests.powercut [--seconds S] [--seed N] [--kind KIND] [--variants V] [--fault NAME]
     python -P -m tests.powercut --again FOLDER --image N
 
 Here belongs the command line. Not here: the machine. A round whose seed is known is repeated by
@@ -22,14 +22,31 @@ import click
 
 from tests.powercut import faults
 from tests.powercut.look import Plan
-from tests.powercut.machine import Result, StoreCase, look
+from tests.powercut.machine import BrokerCase, Left, MoveCase, Result, StoreCase, look
 from tests.powercut.record import build, fast_folder
 
+KINDS = ("store", "broker", "backup", "restore", "rescue")
 KEPT = Path("build") / "powercut"
 
 
+def record(seed: int, kind: str, fault: str, work: Path, library: Path) -> Plan:
+    """Invent a round of a kind, and record it."""
+    if kind == "any":
+        kind = random.Random(seed).choice(("store", "broker", "broker", "broker", "backup", "restore", "rescue"))
+    if kind == "store":
+        return store_case(seed, fault).record(work, library)
+    if kind == "broker":
+        chance = random.Random(seed)
+        return BrokerCase(seed, chance.choice((20, 60, 150)), fault, chance.choice((0, 300, 3000))).record(
+            work, library
+        )
+    left = work / "left"
+    left.mkdir()
+    return MoveCase(kind, seed, fault).record(work, library, Left.by_brokers(left, library, seed))
+
+
 def store_case(seed: int, fault: str) -> StoreCase:
-    """Invent a round for the store alone: its length, its sync's time, and where its processes are killed."""
+    """A round for the store alone: its length, its sync's time, and where its processes are killed."""
     chance = random.Random(seed)
     deaths = [chance.choice((0, chance.randint(1, 400))) for _ in range(chance.choice((0, 0, 1, 2)))]
     return StoreCase(seed, chance.choice((10, 40, 120)), deaths, fault, chance.choice((0, 300, 3000)))
@@ -43,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="the first round's")
     made.add_argument("--variants", type=int, default=6, help="seeded images of each moment")
     made.add_argument("--fault", choices=faults.NAMES, default="none", help="a planted fault, to be found")
+    made.add_argument("--kind", choices=("any", *KINDS), default="any", help="of rounds")
     made.add_argument("--again", type=Path, help="a kept round to look at once more")
     made.add_argument("--image", type=int, default=-1, help="the one image of it; it is left in FOLDER/again/image")
     return made
@@ -52,7 +70,7 @@ def one_round(seed: int, given: argparse.Namespace, folder: Path, library: Path)
     """Record and look; keeps the log where something is wrong."""
     work = folder / f"seed-{seed}"
     work.mkdir()
-    plan = store_case(seed, given.fault).record(work, library)
+    plan = record(seed, given.kind, given.fault, work, library)
     result = look(replace(plan, variants=given.variants), work / "look")
     if result.wrong:
         KEPT.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from broker._core.shard import Shard
 from broker.engine import Engine
+from broker.errors import StoreDamaged
 from broker.ports import Store
 from broker.runtime import _hash_seed
 from broker.storage.memory import MemoryStore
@@ -16,16 +17,25 @@ from broker.storage.tables import TABLES
 from broker.wire import Connack
 from tests.support.core import Client, Core
 
+OPEN = 0
+"""The principal of whoever comes through an open listener."""
+
 
 class Again(Core):
-    """A restarted core with one open listener; what it writes goes into memory."""
+    """A restarted core with one open listener; what it writes goes into memory. Raises ``StoreDamaged``."""
 
     def __init__(self, tables: Mapping[str, Mapping[bytes, bytes]], secret: bytes, wall_ns: int) -> None:
         super().__init__()
+        self.wall_ns = wall_ns
         self.shard = Shard(self.limits, secret=secret, hash_seed=_hash_seed(secret), now_ns=self.now_ns)
         self.shard.set_wall(self.now_ns, wall_ns)
         self.store = MemoryStore(tables)
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)
+        self.left_out = self.shard.restore(
+            self.store.scan, self.now_ns, wall_ns, known=lambda principal_id: principal_id == OPEN
+        )
+        if self.left_out:
+            raise StoreDamaged(f"records are left out: {self.left_out}")
         self.open_listener()
 
     def answer_to_connect(self, client: Client) -> Connack:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.powercut.machine import Left
 from tests.powercut.record import NO_COMPILER, build, compiler, fast_folder
 
 
@@ -23,3 +24,10 @@ def folder() -> Iterator[Path]:
     """An empty folder, in memory if possible."""
     with fast_folder() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def left(library: Path) -> Iterator[Left]:
+    """What two brokers have left."""
+    with fast_folder() as made:
+        yield Left.by_brokers(made, library, seed=1)

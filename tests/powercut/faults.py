@@ -75,6 +75,33 @@ def _as_it_is(store: Store) -> Store:
     return store
 
 
+BROKER = (
+    "acknowledged-before-commit",
+    "pubrel-before-pubrec-is-recorded",
+    "pubcomp-before-removal",
+    "identifier-not-recorded",
+    "removed-at-send",
+    "acknowledgement-not-recorded",
+    "retained-deletion-forgotten",
+    "retained-forgotten",
+    "subscription-forgotten",
+    "unsubscription-forgotten",
+    "session-forgotten",
+    "session-end-forgotten",
+    "messages-forgotten",
+)
+"""Faults of a broker: those of the crash machine (``tests.crash.planted``) that this one's clients can see."""
+
+
+def store_of(fault: str, store: Store) -> Any:
+    """The store with a fault round it."""
+    if fault not in BROKER:
+        return STORE[fault](store)
+    from tests.crash.planted import FAULTS  # a whole broker is imported with it
+
+    return FAULTS[fault](store)
+
+
 STORE: defaultdict[str, Callable[[Store], Any]] = defaultdict(
     lambda: _as_it_is,
     {
@@ -86,7 +113,11 @@ STORE: defaultdict[str, Callable[[Store], Any]] = defaultdict(
 )
 """Faults of the store: wrappers round it."""
 
-NAMES = ("none", *IGNORED_SYNCS, *ENVIRONMENTS, *STORE)
+OF_STORES = (*IGNORED_SYNCS, *ENVIRONMENTS, "answers-early", "forgets-deletions", "splits-tickets", "takes-turns")
+"""Those that a store without a broker shows."""
+
+NAMES = ("none", *IGNORED_SYNCS, *ENVIRONMENTS, *STORE, *BROKER)
+"""All of them."""
 
 
 @contextmanager

@@ -77,6 +77,50 @@ class StoreCase:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerCase:
+    """A whole broker with clients, which ends in the middle of what they do."""
+
+    seed: int
+    steps: int = 60
+    fault: str = "none"
+    sync_us: int = 300
+
+    def record(self, work: Path, library: Path) -> Plan:
+        """Run the broker and its clients in ``work``; returns what to look at."""
+        root = work / "root"
+        root.mkdir()
+        ignored = faults.IGNORED_SYNCS.get(self.fault, "")
+        recorder = Recorder(library, root, work / "log", self.sync_us, ignored)
+        given = (root / DATA, recorder.log, self.seed, self.steps, MAP_BYTES, self.fault)
+        recorder.run("tests.powercut.write_broker", given)
+        missed = unlike(root, recorder.log)
+        if missed:
+            raise RuntimeError(f"the recorder has missed something of {missed}")
+        return Plan(str(recorder.log), str(root), self.seed, 0, "broker", [MAP_BYTES])
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What two brokers have left: folders with a data directory in each, and their states."""
+
+    old: Path
+    new: Path
+    old_state: str
+    new_state: str
+
+    @classmethod
+    def by_brokers(cls, work: Path, library: Path, seed: int) -> Left:
+        """Let two brokers serve in ``work``, one after the other, unrecorded."""
+        recorder = Recorder(library, work, work / "ignored")
+        for number, name in enumerate(("old", "new")):
+            (work / name).mkdir()
+            given = (work / name / DATA, recorder.log, seed + number, 30, MAP_BYTES, "none")
+            recorder.run("tests.powercut.write_broker", given, recorded=False)
+        states = [_state(recorder, work / name) for name in ("old", "new")]
+        return cls(work / "old", work / "new", *states)
+
+
+@dataclass(frozen=True, slots=True)
 class MoveCase:
     """A backup, a restore or a rescue of what a broker has left."""
 
@@ -84,11 +128,12 @@ class MoveCase:
     seed: int
     fault: str = "none"
 
-    def record(self, work: Path, library: Path) -> Plan:
-        """Let brokers write, move what they have written in ``work``; returns what to look at."""
+    def record(self, work: Path, library: Path, left: Left) -> Plan:
+        """Move a copy of what is left in ``work``; returns what to look at."""
         root = work / "root"
+        shutil.copytree(left.old, root)
         recorder = Recorder(library, root, work / "log", 0, faults.IGNORED_SYNCS.get(self.fault, ""))
-        old, new = self._prepare(work, recorder)
+        old, new = self._states(work, recorder, left)
         before = work / "before"
         shutil.copytree(root, before)
         recorder.run("tests.powercut.move", (self.kind, root, recorder.log, MAP_BYTES))
@@ -98,22 +143,17 @@ class MoveCase:
         check = [self.kind, old, new, str(before), MAP_BYTES]
         return Plan(str(recorder.log), str(root), self.seed, 0, "move", check, str(before))
 
-    def _prepare(self, work: Path, recorder: Recorder) -> tuple[str, str]:
-        """Make what is moved; the states before and after."""
-        aside = work / "aside"
-        for number, place in enumerate((recorder.root, aside)):
-            place.mkdir()
-            given = (place / DATA, work / "ignored", self.seed + number, 30, MAP_BYTES, "none")
-            recorder.run("tests.powercut.write_broker", given, recorded=False)
-        old, new = _state(recorder, recorder.root), _state(recorder, aside)
+    def _states(self, work: Path, recorder: Recorder, left: Left) -> tuple[str, str]:
+        """Prepare what is moved; returns the states before and after."""
         if self.kind == "backup":
-            return old, old
+            return left.old_state, left.old_state
+        aside = work / "aside"
         if self.kind == "restore":
+            shutil.copytree(left.new, aside)
             recorder.run("tests.powercut.move", ("backup", aside, work / "ignored", MAP_BYTES), recorded=False)
             shutil.move(aside / "backup", work / "backup")
-            return old, new
+            return left.old_state, left.new_state
         _damage(recorder.root / DATA / "store" / "data.mdb", self.seed)
-        shutil.rmtree(aside)
         shutil.copytree(recorder.root, aside)
         return "", _state(recorder, aside)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.powercut.machine import MoveCase, look
+from tests.powercut.machine import Left, MoveCase, look
 
 
 @pytest.mark.parametrize("kind", ["backup", "restore", "rescue"])
-def test_power_that_goes_leaves_the_old_or_the_new(kind: str, folder: Path, library: Path) -> None:
-    result = look(replace(MoveCase(kind, seed=1).record(folder, library), variants=2), folder / "look")
+def test_power_that_goes_leaves_the_old_or_the_new(kind: str, folder: Path, library: Path, left: Left) -> None:
+    result = look(replace(MoveCase(kind, seed=1).record(folder, library, left), variants=2), folder / "look")
     assert result.wrong == {}
     assert result.looked > 100

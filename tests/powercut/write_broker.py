@@ -11,6 +11,7 @@ import asyncio
 import random
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from broker import Broker, BrokerConfig
@@ -103,7 +104,7 @@ def configuration(folder: Path, map_bytes: int) -> BrokerConfig:
 async def play(folder: Path, marks: Marks, seed: int, steps: int, map_bytes: int, fault: str) -> None:
     """Run a broker, and let its clients play; then the process ends as it is."""
     marks.put(mark("wall", ns=time.time_ns()))
-    broker = Broker(configuration(folder, map_bytes), wrap_store=faults.STORE[fault])
+    broker = Broker(configuration(folder, map_bytes), wrap_store=partial(faults.store_of, fault))
     async with broker:
         port = next(one.port for one in broker.endpoints if one.protocol == "mqtt")
         await Play(port, marks, seed).run(steps)

@@ -58,7 +58,7 @@ async def write(folder: Path, marks: Marks, history: History, until: int, map_by
     """Be a broker without clients, once."""
     with claimed(folder) as (data_dir, secret):
         marks.put(f"secret {secret.hex()}")
-        store = faults.STORE[fault](open_store(data_dir, map_bytes))
+        store = faults.store_of(fault, open_store(data_dir, map_bytes))
         await Writer(store, history, marks).run(until)
         await store.close()
 
