@@ -13,12 +13,13 @@ from broker.errors import StoreDamaged
 from broker.ports import Store
 from broker.runtime import _hash_seed
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import TABLES
+from broker.storage.tables import RETAINED, SESSIONS, TABLES, WILLS
 from broker.wire import Connack
 from tests.support.core import Client, Core
 
 OPEN = 0
 """The principal of whoever comes through an open listener."""
+GRACE_S = 30
 
 
 class Again(Core):
@@ -31,18 +32,26 @@ class Again(Core):
         self.shard.set_wall(self.now_ns, wall_ns)
         self.store = MemoryStore(tables)
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)
-        self.left_out = self.shard.restore(
-            self.store.scan, self.now_ns, wall_ns, known=lambda principal_id: principal_id == OPEN
-        )
-        if self.left_out:
-            raise StoreDamaged(f"records are left out: {self.left_out}")
+        self._restore()
         self.open_listener()
+
+    def _restore(self) -> None:
+        scan, shard = self.store.scan, self.shard
+        *_, unreadable = shard.restore_retained(scan(RETAINED), _is_known)
+        self.left_out = shard.restore(scan, self.now_ns, self.wall_ns, known=_is_known)
+        shard.restore_wills(scan(WILLS), scan(SESSIONS), GRACE_S)
+        if self.left_out or unreadable:
+            raise StoreDamaged(f"records are left out: {self.left_out}, {unreadable} retained messages")
 
     def answer_to_connect(self, client: Client) -> Connack:
         """Its CONNACK, which lets it in."""
         answer: Connack = client.pick(Connack)
         assert answer.reason_code == 0, answer
         return answer
+
+
+def _is_known(principal_id: int) -> bool:
+    return principal_id == OPEN
 
 
 def started(store: Store, secret: bytes, wall_ns: int) -> Again:

@@ -58,6 +58,14 @@ class BrokerCheck:
         return ""
 
 
+def _named(payload: bytes) -> str:
+    """The name of the message that this is, whole."""
+    name = name_in(payload)
+    if name.startswith(PROBE) or (name.rpartition(".")[2].isdigit() and payload == payload_of(name)):
+        return name
+    return f"rubbish {payload[:20]!r}"
+
+
 class Questions:
     """Everything that clients can ask of one restarted core, once."""
 
@@ -106,8 +114,7 @@ class Questions:
 
     def _answer(self, name: str, client: Client, packet: Packet) -> None:
         if isinstance(packet, Publish):
-            whole = packet.payload == payload_of(name_in(packet.payload)) or packet.payload.startswith(PROBE.encode())
-            self._found[name].append(name_in(packet.payload) if whole else f"rubbish {packet.payload[:20]!r}")
+            self._found[name].append(_named(packet.payload))
             if packet.qos:
                 client.send((Puback if packet.qos == 1 else Pubrec)(packet.packet_id))
         elif isinstance(packet, Pubrel):
@@ -123,10 +130,18 @@ class Questions:
             yield f"{name} has {sorted(settled)} again"
         if len(found) != len(set(found)):
             yield f"{name} has something twice: {found}"
-        for publisher in {one.publisher for one in self._promises.messages.values()}:
-            numbers = [int(one.split(".")[1]) for one in found if one.startswith(publisher)]
+        yield from self._disordered(name, found)
+
+    def _disordered(self, name: str, found: list[str]) -> Iterator[str]:
+        """Order is kept for each publisher, topic and quality: QoS 1 may overtake QoS 2, which waits for its record."""
+        streams: dict[tuple[str, str, int], list[int]] = {}
+        for one in found:
+            if (sent := self._promises.messages.get(one)) is not None:
+                key = sent.publisher, sent.topic, sent.qos
+                streams.setdefault(key, []).append(int(one.split(".")[1]))
+        for key, numbers in streams.items():
             if numbers != sorted(numbers):
-                yield f"{name} has those of {publisher} in the order {numbers}"
+                yield f"{name} has those of {key} in the order {numbers}"
 
     # ------------------------------------------------------------ publishers
 
