@@ -13,13 +13,12 @@ from broker.errors import StoreDamaged
 from broker.ports import Store
 from broker.runtime import _hash_seed
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import RETAINED, SESSIONS, TABLES, WILLS
+from broker.storage.tables import TABLES
 from broker.wire import Connack
 from tests.support.core import Client, Core
 
 OPEN = 0
 """The principal of whoever comes through an open listener."""
-GRACE_S = 30
 
 
 class Again(Core):
@@ -36,12 +35,9 @@ class Again(Core):
         self.open_listener()
 
     def _restore(self) -> None:
-        scan, shard = self.store.scan, self.shard
-        *_, unreadable = shard.restore_retained(scan(RETAINED), _is_known)
-        self.left_out = shard.restore(scan, self.now_ns, self.wall_ns, known=_is_known)
-        shard.restore_wills(scan(WILLS), scan(SESSIONS), GRACE_S)
-        if self.left_out or unreadable:
-            raise StoreDamaged(f"records are left out: {self.left_out}, {unreadable} retained messages")
+        self.left_out = self.shard.restore(self.store.scan, self.now_ns, self.wall_ns, known=_is_known)
+        if self.left_out:
+            raise StoreDamaged(f"records are left out: {self.left_out}")
 
     def answer_to_connect(self, client: Client) -> Connack:
         """Its CONNACK, which lets it in."""
