@@ -22,6 +22,7 @@ from tests.powercut.start import claimed, open_store
 from tests.support.core import Client
 
 PROBE = "probe"
+ELSEWHERE = "elsewhere"
 
 
 class BrokerCheck:
@@ -147,6 +148,9 @@ class Questions:
 
     def _exchanges(self) -> Iterator[str]:
         """Publishers go on where they were: what has its PUBREC is not routed again, what has its PUBCOMP is over."""
+        witness = self._core.connecting("witness", user_name=None, password=None)
+        self._core.answer_to_connect(witness)
+        witness.subscribe(ELSEWHERE)
         for publisher in sorted({one.publisher for one in self._promises.messages.values()}):
             client = self._core.connecting(
                 publisher, user_name=None, password=None, clean_start=False, properties={"session_expiry_interval": 60}
@@ -156,9 +160,9 @@ class Questions:
             latest = {one.packet_id: one for one in self._promises.messages.values() if one.publisher == publisher}
             for one in latest.values():
                 if one.qos == 2:
-                    yield from self._go_on(client, one)
+                    yield from self._go_on(client, one, witness)
 
-    def _go_on(self, client: Client, one: Sent) -> Iterator[str]:
+    def _go_on(self, client: Client, one: Sent, witness: Client) -> Iterator[str]:
         if one.accepted and not one.releasing:
             client.send(Publish(one.topic, payload_of(one.name), 2, dup=True, packet_id=one.packet_id))
             client.pick(Pubrec)
@@ -167,10 +171,11 @@ class Questions:
         elif one.releasing and not one.complete:
             client.release(one.packet_id)
         elif one.complete:
-            client.send(Publish("elsewhere", PROBE.encode(), 2, packet_id=one.packet_id))
+            client.send(Publish(ELSEWHERE, one.name.encode(), 2, packet_id=one.packet_id))
             client.pick(Pubrec)
-            if (code := client.release(one.packet_id)) != 0:
-                yield f"the identifier of {one.name} is not free: {code:#x}"
+            client.release(one.packet_id)
+            if witness.payloads() != [one.name.encode()]:
+                yield f"the identifier of {one.name} is not free"
 
     def _probes(self) -> Iterator[str]:
         """Who subscribes to what shows when something is published."""

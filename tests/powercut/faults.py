@@ -87,7 +87,6 @@ BROKER = (
     "subscription-forgotten",
     "unsubscription-forgotten",
     "session-forgotten",
-    "session-end-forgotten",
     "messages-forgotten",
 )
 """Faults of a broker: those of the crash machine (``tests.crash.planted``) that this one's clients can see."""
