@@ -13,6 +13,7 @@ from broker._core.journal cimport (
     delete_numbered,
     delete_record,
     end_pair,
+    find_unwritten,
     group_name,
     remove_durable,
     stop_waiting,
@@ -432,21 +433,25 @@ cdef void drop_oldest(ShardState* shard, Session* session, int reason) noexcept 
         drop_parked_front(shard, session)
 
 
-cdef inline bint is_oldest(Session* session, Message* message) noexcept nogil:
-    if session.queue != NULL:
-        return queue_front(session).message == message
-    return message.number != 0 and parked_front(session).number == message.number
+cdef bint may_drop_oldest(ShardState* shard, Session* session, Message* message) noexcept nogil:
+    # Not the message itself, nor what is being recorded at this moment: a session may get a message more than once, by
+    # its shared subscriptions, and what is left of a fan-out may be recorded as two.
+    cdef const uint8_t* pairs = NULL
+    cdef uint64_t number
+    if queued_count(session) == 0 or (session.queue != NULL and queue_front(session).message == message):
+        return False
+    number = parked_front(session).number if session.queue == NULL else queue_front(session).message.number
+    return number <= shard.journal.sealed_through or find_unwritten(&shard.journal, number, &pairs) != NULL
 
 
 cdef int make_room(ShardState* shard, Session* session, Message* message, uint64_t size) noexcept nogil:
-    # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain, and not the
-    # message itself: a session may get it more than once, by its shared subscriptions.
+    # The same as why_no_room, after what is oldest has gone where that is the policy. Nothing goes in vain.
     cdef int reason = why_no_room_after(shard, session, size, 0)
     if likely_(reason < 0) or queue_full_policy(shard, session.principal.account) != QUEUE_DROPS_OLDEST:
         return reason
     if queued_count(session) == 0 or why_no_room_after(shard, session, size, waiting_bytes(session)) >= 0:
         return reason
-    while reason >= 0 and queued_count(session) and not is_oldest(session, message):
+    while reason >= 0 and may_drop_oldest(shard, session, message):
         drop_oldest(shard, session, reason)
         reason = why_no_room_after(shard, session, size, 0)
     return reason

@@ -154,3 +154,80 @@ def test_a_retained_will_is_on_disk_though_it_was_left_while_the_disk_was_not_we
     reader = after.connect("r", user_name="u")
     reader.subscribe("w")
     assert reader.payloads() == [b"lost"]
+
+
+# ---------------------------------------------------------------- who writes, who waits
+
+
+def keeper(core: Core, name: str) -> None:
+    """A session that is kept, whose client is away."""
+    client = core.keep("keeper", user_name=name)
+    client.subscribe("t", qos=1)
+    client.drop()
+
+
+def everybody() -> Core:
+    core = Core()
+    for name, level in zip(NAMES, (MEMORY, RELAXED, SYNCED), strict=True):
+        core.grant(name, durability=level)
+    return core
+
+
+def found_after_a_crash(core: Core, name: str) -> list[bytes] | None:
+    """What the keeper gets from the process that comes after; None: its session is not there."""
+    after = core.crash()
+    client = after.connecting("keeper", user_name=name, clean_start=False, properties={"session_expiry_interval": 600})
+    answer = client.pick(Connack)
+    found = [one.payload for one in client.publishes()] if answer.session_present else None
+    after.end()
+    return found
+
+
+@pytest.mark.parametrize("of_sender", NAMES)
+@pytest.mark.parametrize(("of_keeper", "found"), [("memory", None), ("relaxed", [b"x"]), ("synced", [b"x"])])
+def test_the_session_decides_what_is_written_and_the_sender_whether_it_waits(
+    of_sender: str, of_keeper: str, found: list[bytes] | None
+) -> None:
+    core = everybody()
+    keeper(core, of_keeper)
+    sender = core.connect("sender", user_name=of_sender)
+    core.hold()
+    packet_id = sender.publish("t", b"x", 1)
+    waits = of_sender == "synced" and of_keeper != "memory"
+    assert sender.received() == ([] if waits else [Puback(packet_id)])
+    core.release()
+    assert sender.received() == ([Puback(packet_id)] if waits else [])
+    assert found_after_a_crash(core, of_keeper) == found
+
+
+def test_relaxed_may_lose_what_was_not_committed_and_nothing_before_it() -> None:
+    core = everybody()
+    keeper(core, "relaxed")
+    sender = core.connect("sender", user_name="relaxed")
+    sender.publish("t", b"committed", 1)
+    sender.pick(Puback)
+    core.hold()
+    sender.publish("t", b"not yet", 1)
+    sender.pick(Puback)
+    assert found_after_a_crash(core, "relaxed") == [b"committed"]
+
+
+def test_a_relaxed_session_begins_and_subscribes_without_waiting() -> None:
+    core = everybody()
+    core.hold()
+    client = core.keep("keeper", user_name="relaxed")
+    assert client.subscribe("t", qos=1) == (1,)
+    client.drop()
+    core.release()
+    assert found_after_a_crash(core, "relaxed") == []
+
+
+def test_a_listener_that_promises_less_keeps_sessions_off_the_disk() -> None:
+    core = everybody()
+    core.shard.set_durability(7, MEMORY)
+    client = core.keep("keeper", user_name="synced", listener=7)
+    core.hold()
+    assert client.subscribe("t", qos=1) == (1,)
+    client.drop()
+    core.release()
+    assert found_after_a_crash(core, "synced") is None
