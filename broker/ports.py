@@ -201,6 +201,10 @@ class Publisher(Protocol):
         """
         ...
 
+    async def written(self) -> None:
+        """Return when everything that has been recorded until now is on disk."""
+        ...
+
 
 class Change(NamedTuple):
     """One change of the store: put ``value`` under ``key`` in ``table``, or delete it where ``value`` is None.

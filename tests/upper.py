@@ -82,6 +82,9 @@ class FakeCore:
         self.published.append((account_id, topic_name, payload, qos))
         return self.subscribers
 
+    async def written(self) -> None:
+        pass
+
     def presence(self, principal_id: int) -> Presence:
         return self.present.get(principal_id, Presence(0, 0))
 

@@ -105,3 +105,7 @@ class Gateway:
         if qos:
             await self._durable()
         return taken
+
+    async def written(self) -> None:
+        """Return when everything that has been recorded until now is on disk."""
+        await self._durable()

@@ -154,3 +154,22 @@ def test_retained_messages_and_a_will_survive_a_kill(serve: Serve, tmp_path: Pat
         for topic, payload in ("a/kept", b"1"), ("a/will", b"gone"):
             found = reader.expect(PUBLISH)
             assert (found.topic_name, found.payload(V311)) == (topic, payload)
+
+
+def test_a_device_that_was_deleted_leaves_nothing_retained_behind(serve: Serve, tmp_path: Path) -> None:
+    broker = serve(data_dir=tmp_path / "data")
+    key, device, api_key = broker.new_key("backend"), broker.register(), broker.api_key
+    with Client(broker.port(), V311) as application, Client(broker.port(), V311) as own:
+        application.login("apikey", key, "backend")
+        own.login(device.username, device.password, device.device_id)
+        application.send(publish(V311, device.topic("commands"), b"command", 1, first_byte=0x33))
+        application.expect(PUBACK)
+        own.send(publish(V311, device.topic("telemetry"), b"value", 1, first_byte=0x33))
+        own.expect(PUBACK)
+        assert broker.call("DELETE", f"/devices/{device.device_id}").status_code == 204
+        broker.kill()
+    again = serve(data_dir=tmp_path / "data", api_key=api_key)
+    with Client(again.port(), V311) as application:
+        application.login("apikey", key, "backend")
+        application.subscribe("#")
+        application.ping()
