@@ -94,6 +94,7 @@ cdef void release_entries(ShardState* shard, JournalEntry* entries, uint32_t cou
     cdef uint32_t i
     for i in range(count):
         if entries[i].message != NULL:
+            wait_for_ticket(entries[i].message)     # its promise may leave after it has gone
             release_message(shard, entries[i].message)
 
 

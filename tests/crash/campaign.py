@@ -25,7 +25,8 @@ from tests.crash.ledger import NOT_STARTED, STUCK, Ledger
 from tests.crash.plan import Death, Round
 from tests.crash.wills import GRACE_S, SLACK_S
 
-CHECK_TRIES = 3
+CHECK_TRIES = 10
+CHECK_AGAIN_S = 0.5
 PAHO_PART = 0.3
 ENOUGH_BIG = 6_000
 AFTERWARDS = 20
@@ -112,7 +113,7 @@ class Campaign:
             await self._back_up(cast, self.target)
         else:
             await self._die_of(cast, what.deaths)
-        cast.call_back()
+        cast.call_back(everybody=what.fills_up)
         await self.start()
         self.world.opened()
         await cast.settle(self.settings.quiet_s)
@@ -139,6 +140,7 @@ class Campaign:
                 return
             except (Cut, OSError, EOFError, TimeoutError) as error:
                 text = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(CHECK_AGAIN_S)
         self.ledger.find(STUCK, f"the state could not be read: {text}")
 
     async def _last_words(self, cast: Cast) -> None:

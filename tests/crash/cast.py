@@ -197,12 +197,15 @@ class Cast:
 
     # ------------------------------------------------------------ afterwards
 
-    def call_back(self) -> None:
-        """Decide who comes back after a crash: nearly all receivers, some of those with wills."""
+    def call_back(self, *, everybody: bool) -> None:
+        """Decide who comes back after a crash: nearly all receivers, some of those with wills.
+
+        A store that is full has room again when everybody has taken what was kept for them.
+        """
         rng = self.world.rng
         for receiver in self.receivers:
             receiver.mute(-1)
-            if rng.random() < 0.85:
+            if rng.random() < 0.85 or everybody:
                 receiver.wanted.set()
         for mortal in self.mortals:
             if rng.random() < 0.3:

@@ -390,3 +390,19 @@ def test_a_message_of_qos_2_is_acknowledged_when_the_receipt_of_who_took_it_is_o
     assert {type(one) for one in subscriber.received()} == {Publish, Pubrel}
     publisher.expect(Pubrec(2))
     core.end()
+
+
+@pytest.mark.parametrize("size", [100, 8_000, 100_000])
+def test_promises_outlive_their_messages(size: int) -> None:
+    core = synced()
+    receiver = core.keep("s", user_name="durable")
+    receiver.subscribe("online", qos=2)
+    publisher = core.connect("p", user_name="durable")
+    payloads = [bytes([65 + number]) * size for number in range(10)]
+    core.hold()
+    for payload in payloads:
+        publisher.publish("t", payload, 1)  # for one who is away: only the disk has it after the commit
+        publisher.publish("online", payload, 2)  # waits for the commit, and is written where the other was
+    core.release()
+    assert [one.payload for one in receiver.publishes()] == payloads
+    core.end()
