@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from broker.accounts.ledger import ACCOUNT_NUMBERS, MAXIMUM_NUMBER, PRINCIPAL_NUMBERS
-from broker.accounts.records import ApiKey, decode_number, encode_number
+from broker.accounts.records import ApiKey, Device, decode_number, encode_number
 from broker.ports import PlainChange
 from broker.storage.tables import (
     ACCOUNTS,
@@ -70,7 +70,9 @@ class HighestNumbers:
             else:
                 self._principal = max(self._principal, given)
         else:
-            principal = ApiKey.decode(value).principal_id if table == KEYS else 0
+            record = ApiKey.decode(value) if table == KEYS else Device.decode(value)
+            principal = record.principal_id if isinstance(record, ApiKey) else 0
+            self._account = max(self._account, record.account_id)
             self._principal = max(self._principal, int.from_bytes(key, "big"), principal)
 
     def _look_at_session(self, table: str, key: bytes, value: bytes) -> None:

@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from broker.storage.environment import Environment
 from broker.storage.folders import sync_folder
 from broker.storage.migrations import FORMAT_0_TABLES
 from broker.storage.numbers import HighestNumbers
+from broker.storage.owners import Owners, changes_of
 from broker.storage.pages import examine, tables_of
 from broker.storage.salvage import Found, Salvage
 from broker.storage.shapes import is_record
@@ -82,7 +84,8 @@ class Damage:
     """What was found in a store, where it lies now, and what became of each table.
 
     ``at`` is ISO 8601. ``old`` tells that the newest commits were not to be found, and what was rescued is of some time
-    before: credentials that were revoked since may be valid again.
+    before: credentials that were revoked since may be valid again. ``accounts_made_anew`` had lost their records, but
+    not their keys or devices: they are on the default plan, and not suspended.
     """
 
     at: str
@@ -90,6 +93,7 @@ class Damage:
     set_aside: str
     tables: dict[str, TableLoss] = field(default_factory=dict)
     old: bool = False
+    accounts_made_anew: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -97,6 +101,8 @@ class Damage:
         if not self.tables:
             return "nothing could be rescued"
         words = [f"{table} {one.rescued} ({_lost_words(one)})" for table, one in sorted(self.tables.items())]
+        if self.accounts_made_anew:
+            words.append(f"accounts made anew: {', '.join(self.accounts_made_anew)}")
         return ", ".join(words) + ("; the newest commits are lost" if self.old else "")
 
 
@@ -302,13 +308,16 @@ def _fill(folder: Path, source: Path, findings: list[Finding], damage: Damage, m
     newer = any(one.kind is Kind.NEWER_FORMAT for one in findings)
     wanted = OF_ANY_FORMAT if newer else frozenset(TABLES)
     environment = Environment.opened(folder, map_size_bytes=map_size_bytes)
-    numbers = HighestNumbers()
+    numbers, owners = HighestNumbers(), Owners()
     try:
         with Salvage(source, is_record) as found:
             for batch in _batches(one for one in found if one.table in wanted and one[:2] != (META, FORMAT_KEY)):
                 numbers.look(batch)
+                owners.look(batch)
                 environment.write([batch])
-            environment.write([numbers.changes()])
+            made_anew = owners.missing(int(time.time()))
+            environment.write([numbers.changes(), changes_of(made_anew)])
+            damage.accounts_made_anew = [account.name for account in made_anew]
             damage.old = found.remains
             damage.tables = {
                 table: TableLoss(one.rescued, one.lost, one.refused, one.older)

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
 from broker.config import QUEUE_FULL_POLICIES
@@ -53,6 +54,8 @@ WILL_HEAD_BYTES = 8
 RETAINED_HEAD_BYTES = 8
 LONG_KEY_BYTES = 8
 DIGEST_BYTES = 16
+CREDENTIAL_BYTES = 32
+COUNTER_NAMES = (ACCOUNT_NUMBERS.encode(), PRINCIPAL_NUMBERS.encode())
 OP_KINDS = range(1, 7)
 FLOW_STATES = range(4)
 
@@ -153,18 +156,24 @@ def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[byte
             return False
         if isinstance(record, Account) and not _is_account(record):
             return False
+        if not isinstance(record, Account) and len(record.digest) != CREDENTIAL_BYTES:
+            return False
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
     return check
 
 
-def _is_number(_key: bytes, value: bytes) -> bool:
+def _is_number(value: bytes) -> bool:
     number = decode_number(value)
-    return isinstance(number, int) and 0 <= number < NEVER
+    return type(number) is int and 0 <= number < NEVER
+
+
+def _is_seen(key: bytes, value: bytes) -> bool:
+    return len(key) == 4 and _is_number(value)
 
 
 def _is_counter(key: bytes, value: bytes) -> bool:
-    return key.decode("ascii").isidentifier() and _is_number(key, value)
+    return key in COUNTER_NAMES and _is_number(value)
 
 
 def _is_usage(key: bytes, value: bytes) -> bool:
@@ -177,7 +186,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     ACCOUNTS: _is(Account, "account_id"),
     KEYS: _is(ApiKey, "key_id"),
     DEVICES: _is(Device, "device_number"),
-    SEEN: _is_number,
+    SEEN: _is_seen,
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     SESSIONS: _is_session,

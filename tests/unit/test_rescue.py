@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import logging
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lmdb
@@ -23,7 +23,7 @@ from tests.support.damage import PAGE, zero_page
 
 MAP_BYTES = 1 << 28
 DEVICES = 300
-OPS_BYTES = 8 + 24
+MADE_ANEW = ("accounts", COUNTERS, META)
 
 Entries = dict[tuple[str, bytes], bytes]
 
@@ -89,12 +89,9 @@ def set_aside(data_dir: Path) -> list[Path]:
     return sorted(data_dir.glob("store.damaged-*"))
 
 
-def numbers(entries: Entries) -> Iterator[tuple[tuple[str, bytes], bytes]]:
-    return ((place, value) for place, value in entries.items() if place[0] in (COUNTERS, META))
-
-
 def others(entries: Entries) -> Entries:
-    return {place: value for place, value in entries.items() if place[0] not in (COUNTERS, META)}
+    """Without what a rescue makes anew where it is lost."""
+    return {place: value for place, value in entries.items() if place[0] not in MADE_ANEW}
 
 
 def test_a_first_store_is_made_whole(tmp_path: Path) -> None:
@@ -131,7 +128,7 @@ def test_each_page_zeroed_is_rescued_around_and_the_damaged_store_kept(data_dir:
         (aside,) = set_aside(folder)
         assert (aside / "data.mdb").read_bytes() == damaged
         assert told.set_aside == str(aside)
-        losses = [table.lost for name, table in told.tables.items() if name not in (COUNTERS, META)]
+        losses = [table.lost for name, table in told.tables.items() if name not in MADE_ANEW]
         if None not in losses:  # else the page that names the tables was the damaged one
             assert sum(filter(None, losses)) == len(truth) - len(rescued)
         assert prepare(folder, map_size_bytes=MAP_BYTES) == told
@@ -270,6 +267,26 @@ def test_numbers_go_on_behind_the_highest_that_was_given(data_dir: Path) -> None
     message, session = struct.unpack("<QQ", entries[META, NUMBERS_KEY])
     assert message >= 2**32
     assert session >= 2**32
+
+
+def test_an_account_that_lost_its_record_is_made_anew_for_its_keys_and_devices(data_dir: Path) -> None:
+    moved = dataclasses.replace(Device.decode(device(101)), account_id=7).encode()
+    bad: list[tuple[str, bytes, bytes | None]] = [
+        ("accounts", number_key(1), b"?"),
+        ("devices", number_key(101), moved),
+    ]
+    write(data_dir, bad)
+    told = prepare(data_dir, map_size_bytes=MAP_BYTES, records=True)
+    assert told is not None
+    assert told.accounts_made_anew == ["default", "rescued-7"]
+    assert "accounts made anew: default, rescued-7" in told.summary
+    entries = stored(data_dir)
+    accounts = [Account.decode(entries["accounts", number_key(number)]) for number in (1, 7)]
+    assert [(one.name, one.plan, one.suspended) for one in accounts] == [
+        ("default", "professional", False),
+        ("rescued-7", "professional", False),
+    ]
+    assert decode_number(entries[COUNTERS, b"account"]) > 7
 
 
 def test_a_bad_record_in_a_well_store_is_found_when_it_is_asked_for_and_left_out(data_dir: Path) -> None:
