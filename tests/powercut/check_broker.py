@@ -109,17 +109,14 @@ class Questions:
         """Answer everything until nothing more comes."""
         client = self._clients[name]
         while packets := client.received():
-            for packet in packets:
-                self._answer(name, client, packet)
-            self._core.run()
+            answers = [answer for packet in packets if (answer := self._answer(name, packet)) is not None]
+            client.send(*answers)
 
-    def _answer(self, name: str, client: Client, packet: Packet) -> None:
+    def _answer(self, name: str, packet: Packet) -> Packet | None:
         if isinstance(packet, Publish):
             self._found[name].append(_named(packet.payload))
-            if packet.qos:
-                client.send((Puback if packet.qos == 1 else Pubrec)(packet.packet_id))
-        elif isinstance(packet, Pubrel):
-            client.send(Pubcomp(packet.packet_id))
+            return (Puback, Pubrec)[packet.qos - 1](packet.packet_id) if packet.qos else None
+        return Pubcomp(packet.packet_id) if isinstance(packet, Pubrel) else None
 
     def _compare(self, name: str, receiver: Receiver) -> Iterator[str]:
         found = self._found[name]

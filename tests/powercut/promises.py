@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 MESSAGE_TOPICS = tuple(f"t/{number}" for number in range(4))
@@ -24,6 +25,7 @@ def mark(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields})
 
 
+@cache
 def payload_of(name: str) -> bytes:
     """What a message carries: its name, and a filler whose length and bytes follow from it."""
     number = int(name.rsplit(".", 1)[1])
