@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from broker.storage.rescue import look as findings
 from tests.powercut import faults, journal
 from tests.powercut.check import DATA
 from tests.powercut.look import FAILURES_ENOUGH, Plan
@@ -168,11 +169,14 @@ def _state(recorder: Recorder, root: Path) -> str:
 
 
 def _damage(data_file: Path, seed: int) -> None:
-    """Zero a page in the middle of a store."""
-    content = bytearray(data_file.read_bytes())
-    page = random.Random(seed).randrange(3, len(content) // PAGE_BYTES)
-    content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
-    data_file.write_bytes(content)
+    """Zero a page of a store that holds something."""
+    whole = data_file.read_bytes()
+    chance = random.Random(seed)
+    while not findings(data_file):
+        page = chance.randrange(2, len(whole) // PAGE_BYTES)
+        zeroed = bytearray(whole)
+        zeroed[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+        data_file.write_bytes(zeroed)
 
 
 def look(plan: Plan, work: Path) -> Result:
