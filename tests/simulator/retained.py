@@ -5,7 +5,6 @@ Here belongs the register of each topic: who wrote what, between which events it
 
 from __future__ import annotations
 
-
 from tests.simulator.facts import NEVER, Broken, Message
 from tests.simulator.moment import Moment
 

@@ -11,13 +11,7 @@ SHARED = ("s/1", "s/2")
 WILLS = ("w/1", "w/2")
 TOPICS = PLAIN + KEPT + SHARED
 FILTERS = ("a", "a/b", "a/+", "a/#", "+/b", "b", "r/#", "r/1", "w/#", "+/c")
-import os
-
-GROUPS = (
-    ("$share/g/s/#", "$share/g/s/1", "$share/h/s/+")
-    if not os.environ.get("APART")
-    else ("$share/g/s/1", "$share/h/s/2")
-)
+GROUPS = ("$share/g/s/1", "$share/h/s/2")
 PROBES = ("r/#", "w/#")
 
 
