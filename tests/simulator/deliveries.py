@@ -59,7 +59,7 @@ class Deliveries:
                 continue
             if all(sub.weak_t <= message.sent_t and self._durable(session) for session, sub in members):
                 message.group_need += 1
-                message.group_members += [session for session, _ in members]
+                message.group_members += [(session, topic_filter) for session, _ in members]
         if message.group_seen < message.group_need:
             self.groups_owed[message] = None
 
@@ -180,7 +180,12 @@ class Deliveries:
     # ------------------------------------------------------------ what is missing
 
     def excused(self, message: Message) -> bool:
-        """Whether a shared group may have lost this: who was to get it has ended, and it stays bound to him."""
-        if not any(session.alive == NO for session in message.group_members):
+        """Whether a shared group may have lost this: who was to get it has ended, and nobody else was left."""
+        if not any(session.alive == NO for session, _ in message.group_members):
             return False
-        return message.qos == 2 or all(session.alive == NO for session in message.group_members)
+        return message.qos == 2 or not any(
+            session.alive == YES
+            and topic_filter in session.subs
+            and session.subs[topic_filter].sure_t <= message.sent_t
+            for session, topic_filter in message.group_members
+        )

@@ -49,7 +49,7 @@ class Message:
         self.seen: dict[Session, list[Delivery]] = {}
         self.group_need = 0
         self.group_seen = 0
-        self.group_members: list[Session] = []
+        self.group_members: list[tuple[Session, str]] = []  # and by which filter
         self.will: Will | None = None
         self.link: Link | None = None
 

@@ -282,7 +282,9 @@ class Sessions:
             if session.alive == NO:
                 continue
             lo_ns, hi_ns = now_ns + session.expiry_lo_s * SECOND_NS, now_ns + session.expiry_hi_s * SECOND_NS
-            if session.wall_lo_ns != NEVER and session.deadline_lo_ns != NEVER:
+            if session.deadline_lo_ns == NEVER:
+                session.away_t = NEVER  # its record says that it is connected, until it has been and gone again
+            elif session.wall_lo_ns != NEVER:
                 by_wall_lo = min(lo_ns, session.wall_lo_ns - wall_ns + now_ns)  # nobody went in the future
                 by_wall_hi = min(hi_ns, session.wall_hi_ns - wall_ns + now_ns)
                 recorded = session.away_t <= self.moment.crashed_committed_t
@@ -290,7 +292,6 @@ class Sessions:
                 hi_ns = by_wall_hi if recorded else max(hi_ns, by_wall_hi)
             session.deadline_lo_ns, session.deadline_hi_ns = lo_ns, hi_ns
             session.wall_lo_ns, session.wall_hi_ns = lo_ns - now_ns + wall_ns, hi_ns - now_ns + wall_ns
-            session.away_t = self.moment.t
             if session.expiry_lo_s == 0:
                 session.alive = MAYBE
             self.age(session)

@@ -141,8 +141,10 @@ class Wills:
                 will.back_ns = self.moment.back_ns
 
     def _recorded(self, will: Will, level: str, committed_t: int) -> bool:
-        # A CONNACK promises it, but for one that was given while the disk took nothing.
-        return will.armed_t <= committed_t or (level == "synced" and not will.link.unpromised)
+        # A CONNACK promises it, but for one that was given while the disk took nothing: it is recorded after that.
+        if will.link.unpromised:
+            return committed_t > self.moment.refused_t
+        return level == "synced" or will.armed_t <= committed_t
 
     def restarted(self, current: Mapping[int, Session]) -> None:
         """Who was lost has until the end of the grace to come back; a will is due before it if its session ends."""
