@@ -106,7 +106,7 @@ class Session:
 
     __slots__ = (
         "alive", "away_t", "client", "deadline_hi_ns", "deadline_lo_ns", "ended_t", "expiry_hi_s", "expiry_lo_s",
-        "last", "link", "must", "past", "subs", "sure_t", "unwritten_t", "wall_hi_ns", "wall_lo_ns", "widest_s",
+        "last", "link", "must", "past", "subs", "sure_t", "unpromised", "unwritten_t", "wall_hi_ns", "wall_lo_ns", "widest_s",
     )  # fmt: skip
 
     def __init__(self, client: int, t: int) -> None:
@@ -118,6 +118,7 @@ class Session:
         self.deadline_lo_ns = self.deadline_hi_ns = NEVER
         self.wall_lo_ns = self.wall_hi_ns = NEVER
         self.away_t = NEVER
+        self.unpromised = False  # its last CONNACK came while the disk took nothing
         self.unwritten_t = NEVER
         self.widest_s: tuple[int, int] | None = None  # its expiry, while a farewell that changed it is not recorded
         self.subs: dict[str, Sub] = {}

@@ -73,7 +73,7 @@ class Life:
         self.shard = Shard(limits, secret=SECRET, hash_seed=HASH_SEED, now_ns=moment.now_ns)
         self.shard.set_wall(moment.now_ns, moment.wall_ns)
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", Silent())
-        self.refusing = ""
+        moment.refusing = False
         self.journal: JournalWriter
 
     def restore(self) -> None:
@@ -93,7 +93,8 @@ class Life:
         raise AssertionError(f"nobody is unknown here: {request}")
 
     def _refuse(self, reason: str) -> None:
-        self.refusing = reason
+        self.moment.refusing = bool(reason)
+        self.moment.refused_t = self.moment.t
 
     def grant(self, number: int, user_name: str, level: str) -> None:
         """Let a client in under a user name."""
@@ -110,8 +111,6 @@ class Life:
     def turn(self, deliveries: int, *, write: bool) -> bool:
         """Run one slice; tells whether more is due. ``write``: the round ends with the journal's batch being closed."""
         shard = self.shard
-        if self.refusing:
-            self.moment.refused_t = self.moment.t
         more = shard.run(self.moment.now_ns, deliveries)
         if not more:
             self.moment.ran_ns = self.moment.now_ns

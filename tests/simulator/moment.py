@@ -21,6 +21,7 @@ class Moment:
         "now_ns",
         "ran_ns",
         "refused_t",
+        "refusing",
         "skew_ns",
         "t",
         "trusted",
@@ -35,8 +36,13 @@ class Moment:
         self.committed_t = 0
         self.crashed_committed_t = 0  # what was on disk when the last life ended
         self.life = 0
-        self.refused_t = -1  # when the core last refused what needs the disk
+        self.refusing = False  # the core refuses what needs the disk
+        self.refused_t = -1  # when that last began or ended
         self.trusted = True  # False: the disk has lied, and everything is excused but nonsense
+
+    def refused_since(self, t: int) -> bool:
+        """Whether the core refused what needs the disk at any event from ``t`` on."""
+        return self.refusing or self.refused_t >= t
 
     @property
     def wall_ns(self) -> int:

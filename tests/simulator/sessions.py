@@ -90,12 +90,13 @@ class Sessions:
         self.unseen.discard(link.client)
         self.current[link.client] = session
         session.alive = YES
-        link.unpromised = self.moment.refused_t >= link.sent_t  # let in while the disk took nothing
+        link.unpromised = self.moment.refused_since(link.sent_t)  # let in while the disk took nothing
         if link.unpromised:
             expiry_s = min(link.expiry_s, self.expiry_maximum_s)
             session.expiry_lo_s = min(expiry_s, session.expiry_lo_s) if present else expiry_s
             session.expiry_hi_s = max(expiry_s, session.expiry_hi_s)
             self._unwritten(session)
+        session.unpromised = link.unpromised
         session.expiry_lo_s = session.expiry_hi_s = min(link.expiry_s, self.expiry_maximum_s)
         session.deadline_lo_ns = session.deadline_hi_ns = NEVER
         session.link = link
@@ -249,6 +250,8 @@ class Sessions:
         session.link = None
         if session.widest_s is not None and session.unwritten_t > committed_t:
             session.expiry_lo_s, session.expiry_hi_s = session.widest_s
+            if session.alive == YES and session.unpromised:
+                session.alive = MAYBE  # its return is forgotten, and it may have expired since it left
         if session.alive == NO:
             if session.ended_t <= committed_t or session.expiry_hi_s == 0:
                 return
@@ -290,6 +293,7 @@ class Sessions:
                 recorded = session.away_t <= self.moment.crashed_committed_t
                 lo_ns = by_wall_lo if recorded else min(lo_ns, by_wall_lo)
                 hi_ns = by_wall_hi if recorded else max(hi_ns, by_wall_hi)
+            hi_ns = max(hi_ns, now_ns)  # who has expired meanwhile ends with the first tick of the wheel
             session.deadline_lo_ns, session.deadline_hi_ns = lo_ns, hi_ns
             session.wall_lo_ns, session.wall_hi_ns = lo_ns - now_ns + wall_ns, hi_ns - now_ns + wall_ns
             if session.expiry_lo_s == 0:

@@ -85,8 +85,6 @@ class Wills:
                 self._decide(will, Will.UNSURE)
 
     def _decide(self, will: Will, state: int) -> None:
-        if state == Will.FIRED and self.moment.refused_t >= will.closed_t:
-            state = Will.UNSURE  # the core throws away a will that is due while the disk takes nothing
         will.state = state
         will.decided_t = self.moment.t
 
@@ -143,7 +141,7 @@ class Wills:
     def _recorded(self, will: Will, level: str, committed_t: int) -> bool:
         # A CONNACK promises it, but for one that was given while the disk took nothing: it is recorded after that.
         if will.link.unpromised:
-            return committed_t > self.moment.refused_t
+            return not self.moment.refused_since(committed_t)
         return level == "synced" or will.armed_t <= committed_t
 
     def restarted(self, current: Mapping[int, Session]) -> None:

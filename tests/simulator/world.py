@@ -303,6 +303,8 @@ class World:
                 self.read(client, self.chance.below(200))
         self.note("crash", f"on disk until event {self.moment.committed_t}")
         self.moment.crashed_committed_t = self.moment.committed_t
+        if self.moment.refusing:
+            self.moment.refused_t = self.moment.t
         self._count_drops()
         self.ledger.crashed(self.links)
         for client in self.clients:
