@@ -1,6 +1,6 @@
 """CONNECT and CONNACK. See connect.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from broker._core.acks cimport gate, ticket_for
@@ -29,6 +29,7 @@ from broker._core.model cimport (
     LEVEL_MEMORY,
     LEVEL_RELAXED,
     LEVEL_SYNCED,
+    LOCAL_FD,
     RARE_CONNECT,
     TIMER_DAMPED,
     Connection,
@@ -212,25 +213,18 @@ cdef void keep_on_disk(ShardState* shard, Connection* connection, Session* sessi
         record_session(shard, session)
 
 
-cdef bint is_new_on_disk(
-        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, ConnectFields* fields
-) noexcept nogil:
-    # Whether this client is to be promised a session on disk that there is not yet.
-    cdef Session* session
-    if fields.session_expiry_interval_s == 0 or connection.durability == LEVEL_MEMORY:
-        return False
-    session = find_session(shard, grant.principal, client_id.at, client_id.n)
-    return session == NULL or session.durable == NULL or fields.clean_start
+cdef inline bint goes_on(Session* session, ConnectFields* fields) noexcept nogil:
+    # One that ends with its connection is not taken over, but ended.
+    return session != NULL and session.session_expiry_interval_s != 0 and not fields.clean_start
 
 
-cdef bint ends_one_on_disk(
-        ShardState* shard, Grant* grant, const Span* client_id, ConnectFields* fields) noexcept nogil:
-    # Whether this client is to be promised that a session which is on disk is gone. [MQTT-3.1.2-4]
-    cdef Session* session
-    if not fields.clean_start:
+cdef bint needs_disk(
+        Connection* connection, Session* session, ConnectFields* fields) noexcept nogil:
+    # Whether this client is to be promised a session on disk that there is not yet, or that one is gone. [MQTT-3.1.2-4]
+    if connection.durability == LEVEL_MEMORY or (session != NULL and session.durable != NULL and goes_on(
+            session, fields)):
         return False
-    session = find_session(shard, grant.principal, client_id.at, client_id.n)
-    return session != NULL and session.durable != NULL
+    return fields.session_expiry_interval_s != 0 or (session != NULL and session.durable != NULL)
 
 
 cdef bint enter_session(
@@ -295,7 +289,9 @@ cdef void admit(
     cdef ConnackFields connack
     cdef Span client_id = fields.client_id
     cdef uint32_t size
-    cdef bint promises
+    cdef uint64_t ticket = 0
+    cdef bint present
+    cdef Session* session
     cdef int full
     if not may_enter(shard, connection, grant) or (fields.has_will and not may_publish(
             grant, fields.will_topic.at, fields.will_topic.n)):
@@ -316,9 +312,8 @@ cdef void admit(
         fail(shard, connection, <uint8_t>full)
         return
     connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
-    promises = ends_one_on_disk(shard, grant, &client_id, fields)
-    if shard.journal.refusing and connection.durability != LEVEL_MEMORY and (
-            promises or is_new_on_disk(shard, connection, grant, &client_id, fields)):
+    session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    if shard.journal.refusing and needs_disk(connection, session, fields):
         fail(shard, connection, SERVER_UNAVAILABLE)
         return
     connection.keep_alive_s = server_keep_alive(shard, fields)
@@ -330,6 +325,7 @@ cdef void admit(
         fail(shard, connection, PACKET_TOO_LARGE)
         return
     forget_stranger(shard, connection)
+    present = goes_on(session, fields)
     connack.session_present = enter_session(shard, connection, grant, &client_id, fields)  # [MQTT-3.2.2-2]
     if fields.has_will:
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]
@@ -337,9 +333,12 @@ cdef void admit(
     shard.unauthenticated_count -= 1
     shard.connected[connection.durability] += 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
-    promises |= connection.session.durable != NULL or has_recorded_will(connection.session)
-    if promises and not shard.journal.refusing:
-        gate(shard, connection, ticket_for(shard, connection))
+    if connection.session.durable != NULL or has_recorded_will(connection.session):
+        ticket = ticket_for(shard, connection)
+    elif connection.durability == LEVEL_SYNCED and connection.fd != LOCAL_FD and not present:
+        ticket = shard.journal.ended_ticket     # that there is no session any more, whoever has ended it
+    if not shard.journal.refusing:
+        gate(shard, connection, ticket)
     arm_keep_alive(shard, connection)
     slow_start(shard, connection)
     if connection.session.waiting:

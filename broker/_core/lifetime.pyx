@@ -135,6 +135,7 @@ cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     unlink_session(shard, session)
     if session.durable != NULL:
+        shard.journal.ended_ticket = shard.journal.open_ticket
         if session.durable.grouped:     # with the last of it: what it hands over must not be lost
             record_session(shard, session)
         else:

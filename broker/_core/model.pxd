@@ -663,6 +663,7 @@ cdef struct RetainedChange:     # a retained message whose record goes with the 
 cdef struct Journal:
     uint64_t open_ticket        # what the batch being gathered will be called
     uint64_t settled_ticket     # committed, all up to here
+    uint64_t ended_ticket       # of the last session on disk that has ended
     uint8_t in_flight           # one batch is being written
     uint8_t urgent              # somebody waits for the open batch
     uint8_t refusing            # the disk is full, slow or broken: what needs it is refused before it is routed

@@ -231,3 +231,28 @@ def test_a_listener_that_promises_less_keeps_sessions_off_the_disk() -> None:
     client.drop()
     core.release()
     assert found_after_a_crash(core, "synced") is None
+
+
+def test_who_is_told_that_there_is_no_session_waits_for_the_end_of_the_one_that_there_was() -> None:
+    core = Core()
+    core.grant("u", durability=SYNCED)
+    core.keep("c", user_name="u").drop()
+    core.hold()
+    first = core.connecting("c", user_name="u", clean_start=True)
+    assert first.received() == []
+    first.drop()
+    second = core.connecting("c", user_name="u", clean_start=True)
+    assert second.received() == []  # though it finds nothing: it is not on disk yet that there is nothing
+    core.release()
+    assert second.pick(Connack).reason_code == ReasonCode.SUCCESS
+    core.crash().keep("c", user_name="u", present=False)
+
+
+def test_a_session_that_ends_with_its_connection_is_not_followed_by_one_on_disk_while_the_disk_is_not_well() -> None:
+    core = Core()
+    core.grant("u", durability=SYNCED)
+    core.keep("c", user_name="u").drop()
+    core.connecting("c", user_name="u", clean_start=False).pick(Connack)  # goes on, and ends with this connection
+    core.shard.set_refusing(True)
+    after = core.connecting("c", user_name="u", clean_start=False, properties={"session_expiry_interval": 600})
+    assert after.pick(Connack).reason_code == ReasonCode.SERVER_UNAVAILABLE
