@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import struct
-import time
 import threading
 import time
 from collections.abc import Callable, Iterator
