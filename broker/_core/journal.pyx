@@ -30,15 +30,18 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.records cimport (
+    FLOW_CRC_AT,
     OP_DONE,
     OP_RECEIVED,
     PAIR_BYTES,
     PAIR_GROUP,
     PAIR_RETAIN,
+    TABLE_FLOWS,
     TABLE_MESSAGES,
     TABLE_META,
     TABLE_OPS,
     TABLE_RETAINED,
+    FlowHead,
     Op,
     Pair,
     RecordHead,
@@ -650,6 +653,17 @@ cdef void checksum(bytes value, uint32_t count):
     memcpy(at, &crc, 4)
 
 
+cdef void checksum_chunk(bytes value):
+    cdef uint32_t crc = zlib.crc32(memoryview(value)[4:])
+    memcpy(PyBytes_AS_STRING(value), &crc, 4)
+
+
+cdef void checksum_flow(bytes value):
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(value)
+    cdef uint32_t crc = zlib.crc32(memoryview(value)[sizeof(FlowHead):], zlib.crc32(memoryview(value)[:FLOW_CRC_AT]))
+    memcpy(at + FLOW_CRC_AT, &crc, 4)
+
+
 cdef tuple take_chunk(ShardState* shard):
     cdef Journal* journal = &shard.journal
     cdef uint32_t messages = 0
@@ -696,6 +710,10 @@ cdef void take_puts(Journal* journal, list changes):
         key = PyBytes_FromStringAndSize(<char*>at, head.key_bytes)
         at += head.key_bytes
         value = None if head.deletes else PyBytes_FromStringAndSize(<char*>at, head.value_bytes)
+        if head.table == TABLE_FLOWS and value is not None:
+            checksum_flow(value)
+        elif head.table == TABLE_MESSAGES and value is not None:
+            checksum_chunk(value)
         at += head.value_bytes
         changes.append((TABLE_NAMES[head.table], key, value))
     journal.puts_bytes = 0

@@ -13,6 +13,7 @@ from broker._core.session cimport (
     free_session,
     list_again,
     need_extra,
+    park_all,
     trim_extra,
     unlink_session,
 )
@@ -47,6 +48,7 @@ cdef void keep_session(ShardState* shard, Session* session) noexcept nogil:
     cdef uint32_t expiry_s = session.session_expiry_interval_s
     if session.durable != NULL:
         record_session(shard, session)
+        park_all(shard, session)
     if expiry_s == NEVER and not has_will(session):
         return
     extra = need_extra(session)

@@ -485,6 +485,7 @@ cdef struct Durable:            # of a session that is on disk
     uint8_t dirty               # 1: it stands on a list of those with such ops
     uint8_t connected           # as its record says
     uint8_t has_flow            # there is a flow record of it
+    uint8_t unordered           # what is queued did not come in the order of its numbers
     uint8_t grouped             # it may have to hand over messages of shared groups when it ends
     uint8_t ended               # its records are deleted: nothing more is written of it
 
@@ -724,6 +725,7 @@ cdef struct Journal:
     uint32_t ask_at
     uint32_t ask_count
     uint32_t ask_capacity
+    uint32_t sweep_at           # the chunk that is looked at next, whether it is worth to be written again
     uint32_t waiting_count      # sessions that wait for chunks
     uint32_t reading            # chunks that are being read: until they have come nothing more is
     Durable** durables          # by number

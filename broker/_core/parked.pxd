@@ -1,7 +1,7 @@
 # Messages that are on disk alone come back into memory, a page at a time, when their session can send them.
 #
-# Here belong what a session needs next, and asking for it. Not here: taking in what was read (loading), reading the disk
-# (the Store), what is then sent (deliver).
+# Here belong what a session needs next, and asking for it. Not here: taking in what was read (loading), reading the
+# disk (the Store), what is then sent (deliver).
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

@@ -14,7 +14,6 @@ from broker._core.model cimport (
     Chunk,
     InflightBody,
     JournalEntry,
-    Message,
     Session,
     SessionExtra,
     SharedGroup,

@@ -35,11 +35,16 @@ cdef enum RecordConstants:
     PAIR_RETAIN = 4             # flags of a pair, beside its QoS
     PAIR_GROUP = 8
     PAIR_BYTES = 12
+    IDENTIFIER_MAXIMUM = 268435455      # of a subscription
+    FLOW_CRC_AT = 28            # of a flow record's checksum
     FLOW_QUEUED = 0
     FLOW_PUBLISH_1 = 1
     FLOW_PUBLISH_2 = 2
     FLOW_PUBREL = 3
     NO_AUTHOR = 0xFFFFFFFF
+
+cdef enum:
+    NUMBER_MAXIMUM = 0x4000000000000000    # of all that is counted or measured in 64 bits: what is above it is damaged
 
 cdef struct MessageHead:        # topic name, properties and payload follow
     uint8_t qos
@@ -150,8 +155,8 @@ cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noex
 # Reads one into a message of its own with one reference; `used` is how many bytes it has. NULL: they are no message.
 cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint32_t* used) noexcept nogil
 cdef bytes numbered_key(uint64_t number)
-# The next message of a chunk and, of a message, its next delivery; `at` moves on. False: there is none, or what lies there
-# is none.
+# The next message of a chunk and, of a message, its next delivery; `at` moves on. False: there is none, or what lies
+# there is none.
 cdef bint next_record(const uint8_t** at, const uint8_t* end, Record* record) noexcept nogil
 cdef bint next_pair(const uint8_t** at, const uint8_t* end, PairRecord* pair) noexcept nogil
 # The key of a subscription's record: 24 bytes.

@@ -30,6 +30,13 @@ cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noex
         message.topic_bytes + message.properties_bytes + message.payload_bytes)
 
 
+cdef inline bint is_message(const MessageHead* head) noexcept nogil:
+    # What the bytes behind it are relied on for.
+    if head.qos > 2 or head.topic_bytes > 65535 or not 0 <= head.received_at_wall_ns <= NUMBER_MAXIMUM:
+        return False
+    return head.expiry_s == NEVER_EXPIRES or <uint64_t>head.expiry_offset + 4 <= head.properties_bytes
+
+
 cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint32_t* used) noexcept nogil:
     cdef MessageHead head
     cdef Outgoing out
@@ -38,7 +45,7 @@ cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint
         return NULL
     memcpy(&head, at, sizeof(head))
     size = sizeof(head) + <uint64_t>head.topic_bytes + head.properties_bytes + head.payload_bytes
-    if size > n or head.qos > 2 or head.topic_bytes > 65535:
+    if size > n or not is_message(&head):
         return NULL
     if head.expiry_s != NEVER_EXPIRES and <uint64_t>head.expiry_offset + 4 > head.properties_bytes:
         return NULL     # its interval would be written elsewhere
@@ -77,12 +84,21 @@ cdef bint next_record(const uint8_t** at, const uint8_t* end, Record* record) no
         record.message.properties_bytes + record.message.payload_bytes
     if record.head.record_bytes > left or size > record.head.record_bytes:
         return False
-    if record.message.qos > 2 or record.message.topic_bytes > 65535 or record.head.number == 0:
+    if not is_message(&record.message) or not 0 < record.head.number <= NUMBER_MAXIMUM:
         return False
     record.body = at[0] + sizeof(RecordHead)
     record.pairs = at[0] + size
     at[0] += record.head.record_bytes
     record.end = at[0]
+    return True
+
+
+cdef inline bint are_identifiers(const uint8_t* at, uint32_t count) noexcept nogil:
+    cdef uint32_t identifier, i
+    for i in range(count):
+        memcpy(&identifier, at + i * sizeof(uint32_t), sizeof(uint32_t))
+        if not 0 < identifier <= IDENTIFIER_MAXIMUM:
+            return False
     return True
 
 
@@ -100,7 +116,7 @@ cdef bint next_pair(const uint8_t** at, const uint8_t* end, PairRecord* pair) no
         memcpy(&pair.group_bytes, at[0] + size, 2)
         pair.group = at[0] + size + 2
         size += 2 + <uint64_t>pair.group_bytes
-    if left < size:
+    if left < size or not are_identifiers(pair.identifiers, pair.head.identifiers):
         return False
     at[0] += size
     return True

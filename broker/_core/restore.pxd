@@ -3,8 +3,8 @@
 # The tables are read in this order: META, SESSIONS, SUBSCRIPTIONS, FLOWS, MESSAGES, OPS. Nothing in them is trusted: a
 # record that is none is left out and counted. Bodies of messages stay where they are (see parked).
 #
-# Here belongs what the records of those tables mean after a restart. Not here: their shapes (records), retained messages
-# and wills.
+# Here belongs what the records of those tables mean after a restart. Not here: their shapes (records), retained
+# messages and wills.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

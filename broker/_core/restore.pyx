@@ -44,10 +44,13 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.records cimport (
+    FLOW_CRC_AT,
     FLOW_PUBLISH_1,
     FLOW_PUBLISH_2,
     FLOW_PUBREL,
     FLOW_QUEUED,
+    IDENTIFIER_MAXIMUM,
+    NUMBER_MAXIMUM,
     OP_DONE,
     OP_FREED,
     OP_RECEIVED,
@@ -103,18 +106,21 @@ cdef enum:
     OWN_PRINCIPALS = 0x80000000     # from here on numbers are not the directory's: see broker.ports
     FIRST_FOUND = 4
     CHECKSUM_BYTES = 8
-    FLOW_CRC_AT = 28
-    IDENTIFIER_MAXIMUM = 268435455
     FOUND_DONE = 255                # in place of a state
 
 
 # ---------------------------------------------------------------- numbers
 
 cdef bint read_numbers(ShardState* shard, const uint8_t* at, uint32_t n) noexcept nogil:
+    cdef uint64_t message, session
     if n != 16:
         return False
-    memcpy(&shard.journal.next_message, at, 8)
-    memcpy(&shard.journal.next_session, at + 8, 8)
+    memcpy(&message, at, 8)
+    memcpy(&session, at + 8, 8)
+    if not (0 < message <= NUMBER_MAXIMUM and 0 < session <= NUMBER_MAXIMUM):
+        return False
+    shard.journal.next_message = message
+    shard.journal.next_session = session
     return True
 
 
@@ -132,7 +138,9 @@ cdef bint session_head(
     if key_bytes != 8 or n < sizeof(SessionHead):
         return False
     memcpy(head, at, sizeof(SessionHead))
-    return get_key(key) != 0 and head.version == RECORD_VERSION and head.client_id_bytes != 0 and \
+    if not (0 < get_key(key) <= NUMBER_MAXIMUM and 0 <= head.away_since_wall_ns <= NUMBER_MAXIMUM):
+        return False
+    return head.version == RECORD_VERSION and head.client_id_bytes != 0 and \
         n == sizeof(SessionHead) + <uint64_t>head.client_id_bytes + head.name_bytes + head.device_id_bytes
 
 
@@ -294,26 +302,52 @@ cdef Found* add_found(Recovery* recovery, uint64_t number) noexcept nogil:
     return found
 
 
-cdef Found* find_found(Recovery* recovery, uint64_t number) noexcept nogil:
+cdef uint32_t first_found(Recovery* recovery, uint64_t number, uint32_t* end) noexcept nogil:
+    # Where those with this number begin: a session may have several deliveries of one message, by shared groups.
     cdef uint32_t low = 0, high = recovery.listed, middle
     if number > recovery.high:
         low = recovery.listed
         high = recovery.count
+    end[0] = high
     while low < high:
         middle = (low + high) // 2
         if recovery.found[middle].number < number:
             low = middle + 1
         else:
             high = middle
-    if low < recovery.count and recovery.found[low].number == number and recovery.found[low].state != FOUND_DONE:
-        return &recovery.found[low]
+    return low
+
+
+cdef Found* find_found(Recovery* recovery, uint64_t number, uint16_t packet_id) noexcept nogil:
+    # The one that was sent with this identifier; without one, the first that waits, else the first that was sent.
+    cdef uint32_t end
+    cdef uint32_t at = first_found(recovery, number, &end)
+    cdef Found* sent = NULL
+    while at < end and recovery.found[at].number == number:
+        if recovery.found[at].state != FOUND_DONE:
+            if recovery.found[at].packet_id == packet_id:
+                return &recovery.found[at]
+            if sent == NULL and packet_id == 0:
+                sent = &recovery.found[at]
+        at += 1
+    return sent
+
+
+cdef Found* find_unseen(Recovery* recovery, uint64_t number, uint16_t packet_id) noexcept nogil:
+    # Of those that a flow record lists; what was sent as it came kept its identifier.
+    cdef uint32_t end
+    cdef uint32_t at = first_found(recovery, number, &end)
+    while at < end and recovery.found[at].number == number:
+        if recovery.found[at].size == 0 and (packet_id == 0 or recovery.found[at].packet_id == packet_id):
+            return &recovery.found[at]
+        at += 1
     return NULL
 
 
 cdef int by_number(const void* one, const void* other) noexcept nogil:
     cdef uint64_t a = (<const Found*>one).number
     cdef uint64_t b = (<const Found*>other).number
-    return (a > b) - (a < b)
+    return (a > b) - (a < b) if a != b else by_order(one, other)
 
 
 cdef int by_order(const void* one, const void* other) noexcept nogil:
@@ -347,6 +381,8 @@ cdef bint is_flow(const uint8_t* at, uint32_t n) noexcept nogil:
     if n < sizeof(FlowHead):
         return False
     memcpy(&head, at, sizeof(FlowHead))
+    if head.as_of > NUMBER_MAXIMUM or head.high > NUMBER_MAXIMUM:
+        return False
     return n == sizeof(FlowHead) + <uint64_t>head.listed * sizeof(FlowEntry) + <uint64_t>head.qos2_ids * 2
 
 
@@ -414,10 +450,9 @@ cdef Found* find_delivery(Recovery* recovery, const Record* record, const PairRe
     cdef uint64_t number = record.head.number
     cdef Found* found
     if number <= recovery.high:
-        found = find_found(recovery, number)
-        return found if found != NULL and found.size == 0 else NULL
-    if recovery.count > recovery.listed and recovery.found[recovery.count - 1].number >= number:
-        return NULL     # one message has one delivery for a session
+        return find_unseen(recovery, number, pair.head.packet_id)
+    if recovery.count > recovery.listed and recovery.found[recovery.count - 1].number > number:
+        return NULL
     found = add_found(recovery, number)
     if pair.head.packet_id:
         found.packet_id = pair.head.packet_id
@@ -478,14 +513,14 @@ cdef bint read_chunk(
     cdef uint32_t expected, messages = 0
     cdef Record record
     cdef Chunk* chunk
-    if n < CHECKSUM_BYTES or key <= last or key == 0:
+    if n < CHECKSUM_BYTES or key <= last or key > NUMBER_MAXIMUM:
         return False
     memcpy(&expected, at + 4, 4)
     at += CHECKSUM_BYTES
     chunk = add_chunk(shard, key, key)
     chunk.bytes = n
     while next_record(&at, end, &record):
-        if record.head.number <= last or (messages == 0 and record.head.number != key):
+        if record.head.number <= last or record.head.number < key:
             break
         last = record.head.number
         messages += 1
@@ -530,7 +565,7 @@ cdef void found_sent(Recovery* recovery, Found* found, const Op* op) noexcept no
     if op.number >= recovery.last_sent:
         recovery.last_sent = op.number
         session.next_packet_id = op.packet_id
-    if found == NULL:
+    if found == NULL or op.packet_id == 0:
         return
     found.packet_id = op.packet_id
     found.state = FLOW_PUBLISH_1 if found.qos == 1 else FLOW_PUBLISH_2
@@ -540,7 +575,9 @@ cdef void found_sent(Recovery* recovery, Found* found, const Op* op) noexcept no
 
 cdef void apply_op(ShardState* shard, Recovery* recovery, const Op* op) noexcept nogil:
     cdef Session* session = recovery.durable.session
-    cdef Found* found = find_found(recovery, op.number) if op.number else NULL
+    cdef Found* found = NULL
+    if op.number:
+        found = find_found(recovery, op.number, op.packet_id if op.kind != OP_SENT else 0)
     recovery.durable.high = max(recovery.durable.high, op.number)
     if op.kind == OP_SENT:
         found_sent(recovery, found, op)
@@ -581,6 +618,8 @@ cdef bint restore_ops(ShardState* shard, Restoring* restoring, bytes key, bytes 
     if len(key) != 8:
         return False
     ticket = get_key(key)
+    if ticket > NUMBER_MAXIMUM:
+        return False
     shard.journal.open_ticket = max(shard.journal.open_ticket, ticket + 1)
     add_ops_record(&shard.journal, ticket, <uint32_t>len(value))
     if not is_whole(value):

@@ -3,7 +3,7 @@
 # Here belong the table of sessions, queue, outbound inflight, inbound QoS 2 identifiers and quota as data. Not here:
 # bytes (deliver), connections (connection), when a session begins and ends (lifetime), who may have one (grants).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.message cimport Outgoing
 from broker._core.model cimport (
@@ -81,10 +81,15 @@ cdef inline uint32_t queued_count(Session* session) noexcept nogil:
 cdef inline Parked* parked_front(Session* session) noexcept nogil:
     return &session.durable.parked[session.durable.parked_head]
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil
+# Where in it a number stands, -1: nowhere. And taken out there, together with its delivery's record.
+cdef int64_t find_parked(Session* session, uint64_t number) noexcept nogil
+cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept nogil
 # Puts a delivery with a number behind everything that is queued, without its message.
 cdef void park(
     ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
     bint grouped) noexcept nogil
+# The client has gone: what it has queued and in flight is on disk alone, as before it came.
+cdef void park_all(ShardState* shard, Session* session) noexcept nogil
 # The front of what is parked comes into memory, with its message, behind what is there.
 cdef void unpark_front(
     ShardState* shard, Session* session, Message* message, SharedGroup* group, const uint32_t* identifiers,
@@ -133,5 +138,7 @@ cdef void mark_sent(Session* session, uint16_t packet_id) noexcept nogil
 cdef bint qos2_known(Session* session, uint16_t packet_id) noexcept nogil
 cdef void qos2_add(Session* session, uint16_t packet_id) noexcept nogil
 cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil
+# All of them: qos2_count.
+cdef void take_qos2_ids(Session* session, uint16_t* ids) noexcept nogil
 cdef inline uint32_t qos2_count(Session* session) noexcept nogil:
     return 0 if session.extra == NULL else session.extra.qos2_count

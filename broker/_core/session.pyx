@@ -1,7 +1,7 @@
 """Sessions: their table, queue, outbound inflight, inbound QoS 2 identifiers and quota. See session.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
@@ -524,6 +524,10 @@ cdef void add_to_queue(
     if count:
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
         memcpy(entry.identifiers, identifiers, count * sizeof(uint32_t))
+    if session.durable != NULL and (message.number <= session.durable.high or (
+            queue.count and message.number < queue.entries[(queue.head + queue.count - 1) & (
+                queue.capacity - 1)].message.number)):
+        session.durable.unordered = 1
     queue.count += 1
     count_queued(shard, session, queued_size(message, count), 1)
 
@@ -594,6 +598,44 @@ cdef void grow_parked(Durable* durable) noexcept nogil:
     durable.parked_capacity = capacity
 
 
+cdef inline Parked* parked_last(Durable* durable) noexcept nogil:
+    return &durable.parked[(durable.parked_head + durable.parked_count - 1) & (durable.parked_capacity - 1)]
+
+
+cdef int64_t find_parked(Session* session, uint64_t number) noexcept nogil:
+    cdef Durable* durable = session.durable
+    cdef uint32_t low = 0, high = durable.parked_count, middle
+    if durable.unordered:
+        for middle in range(durable.parked_count):
+            if durable.parked[(durable.parked_head + middle) & (durable.parked_capacity - 1)].number == number:
+                return middle
+        return -1
+    while low < high:
+        middle = (low + high) // 2
+        if durable.parked[(durable.parked_head + middle) & (durable.parked_capacity - 1)].number < number:
+            low = middle + 1
+        else:
+            high = middle
+    if low < durable.parked_count and \
+            durable.parked[(durable.parked_head + low) & (durable.parked_capacity - 1)].number == number:
+        return low
+    return -1
+
+
+cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept nogil:
+    # What stands before it moves up; it goes out of the chunk itself, so that `high` has nothing to say about it.
+    cdef Durable* durable = session.durable
+    cdef uint32_t mask = durable.parked_capacity - 1
+    cdef Parked found = durable.parked[(durable.parked_head + at) & mask]
+    cdef uint32_t i
+    shard.slice_budget -= at // 64
+    for i in range(at, 0, -1):
+        durable.parked[(durable.parked_head + i) & mask] = durable.parked[(durable.parked_head + i - 1) & mask]
+    durable.parked[durable.parked_head] = found
+    end_pair(shard, durable.number, found.number, NULL, last_op(session, OP_DONE), 0)
+    pop_parked(shard, session)
+
+
 cdef void park(
         ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
         bint grouped) noexcept nogil:
@@ -607,6 +649,8 @@ cdef void park(
     parked.qos = qos
     parked.retain = retain
     parked.grouped = grouped
+    if number <= durable.high or (durable.parked_count and number < parked_last(durable).number):
+        durable.unordered = 1
     durable.parked_count += 1
     durable.parked_bytes += size
     count_kept(shard, session, size, 1)
@@ -640,6 +684,64 @@ cdef void unpark_front(
     cdef Parked parked = parked_front(session)[0]
     pop_parked(shard, session)
     add_to_queue(shard, session, message, group, parked.qos, parked.retain, identifiers, count)
+
+
+cdef void park_entry(ShardState* shard, Session* session, Queued* entry) noexcept nogil:
+    # At the front; budgets count it as before.
+    cdef Durable* durable = session.durable
+    cdef Parked* parked
+    if durable.parked_count == durable.parked_capacity:
+        grow_parked(durable)
+    durable.parked_head = (durable.parked_head - 1) & (durable.parked_capacity - 1)
+    parked = parked_front(session)
+    parked.number = entry.message.number
+    parked.size = <uint32_t>queued_size(entry.message, entry.identifier_count)
+    parked.qos = entry.qos
+    parked.retain = entry.retain
+    parked.grouped = entry.group != NULL
+    durable.parked_count += 1
+    durable.parked_bytes += parked.size
+    release_message(shard, entry.message)
+    if entry.group != NULL:
+        release_subscription(shard, &entry.group.entry)
+    give_memory(entry.identifiers)
+
+
+cdef void park_queue(ShardState* shard, Session* session) noexcept nogil:
+    cdef Queue* queue = session.queue
+    cdef uint32_t i
+    if queue == NULL:
+        return
+    shard.slice_budget -= queue.count // 4
+    for i in range(queue.count, 0, -1):
+        park_entry(shard, session, &queue.entries[(queue.head + i - 1) & (queue.capacity - 1)])
+    give_memory(queue.entries)
+    give_memory(queue)
+    session.queue = NULL
+    session.waiting &= ~<uint8_t>WAITING_QUEUE
+    mark_parked(session)
+
+
+cdef void park_body(ShardState* shard, InflightBody* body) noexcept nogil:
+    release_message(shard, body.message)
+    body.message = NULL
+    body.grouped = body.group != NULL
+    if body.group != NULL:
+        release_subscription(shard, &body.group.entry)
+    body.group = NULL
+    give_memory(body.identifiers)
+    body.identifiers = NULL
+
+
+cdef void park_all(ShardState* shard, Session* session) noexcept nogil:
+    cdef uint32_t i
+    park_queue(shard, session)
+    if session.bodies == NULL or session.inflight_count == 0:
+        return
+    shard.slice_budget -= session.inflight_count // 4
+    for i in range(<uint32_t>session.inflight_mask + 1):
+        if session.bodies[i].message != NULL and session.bodies[i].number:
+            park_body(shard, &session.bodies[i])
 
 
 cdef void queue_rotate(Session* session) noexcept nogil:
@@ -905,6 +1007,21 @@ cdef void qos2_add(Session* session, uint16_t packet_id) noexcept nogil:
         extra.qos2_ids[packet_id >> 4] |= bit_of(packet_id)
     else:
         extra.qos2_ids[qos2_slot(extra, packet_id)] = packet_id
+
+
+cdef void take_qos2_ids(Session* session, uint16_t* ids) noexcept nogil:
+    cdef SessionExtra* extra = session.extra
+    cdef uint32_t i, count = 0
+    if is_bitmap(extra):
+        for i in range(1, 65536):
+            if extra.qos2_ids[i >> 4] & bit_of(<uint16_t>i):
+                ids[count] = <uint16_t>i
+                count += 1
+        return
+    for i in range(extra.qos2_mask + 1):
+        if extra.qos2_ids[i]:
+            ids[count] = extra.qos2_ids[i]
+            count += 1
 
 
 cdef bint qos2_remove(Session* session, uint16_t packet_id) noexcept nogil:

@@ -179,6 +179,10 @@ class Shard:
         """The size of the batch that is being gathered."""
         ...
 
+    def set_fold(self, ops_bytes: int) -> None:
+        """Write what sessions have queued and in flight anew when so many bytes of changes to it are on disk."""
+        ...
+
     def settled_ticket(self) -> int:
         """The last ticket that is on disk."""
         ...

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
 from broker._core.arena cimport arena_close
+from broker._core.compaction cimport compact, look_for_waste
 from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
     close_connection,
@@ -25,6 +26,7 @@ from broker._core.connection cimport (
 from broker._core.cursor cimport Span
 from broker._core.durable cimport record_subscription
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
+from broker._core.fold cimport fold
 from broker._core.framing cimport read_header
 from broker._core.grants cimport (
     add_grant,
@@ -619,6 +621,8 @@ cdef class Shard:
             raise ValueError("one batch at a time: the one before has to be settled first")
         ticket = self.state.journal.open_ticket
         cdef bint awaited = self.state.journal.urgent
+        look_for_waste(self.state)
+        fold(self.state)
         changes = seal_batch(self.state)
         if changes is not None:
             return ticket, changes
@@ -699,13 +703,19 @@ cdef class Shard:
                 memoryview(chunk)[4:]):
             return take_in(self.state, get_key(key), NULL, 0)
         value = chunk
-        return take_in(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+        lost = take_in(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+        compact(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+        return lost
 
     def unread(self, bytes key):
         self.check_owner()
         if len(key) != 8:
             raise ValueError("a chunk's key has 8 bytes")
         ask_again(self.state, get_key(key))
+
+    def set_fold(self, uint64_t ops_bytes):
+        self.check_owner()
+        self.state.journal.fold_bytes = ops_bytes
 
     def settled_ticket(self):
         self.check_owner()

@@ -168,6 +168,10 @@ class MemoryStore:
                 log.exception("store: who asked for %d records of %s failed on the answer", len(keys), table)
         return done
 
+    def drop_reads(self) -> None:
+        """Never answer the reads that wait."""
+        self._reads.clear()
+
     # ------------------------------------------------------------ commands: trouble
 
     def fail(self, error: BaseException | None, count: int = 0) -> None:

@@ -15,6 +15,7 @@ from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.engine import Engine
 from broker.engine.core import RarePacket
+from broker.errors import StoreError
 from broker.net.gateway import core_limits
 from broker.ports import ConnectRequest, Durability, Grant, Policy, Refusal
 from broker.reasons import DropReason, ReasonCode
@@ -395,6 +396,11 @@ class Core:
                 self.shard.loaded(key, value)
             else:
                 self.shard.unread(key)
+
+    def fail_read(self) -> None:
+        """What is being read cannot be, this time."""
+        self.store.drop_reads()
+        self._loaded((), StoreError("it cannot be read"))
 
     def _settled(self, ticket: int, error: BaseException | None) -> None:
         assert error is None, "a batch is submitted again, and never given up: see JournalWriter"

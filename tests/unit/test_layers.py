@@ -38,10 +38,10 @@ ORDER = """
     promises
     retained restore_retained
     session
-    durable parked
+    durable parked fold
     wills restore_wills
     strangers
-    connection loading
+    connection loading compaction
     limiter shared
     deliver handover replay
     acks publish

@@ -1,0 +1,1 @@
+"""Chunks without what is done. Native only: see ``compaction.pxd``."""

@@ -1,0 +1,186 @@
+"""Chunks written again without what is done. See compaction.pxd."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from broker._core.cursor cimport put_bytes
+from broker._core.fold cimport first_unoffered
+from broker._core.journal cimport ask_for, find_chunk, find_durable, put_numbered
+from broker._core.memory cimport give_memory, take_memory
+from broker._core.message cimport NEVER_EXPIRES
+from broker._core.model cimport (
+    DROP_MESSAGE_EXPIRED,
+    Chunk,
+    Durable,
+    Journal,
+    Queue,
+    Session,
+    ShardState,
+)
+from broker._core.records cimport TABLE_MESSAGES, PairRecord, Record, RecordHead, next_pair, next_record
+from broker._core.session cimport count_drop, drop_parked, find_parked
+
+
+cdef enum:
+    CHUNKS_PER_BATCH = 1024     # that are looked at
+    ASKED_PER_BATCH = 4
+    SPARSE = 4                  # of so many deliveries one is needed: it is written again
+    YOUNG = 16                  # batches in which a chunk may still become empty by itself
+    CHECKSUM_BYTES = 8
+    SECOND_NS = 1000000000
+
+
+cdef struct Remains:            # of one chunk
+    uint8_t* at
+    uint32_t messages
+    uint32_t pairs
+    uint32_t dropped
+    int64_t expires_at_ns
+
+
+# ---------------------------------------------------------------- which
+
+cdef inline bint is_waste(ShardState* shard, Chunk* chunk, bint young) noexcept nogil:
+    if chunk.live == 0 or chunk.rewrite or chunk.asked:
+        return False
+    if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
+        return True
+    return not young and <uint64_t>chunk.live * SPARSE < chunk.pairs
+
+
+cdef void look_for_waste(ShardState* shard) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef uint32_t asked = 0, _
+    cdef Chunk* chunk
+    for _ in range(min(<uint32_t>CHUNKS_PER_BATCH, journal.chunk_count)):
+        if asked == ASKED_PER_BATCH:
+            return
+        if journal.sweep_at >= journal.chunk_count:
+            journal.sweep_at = 0
+        chunk = &journal.chunks[journal.sweep_at]
+        if is_waste(shard, chunk, journal.sweep_at + YOUNG >= journal.chunk_count):
+            chunk.rewrite = 1
+            ask_for(shard, chunk)
+            asked += 1
+        journal.sweep_at += 1
+
+
+# ---------------------------------------------------------------- what stays
+
+cdef bint is_inflight(Session* session, uint64_t number) noexcept nogil:
+    cdef uint32_t i
+    if session.bodies == NULL:
+        return False
+    for i in range(<uint32_t>session.inflight_mask + 1):
+        if session.bodies[i].number == number:
+            return True
+    return False
+
+
+cdef bint is_queued(Session* session, uint64_t number) noexcept nogil:
+    # Of numbers that have been passed: where all came in order, none is.
+    cdef Queue* queue = session.queue
+    cdef uint32_t i
+    if not session.durable.unordered:
+        return False
+    if queue != NULL:
+        for i in range(queue.count):
+            if queue.entries[(queue.head + i) & (queue.capacity - 1)].message.number == number:
+                return True
+    return find_parked(session, number) >= 0
+
+
+cdef bint is_needed(Session* session, uint64_t number) noexcept nogil:
+    return number > session.durable.high or is_inflight(session, number) or is_queued(session, number)
+
+
+cdef bint drop_expired(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+    # What is in memory is looked at when it is sent.
+    cdef int64_t at = find_parked(session, number)
+    if at < 0:
+        return False
+    count_drop(shard, session, DROP_MESSAGE_EXPIRED)  # [MQTT-3.3.2-5]
+    drop_parked(shard, session, <uint32_t>at)
+    return True
+
+
+cdef inline int64_t expires_at_ns(ShardState* shard, const Record* record) noexcept nogil:
+    if record.message.expiry_s == NEVER_EXPIRES:
+        return 0
+    return max(1, record.message.received_at_wall_ns - shard.wall_offset_ns
+               + <int64_t>record.message.expiry_s * SECOND_NS)
+
+
+cdef void keep_pairs(
+        ShardState* shard, Remains* remains, const Record* record, bint expired, RecordHead* head) noexcept nogil:
+    cdef const uint8_t* at = record.pairs
+    cdef const uint8_t* before = at
+    cdef PairRecord pair
+    cdef Durable* durable
+    while next_pair(&at, record.end, &pair):
+        durable = find_durable(shard, pair.head.session)
+        if durable != NULL and is_needed(durable.session, record.head.number):
+            if expired and drop_expired(shard, durable.session, record.head.number):
+                remains.dropped += 1
+            else:
+                remains.at = put_bytes(remains.at, before, <uint32_t>(at - before))
+                head.pair_count += 1
+        before = at
+
+
+cdef void keep_record(ShardState* shard, Remains* remains, const Record* record) noexcept nogil:
+    cdef uint8_t* start = remains.at
+    cdef int64_t expires = expires_at_ns(shard, record)
+    cdef bint expired = expires != 0 and expires <= shard.now_ns
+    cdef RecordHead head = record.head
+    head.pair_count = 0
+    remains.at = put_bytes(start + sizeof(head), record.body, <uint32_t>(record.pairs - record.body))
+    keep_pairs(shard, remains, record, expired, &head)
+    if head.pair_count == 0:
+        remains.at = start
+        return
+    head.record_bytes = <uint32_t>(remains.at - start)
+    memcpy(start, &head, sizeof(head))
+    remains.messages += 1
+    remains.pairs += head.pair_count
+    if expires and not expired and (remains.expires_at_ns == 0 or expires < remains.expires_at_ns):
+        remains.expires_at_ns = expires
+
+
+cdef void write_again(
+        ShardState* shard, uint64_t key, Remains* remains, const uint8_t* begin, bint whole) noexcept nogil:
+    cdef Chunk* chunk = find_chunk(&shard.journal, key)
+    cdef uint32_t n = CHECKSUM_BYTES + <uint32_t>(remains.at - begin)
+    cdef uint8_t* at
+    if chunk == NULL or remains.messages == 0 or not whole:
+        return      # it has gone meanwhile
+    chunk.expires_at_ns = remains.expires_at_ns
+    chunk.pairs = remains.pairs
+    at = put_numbered(shard, TABLE_MESSAGES, key, n)    # its checksum follows when the batch is sealed
+    memcpy(at + 4, &remains.messages, 4)
+    memcpy(at + CHECKSUM_BYTES, begin, n - CHECKSUM_BYTES)
+    shard.journal.chunk_bytes -= chunk.bytes
+    chunk.bytes = n
+    shard.journal.chunk_bytes += n
+
+
+cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n) noexcept nogil:
+    cdef Chunk* chunk = find_chunk(&shard.journal, key)
+    cdef const uint8_t* end = at + n
+    cdef uint8_t* buffer
+    cdef Remains remains
+    cdef Record record
+    if chunk == NULL or chunk.first != key or not chunk.rewrite:
+        return
+    chunk.rewrite = 0
+    if at == NULL or chunk.last >= first_unoffered(shard):
+        return
+    buffer = <uint8_t*>take_memory(<size_t>n + 1)
+    remains.at = buffer
+    remains.messages = remains.pairs = remains.dropped = 0
+    remains.expires_at_ns = 0
+    while next_record(&at, end, &record):
+        keep_record(shard, &remains, &record)
+    write_again(shard, key, &remains, buffer, at == end)
+    give_memory(buffer)

@@ -1,0 +1,1 @@
+"""Ops on disk, folded into flow records. Native only: see ``fold.pxd``."""
