@@ -111,6 +111,11 @@ class Mortal(Actor):
             old.cancelled = old.broker_died and session_present and back_after_s < AT_ONCE_S
             old.excused = True
 
+    def drop(self) -> None:
+        if self._fate is not None and self.link is not None and not self._fate.lost_at_s:
+            self._fate.lost_at_s = asyncio.get_running_loop().time()  # by itself, whoever dies next
+        super().drop()
+
     def has_left(self) -> None:
         if self._fate is not None and not self._fate.lost_at_s:
             self._fate.lost_at_s = asyncio.get_running_loop().time()

@@ -1,0 +1,73 @@
+"""A bounded number of rounds for every run of the tests; ``make crash-test ROUNDS=1000`` is the same, longer.
+
+Here belong the broker as it is, which must keep its word, brokers with one planted fault each, which must be found, and
+the control: cut connections alone break no promise of anybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash import ledger, plan
+from tests.crash.run import Options, run
+
+ROUNDS = 12
+ROUNDS_UNTIL_FOUND = 12
+
+FOUND = {
+    "acknowledged-before-commit": {ledger.LOST, ledger.SESSION_FORGOTTEN, ledger.RETAINED_WRONG, ledger.DEVICE_LOST},
+    "pubrel-before-pubrec-is-recorded": {ledger.DOUBLED},
+    "pubcomp-before-removal": {ledger.LOST, ledger.UNFINISHED},
+    "removed-at-send": {ledger.LOST},
+    "retained-deletion-forgotten": {ledger.RETAINED_BACK},
+    "subscription-forgotten": {ledger.LOST},
+}
+"""What each of these faults breaks; ``tests.crash.planted`` has more of them."""
+
+
+def play(options: Options) -> dict[str, Any]:
+    row, failures = asyncio.run(run(options))
+    assert all(one.is_dir() for one in failures)
+    return row
+
+
+def options(tmp_path: Path, rounds: int, **more: Any) -> Options:
+    seed = random.randrange(1_000_000)
+    return Options(rounds, seed, keep=tmp_path, **more)
+
+
+@pytest.mark.timeout(300)
+def test_no_promise_is_broken_by_kills(tmp_path: Path) -> None:
+    chosen = options(tmp_path, ROUNDS, stop_after_failures=1)
+    row = play(chosen)
+    assert not row["findings"], f"seed {chosen.seed}: {row['findings']}; look into {tmp_path}"
+    assert row["counts"]["acknowledged"] > 100 * ROUNDS
+    assert row["kills"]["traffic"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", sorted(FOUND))
+def test_a_broker_that_breaks_a_promise_is_found(fault: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-P", "-m", "tests.crash.planted", fault]
+    chosen = options(tmp_path, ROUNDS_UNTIL_FOUND, words=words, kinds=(plan.PLAIN,), quiet_s=1.5, stop_after_failures=1)
+    row = play(chosen)
+    assert set(row["findings"]) & FOUND[fault], f"seed {chosen.seed}: {row['findings']}"
+
+
+@pytest.mark.timeout(120)
+def test_without_kills_nothing_is_found(tmp_path: Path) -> None:
+    row = play(options(tmp_path, 3, kinds=(plan.PLAIN,), spare=True))
+    assert not row["findings"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.needs("mosquitto")
+def test_without_kills_nothing_is_found_in_mosquitto(tmp_path: Path) -> None:
+    row = play(options(tmp_path, 3, target="mosquitto", spare=True))
+    assert not row["findings"]
