@@ -37,9 +37,10 @@ def record(seed: int, kind: str, fault: str, work: Path, library: Path) -> Plan:
         return store_case(seed, fault).record(work, library)
     if kind == "broker":
         chance = random.Random(seed)
-        return BrokerCase(seed, chance.choice((20, 60, 150)), fault, chance.choice((0, 300, 3000))).record(
-            work, library
-        )
+        steps, sync_us = chance.choice(((20, 300), (60, 0), (60, 3000), (150, 300)))
+        first, second = chance.randint(30, 1500), chance.randint(5, 60)
+        deaths = chance.choice(((), (0,), (first,), (first, second)))
+        return BrokerCase(seed, steps, deaths, fault, sync_us).record(work, library)
     left = work / "left"
     left.mkdir()
     return MoveCase(kind, seed, fault).record(work, library, Left.by_brokers(left, library, seed))

@@ -79,10 +79,14 @@ class StoreCase:
 
 @dataclass(frozen=True, slots=True)
 class BrokerCase:
-    """A whole broker with clients, which ends in the middle of what they do."""
+    """A whole broker with clients, and starts of it without clients on what it has left.
+
+    ``deaths``: in which recorded call each process but the last is killed; 0 lets it stop.
+    """
 
     seed: int
     steps: int = 60
+    deaths: Sequence[int] = ()
     fault: str = "none"
     sync_us: int = 300
 
@@ -92,8 +96,9 @@ class BrokerCase:
         root.mkdir()
         ignored = faults.IGNORED_SYNCS.get(self.fault, "")
         recorder = Recorder(library, root, work / "log", self.sync_us, ignored)
-        given = (root / DATA, recorder.log, self.seed, self.steps, MAP_BYTES, self.fault)
-        recorder.run("tests.powercut.write_broker", given)
+        for number, die in enumerate((*self.deaths, 0)):
+            given = (root / DATA, recorder.log, self.seed, 0 if number else self.steps, MAP_BYTES, self.fault)
+            recorder.run("tests.powercut.write_broker", given, die=die)
         missed = unlike(root, recorder.log)
         if missed:
             raise RuntimeError(f"the recorder has missed something of {missed}")

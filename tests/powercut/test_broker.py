@@ -19,9 +19,15 @@ def run(case: BrokerCase, folder: Path, library: Path, *, variants: int, every: 
 
 
 def test_every_promise_to_clients_is_kept_at_every_cut(folder: Path, library: Path) -> None:
-    result = run(BrokerCase(seed=1, steps=30), folder, library, variants=1, every=2)
+    result = run(BrokerCase(seed=1, steps=24), folder, library, variants=1, every=3)
     assert result.wrong == {}
-    assert result.looked > 500
+    assert result.looked > 200
+
+
+def test_a_start_after_a_kill_is_cut_as_well(folder: Path, library: Path) -> None:
+    result = run(BrokerCase(seed=3, steps=16, deaths=(150, 0)), folder, library, variants=0, every=4)
+    assert result.wrong == {}
+    assert result.looked > 50
 
 
 @pytest.mark.parametrize(
@@ -29,4 +35,4 @@ def test_every_promise_to_clients_is_kept_at_every_cut(folder: Path, library: Pa
     ["acknowledged-before-commit", "removed-at-send", "acknowledgement-not-recorded", "retained-deletion-forgotten"],
 )
 def test_a_planted_fault_of_a_broker_is_found(fault: str, folder: Path, library: Path) -> None:
-    assert run(BrokerCase(seed=2, steps=60, fault=fault), folder, library, variants=0, every=4).wrong != {}
+    assert run(BrokerCase(seed=2, steps=60, fault=fault), folder, library, variants=0, every=10).wrong != {}

@@ -21,12 +21,12 @@ def run(case: StoreCase, folder: Path, library: Path, variants: int) -> Result:
 def test_every_prefix_and_many_reorderings_of_a_short_history_hold_what_was_promised(
     folder: Path, library: Path
 ) -> None:
-    result = run(StoreCase(seed=1, tickets=30), folder, library, variants=6)
+    result = run(StoreCase(seed=1, tickets=24), folder, library, variants=5)
     assert result.wrong == {}
     assert result.looked > 1000
 
 
-@pytest.mark.parametrize("call", [9, 20, 33, 41, 44])
+@pytest.mark.parametrize("call", [20, 33, 41, 44])
 def test_a_start_that_was_killed_leaves_nothing_to_the_luck_of_the_next(call: int, folder: Path, library: Path) -> None:
     result = run(StoreCase(seed=call, tickets=6, deaths=[call]), folder, library, variants=2)
     assert result.wrong == {}

@@ -2,7 +2,7 @@
 
     python -P -m tests.powercut.write_broker FOLDER LOG SEED STEPS MAP_BYTES FAULT
 
-FAULT is a name of ``faults.STORE``, or ``none``.
+STEPS 0 lets nobody play: the broker starts, has time to tidy up, and stops. FAULT is a name of ``faults``, or ``none``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tests.powercut import faults
 from tests.powercut.clients import Publisher, Receiver
 from tests.powercut.journal import Marks
 from tests.powercut.promises import MESSAGE_TOPICS, RETAINED_TOPICS, mark
+
+TIDY_S = 1.5
 
 
 class Play:
@@ -107,7 +109,10 @@ async def play(folder: Path, marks: Marks, seed: int, steps: int, map_bytes: int
     broker = Broker(configuration(folder, map_bytes), wrap_store=partial(faults.store_of, fault))
     async with broker:
         port = next(one.port for one in broker.endpoints if one.protocol == "mqtt")
-        await Play(port, marks, seed).run(steps)
+        if steps:
+            await Play(port, marks, seed).run(steps)
+        else:
+            await asyncio.sleep(TIDY_S)
         marks.close()
 
 
