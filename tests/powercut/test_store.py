@@ -23,7 +23,7 @@ def test_every_prefix_and_many_reorderings_of_a_short_history_hold_what_was_prom
 ) -> None:
     result = run(StoreCase(seed=1, tickets=24), folder, library, variants=5)
     assert result.wrong == {}
-    assert result.looked > 1000
+    assert result.looked > 500
 
 
 @pytest.mark.parametrize("call", [20, 33, 41, 44])
