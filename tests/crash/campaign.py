@@ -122,6 +122,7 @@ class Campaign:
     async def _back_up(self, cast: Cast, target: IotBroker) -> None:
         """Let everybody finish, then make a backup beside other people's traffic, die, and go on with what it holds."""
         await cast.stop_scenes()
+        cast.end_silence()
         await cast.settle(self.settings.quiet_s)
         cast.wills.forgive()
         one = BackupRound(target, self._rng, self.ledger)

@@ -197,6 +197,13 @@ class Cast:
 
     # ------------------------------------------------------------ afterwards
 
+    def end_silence(self) -> None:
+        """Let those who answer nothing come back as who they were."""
+        for receiver in self.receivers:
+            if receiver.mute_after >= 0:
+                receiver.mute(-1)
+                receiver.drop()
+
     def call_back(self, *, everybody: bool) -> None:
         """Decide who comes back after a crash: nearly all receivers, some of those with wills.
 
