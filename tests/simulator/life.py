@@ -12,7 +12,6 @@ from broker.engine import Engine
 from broker.ports import ConnectRequest, Durability, PlainChange, Store
 from broker.reasons import DropReason
 from broker.storage.journal import JournalWriter
-from broker.storage.tables import RETAINED, SESSIONS, WILLS
 from tests.simulator.facts import Broken
 from tests.simulator.moment import Moment
 from tests.support.core import SECRET, Silent, credential
@@ -79,11 +78,11 @@ class Life:
     def restore(self) -> None:
         """Take what the store has, and write from then on."""
         shard, scan = self.shard, self.store.scan
-        retained = shard.restore_retained(scan(RETAINED), lambda _: True)
-        wrong = shard.restore(scan, self.moment.now_ns, self.moment.wall_ns, known=lambda _: True)
-        wills = shard.restore_wills(scan(WILLS), scan(SESSIONS), GRACE_S)
-        if (wrong or retained[-1] or wills[-1]) and self.moment.trusted:
-            raise Broken("on disk", f"records that are none: {wrong}, retained {retained}, wills {wills}")
+        wrong = shard.restore(
+            scan, self.moment.now_ns, self.moment.wall_ns, known=lambda _: True, restart_grace_s=GRACE_S
+        )
+        if wrong and self.moment.trusted:
+            raise Broken("on disk", f"records that are none: {wrong}")
         self.journal = JournalWriter(
             Sealing(self.shard, self.moment), self.store, monotonic_ns=lambda: self.moment.now_ns,
             settled=lambda: None, refusing=self._refuse,
