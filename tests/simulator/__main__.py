@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000, help="of each run (default %(default)s)")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.0, help="instead of --runs: as many as fit")
-    parser.add_argument("--level", choices=("synced", "relaxed", "memory", "mixed"), help="of all clients")
+    parser.add_argument("--level", choices=("synced", "memory"), help="of all clients")
     parser.add_argument("--fault", action="append", default=[], choices=FAULTS, help="a bug to plant")
     parser.add_argument("--lying", choices=("prefix", "subset"), default="", help="what a disk keeps that lies")
     parser.add_argument("--shrink", action="store_true", help="look for fewer steps that fail alike")

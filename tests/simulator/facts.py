@@ -106,7 +106,8 @@ class Session:
 
     __slots__ = (
         "alive", "away_t", "client", "deadline_hi_ns", "deadline_lo_ns", "ended_t", "expiry_hi_s", "expiry_lo_s",
-        "last", "link", "must", "past", "subs", "sure_t", "unpromised", "unwritten_t", "wall_hi_ns", "wall_lo_ns", "widest_s",
+        "last", "link", "must", "past", "subs", "sure_t", "unpromised", "unwritten_t", "wall_hi_ns",
+        "wall_lo_ns", "widest_s",
     )  # fmt: skip
 
     def __init__(self, client: int, t: int) -> None:

@@ -115,6 +115,7 @@ class Life:
         more = shard.run(self.moment.now_ns, deliveries)
         if not more:
             self.moment.ran_ns = self.moment.now_ns
+            self.moment.ran_t = self.moment.t
         rare: Any = shard.take_rare()
         if rare:
             self.engine.answer(rare)

@@ -20,6 +20,7 @@ class Moment:
         "life",
         "now_ns",
         "ran_ns",
+        "ran_t",
         "refused_t",
         "refusing",
         "skew_ns",
@@ -31,6 +32,7 @@ class Moment:
         self.t = 1
         self.now_ns = now_ns
         self.ran_ns = now_ns
+        self.ran_t = 0  # and when that was
         self.skew_ns = 0
         self.back_ns = 0  # how far the wall clock was set back, all in all
         self.committed_t = 0

@@ -36,17 +36,15 @@ class Profile:
 def choose(chance: Chance, level: str | None) -> Profile:
     """Draw the circumstances of a run; ``level`` makes all clients of one level."""
     count = 2 + chance.below(5)
-    drawn = level or chance.pick(("synced", "synced", "synced", "mixed", "relaxed"))
-    levels = [
-        chance.pick(("synced", "synced", "relaxed", "memory")) if drawn == "mixed" else drawn for _ in range(count)
-    ]
+    drawn = level or chance.pick(("synced", "synced", "synced", "memory"))
+    levels = [drawn] * count
     roomy = chance.below(6) > 0
     limits = core_limits(Capabilities.model_validate({}))
     limits["outbound_inflight_maximum"] = chance.pick((1, 3, 1000))
     limits["queue_messages_maximum"] = 100_000 if roomy else chance.pick((2, 5, 20))
     limits["session_expiry_maximum_s"] = 1_000_000
     return Profile(
-        levels=[*levels, "synced" if drawn != "memory" else "memory"],
+        levels=[*levels, drawn],
         limits=limits,
         slices=chance.pick(((UNLIMITED,), (UNLIMITED,), (1,), (1, 2, 7, UNLIMITED))),
         cuts=chance.pick((4, 20, 1000)),

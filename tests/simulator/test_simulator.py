@@ -12,7 +12,7 @@ from tests.simulator.topics import matches
 from tests.simulator.world import World
 
 STEPS = 1000
-LEVELS = ("synced", "relaxed", "memory", "mixed")
+LEVELS = ("synced", "memory")
 
 
 def nothing_is_lost(seed: int, runs: int, level: str | None = None, lying: str = "") -> None:

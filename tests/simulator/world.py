@@ -213,7 +213,7 @@ class World:
         shard = self.life.shard
         free = [link for link in self.links if link.held and not shard.is_stopped(link.handle)]
         more = self.life.turn(deliveries, write=write)
-        if not more:
+        if self.moment.ran_t == self.moment.t:
             self.ledger.ran()
         for link in free:
             if not shard.is_stopped(link.handle):
