@@ -90,6 +90,7 @@ class World:
         self.port = 0
         self.up = asyncio.Event()
         self.up_since_s = 0.0
+        self.stopping = False
         self.spare = False
         """Nobody kills the broker."""
         self.packets = 0
@@ -99,6 +100,7 @@ class World:
     def opened(self) -> None:
         """The broker serves."""
         self.up_since_s = asyncio.get_running_loop().time()
+        self.stopping = False
         self.up.set()
 
     def told_to_leave(self, name: str, body: bytes) -> None:

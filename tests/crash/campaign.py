@@ -185,6 +185,7 @@ class Campaign:
         self.kills[phase] += 1
         process = self.target.process
         if phase == plan.STOPPING and process is not None and process.returncode is None:
+            self.world.stopping = True
             process.send_signal(signal.SIGTERM)
             await asyncio.sleep(self._rng.uniform(0.0, 0.1))
         await self.target.kill()

@@ -119,4 +119,6 @@ class Mortal(Actor):
     def has_left(self) -> None:
         if self._fate is not None and not self._fate.lost_at_s:
             self._fate.lost_at_s = asyncio.get_running_loop().time()
-            self._fate.broker_died = not self.world.up.is_set() and not self.world.spare
+            # A broker that is stopping publishes the wills of those whom it sends away.
+            dying = not self.world.up.is_set() and not self.world.stopping
+            self._fate.broker_died = dying and not self.world.spare
