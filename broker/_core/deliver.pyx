@@ -123,7 +123,7 @@ cdef inline uint16_t next_packet_id(
         if out.known:
             add_op(shard, OP_SENT, session.durable.number, out.message.number, packet_id)
         else:
-            add_pair(shard, out, session.durable.number, packet_id, qos, retain, identifiers, count, group)
+            add_pair(shard, out, session.durable, packet_id, qos, retain, identifiers, count, group)
             session.durable.grouped |= group != NULL
     if unlikely_(is_kept(session, group)):
         keep_body(shard, session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
@@ -327,9 +327,39 @@ cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group)
     if member == NULL:
         count_account_drop(shard, account, DROP_NO_MEMBER)
         return False
+    if unlikely_(needs_record_of_its_own(out, member.session)):
+        return deliver_apart(shard, out, group, member)
+    return offer_member(shard, out, group, member)
+
+
+cdef inline bint offer_member(
+        ShardState* shard, Outgoing* out, SharedGroup* group, Subscription* member) noexcept nogil:
     return offer(
         shard, out, member.session, group, member.qos, out.retain & member.retain_as_published, &member.identifier,
         1 if member.identifier else 0)
+
+
+cdef inline bint needs_record_of_its_own(Outgoing* out, Session* session) noexcept nogil:
+    # On disk a message has one delivery for a session at most; by its groups a client may get it several times.
+    return session.durable != NULL and out.message != NULL and out.message.number != 0 and (
+        out.closed or session.durable.recorded == out.message.number)
+
+
+cdef bint deliver_apart(
+        ShardState* shard, Outgoing* out, SharedGroup* group, Subscription* member) noexcept nogil:
+    # With the deliveries before it the message's record is complete; this one and what follows it have their own.
+    cdef uint32_t account_id = member.session.principal.account.account_id
+    cdef Outgoing apart
+    cdef bint is_taken
+    out.ticket = max(out.ticket, end_routing(shard, account_id, out))
+    out.closed = 1
+    outgoing_afresh(&apart, out.message)
+    begin_routing(shard)
+    is_taken = offer_member(shard, &apart, group, member)
+    out.ticket = max(out.ticket, end_routing(shard, account_id, &apart))
+    outgoing_close(shard, &apart)
+    begin_routing(shard)
+    return is_taken
 
 
 cdef bint deliver_one(ShardState* shard, Outgoing* out, Receiver* receivers, uint32_t at) noexcept nogil:
@@ -410,7 +440,7 @@ cdef void record_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept no
             continue
         count = gather_identifiers(shard, shard.receivers, i)
         add_pair(
-            shard, out, session.durable.number, 0, min(receiver.qos, out.qos),
+            shard, out, session.durable, 0, min(receiver.qos, out.qos),
             out.retain & receiver.retain_as_published, shard.identifiers, count, NULL)
         receiver.recorded = 1
 
@@ -525,44 +555,61 @@ cdef bint still_wanted(FanOut* fan_out, uint32_t at) noexcept nogil:
     return False
 
 
+cdef inline Subscription* living(FanOut* fan_out, uint32_t at) noexcept nogil:
+    cdef int32_t i = <int32_t>at
+    while fan_out.receivers[i].subscription.dead:
+        i = fan_out.receivers[i].also
+    return fan_out.receivers[i].subscription
+
+
+cdef inline bint is_for_disk(FanOut* fan_out, uint32_t at) noexcept nogil:
+    cdef Subscription* subscription = living(fan_out, at)
+    return fan_out.message.qos > 0 and (subscription.session == NULL or subscription.session.durable != NULL)
+
+
 cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32_t at) noexcept nogil:
     cdef Receiver* receiver = &fan_out.receivers[at]
-    cdef int32_t living = <int32_t>at
+    cdef Subscription* subscription = living(fan_out, at)
     cdef uint32_t count
     out.known = receiver.recorded
     receiver.recorded = 0
-    while fan_out.receivers[living].subscription.dead:
-        living = fan_out.receivers[living].also
-    if fan_out.receivers[living].subscription.session == NULL:
-        deliver_to_group(shard, out, <SharedGroup*>fan_out.receivers[living].subscription)
+    if subscription.session == NULL:
+        deliver_to_group(shard, out, <SharedGroup*>subscription)
         return
     if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
-        count_drop(shard, fan_out.receivers[living].subscription.session, DROP_MESSAGE_EXPIRED)
-        taken(shard, out, fan_out.receivers[living].subscription.session, False)
+        count_drop(shard, subscription.session, DROP_MESSAGE_EXPIRED)
+        taken(shard, out, subscription.session, False)
         return
     count = gather_identifiers(shard, fan_out.receivers, at)
     offer(
-        shard, out, fan_out.receivers[living].subscription.session, NULL, receiver.qos,
+        shard, out, subscription.session, NULL, receiver.qos,
         out.retain & receiver.retain_as_published, shard.identifiers, count)
 
 
-cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
-    # Who is in the message's record already gets this one; who has come to be on disk since gets one of its own.
-    cdef Outgoing known, other
-    outgoing_from_message(&known, fan_out.message)
-    outgoing_afresh(&other, fan_out.message)
+cdef void deliver_unrecorded(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    # Who is not in the message's record: a shared group, or who has come to be on disk since. A record of its own.
+    cdef Outgoing out
+    outgoing_afresh(&out, fan_out.message)
     begin_routing(shard)
+    deliver_rest(shard, &out, fan_out, fan_out.at)
+    fan_out.ticket = max(fan_out.ticket, end_routing(shard, fan_out.account.account_id, &out))
+    outgoing_close(shard, &out)
+
+
+cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
+    cdef Outgoing out
+    outgoing_from_message(&out, fan_out.message)
     while fan_out.at < fan_out.count and shard.slice_budget > 0:
         if still_wanted(fan_out, fan_out.at):
             shard.slice_budget -= 1
-            deliver_rest(
-                shard, &known if fan_out.receivers[fan_out.at].recorded else &other, fan_out, fan_out.at)
+            if fan_out.receivers[fan_out.at].recorded or not is_for_disk(fan_out, fan_out.at):
+                deliver_rest(shard, &out, fan_out, fan_out.at)
+            else:
+                deliver_unrecorded(shard, fan_out)
         elif fan_out.receivers[fan_out.at].recorded:
             end_pair(shard, 0, fan_out.message.number, fan_out.message, 0, 0)
         fan_out.at += 1
-    fan_out.ticket = max(fan_out.ticket, end_routing(shard, fan_out.account.account_id, &other))
-    outgoing_close(shard, &known)
-    outgoing_close(shard, &other)
+    outgoing_close(shard, &out)
     return fan_out.at == fan_out.count
 
 

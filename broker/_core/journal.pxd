@@ -35,7 +35,7 @@ cdef inline void begin_routing(ShardState* shard) noexcept nogil:
 cdef uint64_t end_routing(ShardState* shard, uint32_t account_id, Outgoing* out) noexcept nogil
 # One delivery of what is being routed; the message gets its number with the first. `identifiers` are copied.
 cdef void add_pair(
-    ShardState* shard, Outgoing* out, uint64_t session, uint16_t packet_id, uint8_t qos, uint8_t retain,
+    ShardState* shard, Outgoing* out, Durable* durable, uint16_t packet_id, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count, SharedGroup* group) noexcept nogil
 # A delivery needs its message no more. `kind` is OP_DONE, OP_RECEIVED, or 0: the session itself is gone from the disk.
 # `message` is NULL when it is not in memory.

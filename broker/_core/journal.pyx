@@ -151,7 +151,7 @@ cdef void add_group(Journal* journal, SharedGroup* group) noexcept nogil:
 
 
 cdef void add_pair(
-        ShardState* shard, Outgoing* out, uint64_t session, uint16_t packet_id, uint8_t qos, uint8_t retain,
+        ShardState* shard, Outgoing* out, Durable* durable, uint16_t packet_id, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count, SharedGroup* group) noexcept nogil:
     cdef Journal* journal = &shard.journal
     cdef Message* message = keep_message(shard, out)
@@ -162,7 +162,8 @@ cdef void add_pair(
     if message.number == 0:
         message.number = journal.next_message
         journal.next_message += 1
-    pair.session = session
+    durable.recorded = message.number
+    pair.session = durable.number
     pair.packet_id = packet_id
     pair.flags = qos | (PAIR_RETAIN if retain else 0) | (PAIR_GROUP if group != NULL else 0)
     pair.identifiers = <uint8_t>count

@@ -21,6 +21,7 @@ cdef struct Outgoing:
     uint8_t retain
     uint8_t version
     uint8_t known               # its delivery to this receiver is in the message's record already
+    uint8_t closed              # its record is complete: who is still to get it gets a message of its own
     uint8_t insists             # nobody is there to whom it could be refused
     uint8_t refused             # it would need the disk, which takes nothing now: nothing was done
     uint32_t message_expiry_s

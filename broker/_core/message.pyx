@@ -89,6 +89,7 @@ cdef void outgoing_open(Outgoing* out) noexcept nogil:
     out.topic_hash = 0
     out.ticket = 0
     out.known = 0
+    out.closed = 0
     out.insists = 0
     out.refused = 0
     for i in range(LAYOUTS):

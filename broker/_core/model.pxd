@@ -468,6 +468,7 @@ cdef struct Parked:             # a queued delivery whose message is on disk alo
 
 cdef struct Durable:            # of a session that is on disk
     uint64_t number             # given once, never again
+    uint64_t recorded           # the last message that has a delivery for it: it has one at most
     uint64_t high               # the highest number of a message that was taken out of its queue, or never put there
     uint64_t wanted             # the chunk that it waits for, 0: none
     Session* session
@@ -864,6 +865,9 @@ cdef struct ShardState:
     Receiver* receivers
     uint32_t receiver_count
     uint32_t receiver_capacity
+    Subscription** matched_groups   # scratch: shared groups of one match, which come last among the receivers
+    uint32_t matched_group_count
+    uint32_t matched_group_capacity
     uint32_t* identifiers       # scratch: subscription identifiers of one delivery
     uint32_t identifier_capacity
     uint64_t match_steps        # trie nodes visited, for tests of its bounds

@@ -490,7 +490,7 @@ cdef int enqueue(
         return reason
     if session.durable != NULL:
         if not out.known:
-            add_pair(shard, out, session.durable.number, 0, qos, retain, identifiers, count, group)
+            add_pair(shard, out, session.durable, 0, qos, retain, identifiers, count, group)
             session.durable.grouped |= group != NULL
         if session.connection == NULL or session.durable.parked_count or (
                 session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):

@@ -287,6 +287,7 @@ cdef class Shard:
         messages_close(self.state)
         arena_close(&self.state.arena)
         give_memory(self.state.receivers)
+        give_memory(self.state.matched_groups)
         give_memory(self.state.identifiers)
         give_memory(self.state.forwarded.at)
         give_memory(self.state)

@@ -374,6 +374,32 @@ cdef void merge(ShardState* shard, uint32_t first, uint32_t added) noexcept nogi
     kept.also = <int32_t>added
 
 
+cdef void put_group_aside(ShardState* shard, Subscription* entry) noexcept nogil:
+    if shard.matched_group_count == shard.matched_group_capacity:
+        shard.matched_group_capacity = shard.matched_group_capacity * 2 if shard.matched_group_capacity else 16
+        shard.matched_groups = <Subscription**>resize_memory(
+            shard.matched_groups, shard.matched_group_capacity * sizeof(void*))
+    shard.matched_groups[shard.matched_group_count] = entry
+    shard.matched_group_count += 1
+
+
+cdef void collect_groups(ShardState* shard) noexcept nogil:
+    # Behind all others: a member is chosen later, and merged with nothing.
+    cdef Receiver* receiver
+    cdef uint32_t i
+    if shard.receiver_count + shard.matched_group_count > shard.receiver_capacity:
+        shard.receiver_capacity = (shard.receiver_count + shard.matched_group_count) * 2
+        shard.receivers = <Receiver*>resize_memory(shard.receivers, shard.receiver_capacity * sizeof(Receiver))
+    for i in range(shard.matched_group_count):
+        receiver = &shard.receivers[shard.receiver_count]
+        memset(receiver, 0, sizeof(Receiver))
+        receiver.subscription = shard.matched_groups[i]
+        receiver.also = -1
+        receiver.qos = receiver.subscription.qos
+        shard.receiver_count += 1
+    shard.matched_group_count = 0
+
+
 cdef void collect(Matching* matching, SubscriberSet* members) noexcept nogil:
     cdef ShardState* shard = matching.shard
     cdef Subscription** subscribers = subscribers_of(members)
@@ -388,6 +414,9 @@ cdef void collect(Matching* matching, SubscriberSet* members) noexcept nogil:
         shard.receivers = <Receiver*>resize_memory(shard.receivers, shard.receiver_capacity * sizeof(Receiver))
     for i in range(members.count):
         subscription = subscribers[i]
+        if unlikely_(subscription.session == NULL):
+            put_group_aside(shard, subscription)
+            continue
         if subscription.no_local and subscription.session == matching.publisher:  # [MQTT-3.8.3-3]
             continue
         receiver = &shard.receivers[shard.receiver_count]
@@ -397,7 +426,7 @@ cdef void collect(Matching* matching, SubscriberSet* members) noexcept nogil:
         receiver.retain_as_published = subscription.retain_as_published
         receiver.merged = 0
         receiver.recorded = 0
-        if matching.marking and likely_(subscription.session != NULL):  # a member is chosen later, and not merged
+        if matching.marking:
             if subscription.session.match_serial == shard.match_serial:
                 merge(shard, subscription.session.match_index, shard.receiver_count)
             else:
@@ -464,3 +493,5 @@ cdef void match_topic(
         collect(&matching, &exact.subscribers)
     if space.wildcards:
         match_trie(&matching, space, topic, n)
+    if unlikely_(shard.matched_group_count):
+        collect_groups(shard)
