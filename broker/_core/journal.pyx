@@ -170,7 +170,7 @@ cdef void add_pair(
     at = extend(
         &journal.pairs, &journal.pairs_bytes, &journal.pairs_capacity, PAIR_BYTES + count * <uint32_t>sizeof(uint32_t))
     memcpy(at, &pair, PAIR_BYTES)
-    memcpy(at + PAIR_BYTES, identifiers, count * sizeof(uint32_t))
+    put_bytes(at + PAIR_BYTES, <const uint8_t*>identifiers, count * <uint32_t>sizeof(uint32_t))     # NULL: none
     if group != NULL:
         add_group(journal, group)
     journal.routing_count += 1
