@@ -48,7 +48,7 @@ from broker._core.grants cimport (
     retire_grant,
 )
 from broker._core.journal cimport chunk_at, journal_close, journal_open, newest_ticket, seal_batch
-from broker._core.journal import TABLE_NAMES
+from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
@@ -668,14 +668,14 @@ cdef class Shard:
         wrong = {}
         try:
             # What is retained comes first: subscriptions may not have got all of it yet.
-            name = TABLE_NAMES[<int>TABLE_RETAINED]
+            name = _TABLE_NAMES[<int>TABLE_RETAINED]
             wrong[name] = restore_messages(self.state, scan(name), known)
             for table in (TABLE_META, TABLE_SESSIONS, TABLE_SUBSCRIPTIONS, TABLE_FLOWS, TABLE_MESSAGES, TABLE_OPS):
-                name = TABLE_NAMES[table]
+                name = _TABLE_NAMES[table]
                 wrong[name] = restore_rows(self.state, &restoring, table, scan(name), known)
-            name = TABLE_NAMES[<int>TABLE_WILLS]
+            name = _TABLE_NAMES[<int>TABLE_WILLS]
             wrong[name] = restore_wills(
-                self.state, scan(name), scan(TABLE_NAMES[<int>TABLE_SESSIONS]), <int64_t>(restart_grace_s * 1e9))
+                self.state, scan(name), scan(_TABLE_NAMES[<int>TABLE_SESSIONS]), <int64_t>(restart_grace_s * 1e9))
             restore_finish(self.state, &restoring)
         finally:
             restoring_close(self.state, &restoring)
