@@ -31,6 +31,8 @@ SKIPPED = 2**16
 SKIPPED_LONG = 2**32
 """Of sessions and messages, of which there are 2**64: more than are ever reserved at once."""
 
+LONG_MAXIMUM = 2**62 - SKIPPED_LONG
+
 _NUMBERS = struct.Struct("<QQ")
 _OWNERS = struct.Struct("<4xII")
 _HIGH = struct.Struct("<8xQ")
@@ -89,7 +91,7 @@ class HighestNumbers:
         account, principal = (
             min(highest + 1 + SKIPPED, MAXIMUM_NUMBER) for highest in (self._account, self._principal)
         )
-        message, session = (min(highest + SKIPPED_LONG, 2**63) for highest in (self._message, self._session))
+        message, session = (min(highest + SKIPPED_LONG, LONG_MAXIMUM) for highest in (self._message, self._session))
         return [
             (COUNTERS, ACCOUNT_NUMBERS.encode(), encode_number(account)),
             (COUNTERS, PRINCIPAL_NUMBERS.encode(), encode_number(principal)),

@@ -40,6 +40,7 @@ from broker.storage.tables import (
 RECORD_VERSION = 1
 _LEVELS = frozenset(level.value for level in Durability)
 NEVER = 2**63
+NUMBER_MAXIMUM = 2**62  # of all that is counted in 64 bits: what is above it is damaged
 
 _SESSION = struct.Struct("<BBHIIIqHHI")
 _SUBSCRIPTION = struct.Struct("<BBHI")
@@ -70,7 +71,9 @@ def is_record(table: str, key: bytes, value: bytes) -> bool:
 
 
 def _is_meta(key: bytes, value: bytes) -> bool:
-    return len(value) == {FORMAT_KEY: 4, NUMBERS_KEY: 16}.get(key, len(value))
+    if key == NUMBERS_KEY:
+        return all(number < NUMBER_MAXIMUM for number in struct.unpack("<QQ", value))
+    return len(value) == {FORMAT_KEY: 4}.get(key, len(value))
 
 
 def _is_session(key: bytes, value: bytes) -> bool:
