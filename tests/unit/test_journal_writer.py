@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broker.errors import StoreError
-from broker.ports import PlainChange
+from broker.ports import PlainChange, ReadCallback
 from broker.storage.journal import JournalWriter
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import MESSAGES, OPS, long_key
@@ -234,3 +234,17 @@ def test_a_stop_writes_the_rest_and_does_not_wait_for_a_disk_for_ever(caplog: py
         assert "did not take the last changes" in caplog.text
 
     asyncio.run(body())
+
+
+def test_chunks_that_could_not_be_read_are_asked_for_again_when_the_disk_is_looked_at_next() -> None:
+    bench = Bench()
+    reads: list[ReadCallback] = []
+    bench.store.read = lambda _table, _keys, on_read: reads.append(on_read)  # type: ignore[method-assign]
+    bench.core.wants = [b"a"]
+    bench.writer.read_wanted()
+    reads.pop()((), FAILURE)
+    bench.writer.read_wanted()
+    assert reads == []  # not at once
+    bench.writer.look()
+    reads.pop()([b"chunk"], None)
+    assert bench.core.given == [(b"a", b"chunk")]
