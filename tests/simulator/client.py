@@ -92,7 +92,7 @@ class Client:
         session = self.ledger.sessions.of(self.number)
         if session is not None and session.alive != YES:
             self.wants_clean |= session.alive == MAYBE or bool(self.outgoing or self.incoming)
-        self.wants_clean |= link.clean
+        self.wants_clean |= link.clean or link.expiry_s == 0  # the session that it found ends with it
 
     def _forget(self) -> None:
         for one in self.outgoing.values():
