@@ -90,6 +90,8 @@ class World:
         self.port = 0
         self.up = asyncio.Event()
         self.up_since_s = 0.0
+        self.up_s = 0.0
+        """How long it has served, before its present start."""
         self.stopping = False
         self.spare = False
         """Nobody kills the broker."""
@@ -102,6 +104,12 @@ class World:
         self.up_since_s = asyncio.get_running_loop().time()
         self.stopping = False
         self.up.set()
+
+    def closed(self) -> None:
+        """The broker is about to die."""
+        if self.up.is_set():
+            self.up_s += asyncio.get_running_loop().time() - self.up_since_s
+        self.up.clear()
 
     def told_to_leave(self, name: str, body: bytes) -> None:
         """Remember a DISCONNECT from the broker."""

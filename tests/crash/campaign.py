@@ -127,7 +127,7 @@ class Campaign:
         cast.wills.forgive()
         one = BackupRound(target, self._rng, self.ledger)
         await one.make(self._key)
-        self.world.up.clear()
+        self.world.closed()
         await self._kill(plan.BACKUP)
         if cast.devices is not None:
             cast.devices.api.close()
@@ -149,7 +149,7 @@ class Campaign:
         await cast.await_wills(GRACE_S + SLACK_S + 2.0)
         if isinstance(self.target, IotBroker):
             await cast.see_it_work(AFTERWARDS, self.settings.quiet_s)
-            self.world.up.clear()
+            self.world.closed()
             await self._kill(plan.TRAFFIC)
             await evidence.check_store(self.target, self.ledger)
             if not cast.paho:
@@ -167,7 +167,7 @@ class Campaign:
                 await self.start()
                 self.world.opened()
             await asyncio.sleep(death.after * (self.settings.usual_start_s if starting else 1.0))
-            self.world.up.clear()
+            self.world.closed()
             await self._kill(death.phase)
             await cast.stop_scenes()
             if cast.devices is not None:

@@ -33,6 +33,7 @@ class Fate:
     fired: int = 0
     is_set: bool = False
     lost_at_s: float = 0.0
+    lost_at_up_s: float = 0.0
     broker_died: bool = False
     cancelled: bool = False
     excused: bool = False
@@ -108,7 +109,9 @@ class Mortal(Actor):
             self._fate.is_set = True
         if old is not None and not old.fired:
             back_after_s = asyncio.get_running_loop().time() - max(old.lost_at_s, self.world.up_since_s)
-            old.cancelled = old.broker_died and session_present and back_after_s < AT_ONCE_S
+            served_s = self.world.up_s - old.lost_at_up_s  # it may have come while nobody was there to take it
+            at_once = back_after_s + served_s < AT_ONCE_S
+            old.cancelled = old.broker_died and session_present and at_once
             old.excused = True
 
     def drop(self) -> None:
@@ -119,6 +122,7 @@ class Mortal(Actor):
     def has_left(self) -> None:
         if self._fate is not None and not self._fate.lost_at_s:
             self._fate.lost_at_s = asyncio.get_running_loop().time()
+            self._fate.lost_at_up_s = self.world.up_s
             # A broker that is stopping publishes the wills of those whom it sends away.
             dying = not self.world.up.is_set() and not self.world.stopping
             self._fate.broker_died = dying and not self.world.spare
