@@ -55,6 +55,14 @@ SCENARIOS = (
     Scenario(
         "p2p-qos1", "10 → 10, QoS 1, window 100", 10, 10, ("--qos", "1", "--inflight", "100"), "100 unacknowledged"
     ),
+    Scenario(
+        "p2p-persistent",
+        "10 → 10 sessions that are kept, QoS 1, window 100 (ours: on disk when acknowledged)",
+        10,
+        10,
+        ("--qos", "1", "--inflight", "100", "--persistent"),
+        "100 unacknowledged",
+    ),
     Scenario("p2p-qos2", "10 → 10, QoS 2, window 100", 10, 10, ("--qos", "2", "--inflight", "100"), "100 uncompleted"),
     Scenario(
         "fan-in",
@@ -99,6 +107,14 @@ SCENARIOS = (
         10,
         10,
         ("--qos", "1", "--rate-per-s", "1000"),
+        "none: open loop",
+    ),
+    Scenario(
+        "rated-persistent",
+        "the same to sessions that are kept (ours: on disk when acknowledged)",
+        10,
+        10,
+        ("--qos", "1", "--rate-per-s", "1000", "--persistent"),
         "none: open loop",
     ),
     Scenario(
