@@ -417,7 +417,8 @@ cdef void read_flow(ShardState* shard, Recovery* recovery, const uint8_t* at) no
         memcpy(&packet_id, at + 2 * i, 2)
         take_identifier(session, packet_id)
     recovery.listed = recovery.count
-    qsort(recovery.found, recovery.count, sizeof(Found), by_number)
+    if recovery.count:
+        qsort(recovery.found, recovery.count, sizeof(Found), by_number)
 
 
 cdef bint restore_flow(ShardState* shard, Restoring* restoring, bytes key, bytes value) except -1:
