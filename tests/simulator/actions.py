@@ -72,7 +72,10 @@ def subscribe(world: World, client: Client) -> None:
     """Subscribe to a filter or two."""
     chance = world.chance
     assert client.link is not None
-    filters = dict.fromkeys(chance.pick(chance.pick((FILTERS, FILTERS, GROUPS))) for _ in range(1 + chance.below(2)))
+    filters = dict.fromkeys(
+        chance.pick(chance.pick((FILTERS, FILTERS, GROUPS if world.profile.groups else FILTERS)))
+        for _ in range(1 + chance.below(2))
+    )
     five = client.link.version == 5
     identifier = 1 + chance.below(200) if five and chance.below(4) == 0 else 0
     qos = chance.pick((1, 2, 1, 2, 0))

@@ -30,6 +30,7 @@ class Profile:
     expiries_s: tuple[int, ...]
     delays_s: tuple[int, ...]
     roomy: bool = True
+    groups: bool = True  # not where fan-outs are cut: a crash between slices loses what no member was chosen for yet
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -43,10 +44,12 @@ def choose(chance: Chance, level: str | None) -> Profile:
     limits["outbound_inflight_maximum"] = chance.pick((1, 3, 1000))
     limits["queue_messages_maximum"] = 100_000 if roomy else chance.pick((2, 5, 20))
     limits["session_expiry_maximum_s"] = 1_000_000
+    slices = chance.pick(((UNLIMITED,), (UNLIMITED,), (1,), (1, 2, 7, UNLIMITED)))
     return Profile(
         levels=[*levels, drawn],
         limits=limits,
-        slices=chance.pick(((UNLIMITED,), (UNLIMITED,), (1,), (1, 2, 7, UNLIMITED))),
+        slices=slices,
+        groups=slices == (UNLIMITED,),
         cuts=chance.pick((4, 20, 1000)),
         crashes=chance.pick((60, 200, 600)),
         drains=chance.pick((150, 400, 1500)),

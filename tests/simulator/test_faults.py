@@ -16,7 +16,7 @@ BREAKS = {
     "pubrel-before-pubrec-is-recorded": {"exactly once"},
     "pubcomp-before-identifier-is-removed": {"acknowledged", "shared group", "retained"},
     "pubrec-before-identifier-is-recorded": {"exactly once", "repeated"},
-    "removed-at-send": {"acknowledged", "shared group", "identifier"},
+    "removed-at-send": {"acknowledged", "shared group", "identifier", "exactly once"},
     "retained-deletion-forgotten": {"retained", "deleted things gone"},
     "unsubscribe-forgotten": {"subscription gone", "subscription whole", "repeated"},
     "session-end-forgotten": {"session gone", "subscription gone", "deleted things gone"},
