@@ -427,9 +427,19 @@ cdef bint somebody_is_full(ShardState* shard, Account* account, Outgoing* out, S
 
 # ---------------------------------------------------------------- routing
 
+cdef void serve_groups(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
+    # Whose turn it is in a shared group is not left to a later slice: it has to be on disk with the rest of the record,
+    # and with the identifier of a publisher of QoS 2, who would not be routed again.
+    cdef uint32_t i
+    for i in range(at, shard.receiver_count):
+        if shard.receivers[i].subscription.session == NULL and not shard.receivers[i].merged:
+            deliver_to_group(shard, out, <SharedGroup*>shard.receivers[i].subscription)
+            shard.receivers[i].merged = 1
+            shard.slice_budget -= 1
+
+
 cdef void record_rest(ShardState* shard, Outgoing* out, uint32_t at) noexcept nogil:
-    # What is left of a routing is recorded before it is offered: a crash between two slices loses none of it. Whose
-    # turn it is in a shared group is decided later, and recorded then.
+    # What is left of a routing is recorded before it is offered: a crash between two slices loses none of it.
     cdef Receiver* receiver
     cdef Session* session
     cdef uint32_t i, count
@@ -451,6 +461,7 @@ cdef FanOut* keep_rest(ShardState* shard, Account* account, Outgoing* out, uint3
     cdef uint32_t i
     if out.qos:
         record_rest(shard, out, at)
+        serve_groups(shard, out, at)
     rest.message = keep_message(shard, out)
     rest.message.refs += 1
     rest.count = shard.receiver_count - at
