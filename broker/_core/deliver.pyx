@@ -71,6 +71,7 @@ from broker._core.session cimport (
     inflight_state,
     keep_body,
     mark_sent,
+    pass_over,
     queue_drop_front,
     queue_front,
     queue_sent_front,
@@ -278,7 +279,7 @@ cdef inline bint taken(ShardState* shard, Outgoing* out, Session* session, bint 
     # What was recorded before it was offered, and is not taken, is not needed any more.
     if unlikely_(out.known and not is_taken):
         end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0)
-        session.durable.high = max(session.durable.high, out.message.number)
+        pass_over(session, out.message.number)
     return is_taken
 
 

@@ -77,6 +77,8 @@ cdef void queue_rotate(Session* session) noexcept nogil
 cdef inline uint32_t queued_count(Session* session) noexcept nogil:
     return (0 if session.queue == NULL else session.queue.count) + \
         (0 if session.durable == NULL else session.durable.parked_count)
+# A delivery that was recorded is not taken: what is queued stands behind it from now on.
+cdef void pass_over(Session* session, uint64_t number) noexcept nogil
 # What is on disk alone: the front of it, which must be there, and its end.
 cdef inline Parked* parked_front(Session* session) noexcept nogil:
     return &session.durable.parked[session.durable.parked_head]

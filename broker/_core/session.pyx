@@ -536,6 +536,12 @@ cdef Queued* queue_front(Session* session) noexcept nogil:
     return &session.queue.entries[session.queue.head] if session.queue != NULL else NULL
 
 
+cdef void pass_over(Session* session, uint64_t number) noexcept nogil:
+    if number > session.durable.high:
+        session.durable.high = number
+        session.durable.unordered |= queued_count(session) != 0
+
+
 cdef inline void taken_out(Session* session, uint64_t number) noexcept nogil:
     if number > session.durable.high:
         session.durable.high = number
