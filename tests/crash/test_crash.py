@@ -18,7 +18,7 @@ from tests.crash import ledger, plan
 from tests.crash.run import Options, run
 
 ROUNDS = 12
-ROUNDS_UNTIL_FOUND = 12
+ROUNDS_UNTIL_FOUND = 40
 
 FOUND = {
     "acknowledged-before-commit": {ledger.LOST, ledger.SESSION_FORGOTTEN, ledger.RETAINED_WRONG, ledger.DEVICE_LOST},
