@@ -127,8 +127,8 @@ class Deliveries:
     def _judge_order(self, session: Session, message: Message, qos: int, plain: list[Sub]) -> None:
         if session in message.seen or not plain or message.will is not None:
             return
-        if message.sends > 1 and not self.roomy:
-            return  # the first may have found a full queue
+        if message.sends > 1:
+            return  # the first may have come before the subscription, or have found a full queue: now it is new here
         key = (message.publisher, message.topic, message.qos, qos)
         if session.last.get(key, 0) > message.number:
             raise Broken("order", f"{session} gets {message} after {session.last[key]}")
