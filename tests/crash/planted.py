@@ -30,6 +30,11 @@ LATE_S = 0.15
 DONE, SENT, RECEIVED, FREED, TAKEN, RELEASED = range(1, 7)
 _OP = struct.Struct("<BBHIQQ")
 _OPS_HEAD = struct.Struct("<II")
+_PAIR = struct.Struct("<QHBB")
+_RECORD_HEAD_BYTES = 24
+_MESSAGE_HEAD_BYTES = 40
+_SIZES_AT = _RECORD_HEAD_BYTES + 4  # of topic name, properties and payload
+_GROUPED = 8
 
 
 def _ops(value: bytes) -> Iterator[tuple[int, ...]]:
@@ -47,8 +52,35 @@ def without_op(kind: int) -> Lie:
 
 
 def removed_at_send() -> Lie:
-    """Write that a delivery is done when it is sent."""
-    return _with_ops(lambda op: (DONE, op[1], 0, *op[3:]) if op[0] == SENT else op)
+    """Write that a delivery is done when it is sent: later as an op, at once as a pair that is nobody's."""
+    later = _with_ops(lambda op: (DONE, op[1], 0, *op[3:]) if op[0] == SENT else op)
+
+    def lie(change: PlainChange) -> PlainChange | None:
+        table, key, value = change
+        if table == tables.MESSAGES and value is not None:
+            return table, key, _without_sent_pairs(value)
+        return later(change)
+
+    return lie
+
+
+def _without_sent_pairs(chunk: bytes) -> bytes:
+    rest = bytearray(chunk[4:])
+    (messages,) = struct.unpack_from("<I", rest)
+    at = 4
+    for _ in range(messages):
+        record_bytes, pairs = struct.unpack_from("<II", rest, at)
+        end = at + record_bytes
+        at += _RECORD_HEAD_BYTES + _MESSAGE_HEAD_BYTES + sum(struct.unpack_from("<III", rest, at + _SIZES_AT))
+        for _ in range(pairs):
+            _, packet_id, flags, identifiers = _PAIR.unpack_from(rest, at)
+            if packet_id:
+                struct.pack_into("<Q", rest, at, 0)
+            at += _PAIR.size + 4 * identifiers
+            if flags & _GROUPED:
+                at += 2 + int.from_bytes(rest[at : at + 2], "little")
+        assert at == end
+    return struct.pack("<I", zlib.crc32(rest)) + bytes(rest)
 
 
 def _with_ops(change_op: Callable[[tuple[int, ...]], tuple[int, ...] | None]) -> Lie:
