@@ -16,9 +16,6 @@ LIMITS: tuple[str, ...]
 GRANT_LIMITS: tuple[str, ...]
 """The figures of one principal's limits, in the order in which ``put_grant`` and ``admit`` take them; 0: without."""
 
-TABLE_NAMES: tuple[str, ...]
-"""The tables that the core writes and restores, by their numbers in it."""
-
 ACCOUNT_LIMITS: tuple[str, ...]
 """The same of an account, in the order in which ``put_account`` takes them."""
 
