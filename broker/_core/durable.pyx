@@ -4,10 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes
-from broker._core.groups cimport group_of
-from broker._core.journal cimport add_durable, group_name, put_numbered, put_record
+from broker._core.journal cimport add_durable, put_numbered, put_record
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
-from broker._core.model cimport OWNER_GROUP, Durable, Principal, Session, ShardState, Subscription
+from broker._core.model cimport Durable, Principal, Session, ShardState, Subscription
 from broker._core.records cimport (
     RECORD_VERSION,
     SESSION_CONNECTED,
@@ -21,12 +20,11 @@ from broker._core.records cimport (
     put_subscription_key,
 )
 from broker._core.session cimport client_id_of
-from broker._core.topics cimport filter_of
+from broker._core.topics cimport subscribed_filter
 
 
 cdef enum:
     FILTER_BYTES = 65536
-    SHARE_BYTES = 7             # of `$share/`
 
 
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
@@ -41,13 +39,9 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
     add_durable(shard, durable)
     if subscription == NULL:
         return
-    filter = <uint8_t*>take_memory(FILTER_BYTES + SHARE_BYTES)
+    filter = <uint8_t*>take_memory(FILTER_BYTES)
     while subscription != NULL:
-        if subscription.owner_kind == OWNER_GROUP:
-            memcpy(filter, b"$share/", SHARE_BYTES)
-            n = SHARE_BYTES + group_name(group_of(subscription), filter + SHARE_BYTES)
-        else:
-            n = filter_of(subscription, filter)
+        n = subscribed_filter(subscription, filter)
         record_subscription(shard, session, subscription, filter, n)
         subscription = subscription.next
     give_memory(filter)

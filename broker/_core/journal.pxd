@@ -42,8 +42,6 @@ cdef void add_pair(
 cdef void end_pair(
     ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
 ) noexcept nogil
-# Share name and filter as they stand behind `$share/`: at most 65,535 bytes.
-cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil
 # Something that happened, for the open batch.
 cdef void add_op(
     ShardState* shard, uint8_t kind, uint64_t session, uint64_t number, uint16_t packet_id) noexcept nogil

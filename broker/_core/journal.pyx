@@ -51,7 +51,7 @@ from broker._core.records cimport (
     put_message,
 )
 from broker._core.retained_records cimport take_retained
-from broker._core.topics cimport filter_of
+from broker._core.topics cimport group_name
 
 
 TABLE_NAMES = ("meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained")
@@ -134,13 +134,6 @@ cdef uint8_t* extend(uint8_t** buffer, uint32_t* used, uint32_t* capacity, uint3
 
 
 # ---------------------------------------------------------------- a message and its deliveries
-
-cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil:
-    cdef uint32_t n = group.name_bytes
-    memcpy(at, <uint8_t*>group + sizeof(SharedGroup), n)
-    at[n] = c"/"
-    return n + 1 + filter_of(&group.entry, at + n + 1)
-
 
 cdef void add_group(Journal* journal, SharedGroup* group) noexcept nogil:
     cdef uint8_t* name = <uint8_t*>take_memory(2 * FILTER_MAXIMUM)

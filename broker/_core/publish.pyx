@@ -288,7 +288,6 @@ cdef void handle_publish(
                  and somebody_is_full(shard, connection.session.principal.account, &out, connection.session)):
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUEUE_FULL)
         return      # nothing of it was kept
-    count_in(shard, connection.grant.principal, total)
     publish_message(
         shard, connection.session.principal.account, &out, connection.session, connection.durability != LEVEL_MEMORY,
         &rest)
@@ -296,6 +295,7 @@ cdef void handle_publish(
         refuse(shard, connection, &fields, QUOTA_EXCEEDED, DROP_QUOTA_EXCEEDED)
         outgoing_close(shard, &out)
         return
+    count_in(shard, connection.grant.principal, total)      # what is refused is not used
     if fields.qos == 2:
         out.ticket = max(out.ticket, take_identifier(shard, connection.session, fields.packet_id))
     if unlikely_(rest != NULL):

@@ -6,7 +6,6 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.grants cimport need_activity, release_principal
-from broker._core.groups cimport group_of
 from broker._core.journal cimport (
     add_op,
     add_pair,
@@ -14,7 +13,6 @@ from broker._core.journal cimport (
     delete_record,
     end_pair,
     find_unwritten,
-    group_name,
     remove_durable,
     stop_waiting,
 )
@@ -40,7 +38,6 @@ from broker._core.model cimport (
     INFLIGHT_PUBREL,
     INFLIGHT_STATE,
     INFLIGHT_UNSENT,
-    OWNER_GROUP,
     QUEUE_DROPS_OLDEST,
     TIMER_SESSION,
     WAITING_AGAIN,
@@ -77,7 +74,7 @@ from broker._core.records cimport (
 from broker._core.retained cimport close_run
 from broker._core.timers cimport timer_cancel
 from broker._core.topic_rules cimport hash_bytes
-from broker._core.topics cimport filter_of, release_subscription, remove_subscription
+from broker._core.topics cimport release_subscription, remove_subscription, subscribed_filter
 
 
 cdef enum:
@@ -92,7 +89,6 @@ cdef enum:
     FIRST_PARKED = 8
     QUEUED_IN_MEMORY = 1024     # of a client that is there: what comes behind them is parked
     FILTER_BYTES = 65536
-    SHARE_BYTES = 7             # of `$share/`
 
 
 cdef void sessions_open(ShardState* shard) noexcept nogil:
@@ -259,12 +255,8 @@ cdef void end_subscription(ShardState* shard, Session* session, Subscription* su
     cdef uint8_t* filter
     cdef uint32_t n
     if session.durable != NULL:
-        filter = <uint8_t*>take_memory(FILTER_BYTES + SHARE_BYTES)
-        if subscription.owner_kind == OWNER_GROUP:
-            memcpy(filter, b"$share/", SHARE_BYTES)
-            n = SHARE_BYTES + group_name(group_of(subscription), filter + SHARE_BYTES)
-        else:
-            n = filter_of(subscription, filter)
+        filter = <uint8_t*>take_memory(FILTER_BYTES)
+        n = subscribed_filter(subscription, filter)
         put_subscription_key(key, session.durable.number, filter, n)
         delete_record(shard, TABLE_SUBSCRIPTIONS, key, 24)
         give_memory(filter)

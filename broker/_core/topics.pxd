@@ -26,6 +26,10 @@ cdef void release_subscription(ShardState* shard, Subscription* subscription) no
 
 # Writes a subscription's filter, of at most 65,535 bytes, and returns how many; without its share name.
 cdef uint32_t filter_of(Subscription* subscription, uint8_t* at) noexcept nogil
+# A group's share name and filter as they stand behind `$share/`.
+cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil
+# A subscription's filter as it stood in SUBSCRIBE, `$share/` included: of at most 65,535 bytes too.
+cdef uint32_t subscribed_filter(Subscription* subscription, uint8_t* at) noexcept nogil
 
 # Fills shard.receivers with everybody who gets a message on this topic, and every shared group that does. `publisher`
 # may be NULL.

@@ -343,6 +343,20 @@ cdef uint32_t filter_of(Subscription* subscription, uint8_t* at) noexcept nogil:
     return topic.name_bytes
 
 
+cdef uint32_t group_name(SharedGroup* group, uint8_t* at) noexcept nogil:
+    cdef uint32_t n = group.name_bytes
+    memcpy(at, <uint8_t*>group + sizeof(SharedGroup), n)
+    at[n] = c"/"
+    return n + 1 + filter_of(&group.entry, at + n + 1)
+
+
+cdef uint32_t subscribed_filter(Subscription* subscription, uint8_t* at) noexcept nogil:
+    if subscription.owner_kind != OWNER_GROUP:
+        return filter_of(subscription, at)
+    memcpy(at, b"$share/", SHARE_NAME_AT)
+    return SHARE_NAME_AT + group_name(group_of(subscription), at + SHARE_NAME_AT)
+
+
 # ---------------------------------------------------------------- matching
 
 cdef struct Matching:

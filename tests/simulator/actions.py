@@ -73,7 +73,7 @@ def subscribe(world: World, client: Client) -> None:
     chance = world.chance
     assert client.link is not None
     filters = dict.fromkeys(
-        chance.pick(chance.pick((FILTERS, FILTERS, GROUPS if world.profile.groups else FILTERS)))
+        chance.pick(chance.pick((FILTERS, FILTERS, GROUPS)))
         for _ in range(1 + chance.below(2))
     )
     five = client.link.version == 5

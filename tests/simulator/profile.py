@@ -30,7 +30,6 @@ class Profile:
     expiries_s: tuple[int, ...]
     delays_s: tuple[int, ...]
     roomy: bool = True
-    groups: bool = True  # not where fan-outs are cut: a crash between slices loses what no member was chosen for yet
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -49,7 +48,6 @@ def choose(chance: Chance, level: str | None) -> Profile:
         levels=[*levels, drawn],
         limits=limits,
         slices=slices,
-        groups=slices == (UNLIMITED,),
         cuts=chance.pick((4, 20, 1000)),
         crashes=chance.pick((60, 200, 600)),
         drains=chance.pick((150, 400, 1500)),
