@@ -132,6 +132,8 @@ class Wills:
                 will.message.sends += 1
             elif will.state == Will.ARMED or (will.state == Will.CANCELLED and unrecorded):
                 self._decide(will, Will.UNSURE)
+            elif will.state == Will.PENDING and will.due_lo_ns - SLACK_NS <= self.moment.now_ns:
+                self._decide(will, Will.UNSURE)  # it may have been published, and that may be on disk
             if will.state == Will.UNSURE:
                 will.message.sends += 1
             if will.closed_t == NEVER:
