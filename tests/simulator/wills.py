@@ -128,8 +128,8 @@ class Wills:
             elif will.state == Will.ARMED and self._recorded(will, level, committed_t):
                 will.state = Will.PENDING
             elif will.state == Will.FIRED and unrecorded:
-                will.state = Will.PENDING
-                will.message.sends += 1
+                # It was published before that was known from outside: either is on disk.
+                self._decide(will, Will.UNSURE)
             elif will.state == Will.ARMED or (will.state == Will.CANCELLED and unrecorded):
                 self._decide(will, Will.UNSURE)
             elif will.state == Will.PENDING and will.due_lo_ns - SLACK_NS <= self.moment.now_ns:
