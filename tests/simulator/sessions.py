@@ -132,8 +132,8 @@ class Sessions:
                 self._away(session, session.expiry_lo_s, session.expiry_hi_s)
 
     def _closed_unanswered(self, link: Link) -> None:
+        session = self.of(link.client)  # before the attempt is forgotten: while it lasted, its session may have gone on
         self._answered(link)
-        session = self.of(link.client)
         if link.expiry_s and (link.clean or session is None or session.alive != YES):
             self.unseen.add(link.client)
         if session is not None and session.alive != NO and session.link is None and not link.clean:
