@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulator.client import NUMBER_BYTES, Client
 from tests.simulator.facts import NEVER, Message
-from tests.simulator.moment import SECOND_NS
 from tests.simulator.network import Link
 from tests.simulator.topics import FILTERS, GROUPS, KEPT, PLAIN, SHARED, WILLS
 
@@ -61,7 +60,7 @@ def publish(world: World, client: Client) -> None:
     properties = b""
     if client.link.version == 5 and not retain and chance.below(20) == 0:
         expiry_s = chance.pick((1, 60))
-        message.expires_ns = world.moment.now_ns + expiry_s * SECOND_NS
+        world.ledger.expires(message, expiry_s)
         properties = bytes((EXPIRY_PROPERTY,)) + expiry_s.to_bytes(4, "big")
     padding = 2500 if chance.below(100) == 0 else chance.below(40)
     world.note("publish", client.number, message, retain, clear)
@@ -72,10 +71,7 @@ def subscribe(world: World, client: Client) -> None:
     """Subscribe to a filter or two."""
     chance = world.chance
     assert client.link is not None
-    filters = dict.fromkeys(
-        chance.pick(chance.pick((FILTERS, FILTERS, GROUPS)))
-        for _ in range(1 + chance.below(2))
-    )
+    filters = dict.fromkeys(chance.pick(chance.pick((FILTERS, FILTERS, GROUPS))) for _ in range(1 + chance.below(2)))
     five = client.link.version == 5
     identifier = 1 + chance.below(200) if five and chance.below(4) == 0 else 0
     qos = chance.pick((1, 2, 1, 2, 0))

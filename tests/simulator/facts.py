@@ -28,7 +28,8 @@ class Message:
 
     __slots__ = (
         "acked", "acked_t", "clear", "expires_ns", "group_members", "group_need", "group_seen", "link", "loose",
-        "number", "publisher", "qos", "refused", "retain", "seen", "sends", "sent_life", "sent_t", "topic", "will",
+        "number", "publisher", "qos", "refused", "retain", "seen", "sends", "sent_life", "sent_t", "topic", "wall_expires_ns",
+        "will",
     )  # fmt: skip
 
     def __init__(self, number: int, publisher: int, topic: str, qos: int, *, retain: bool, t: int) -> None:
@@ -45,7 +46,8 @@ class Message:
         self.refused = False
         self.sends = 1  # how many times it may have been routed, as far as receivers below QoS 2 can tell
         self.loose = False
-        self.expires_ns = NEVER
+        self.expires_ns = NEVER  # at the earliest
+        self.wall_expires_ns = NEVER  # the same by the wall clock, which counts for what is read from disk
         self.seen: dict[Session, list[Delivery]] = {}
         self.group_need = 0
         self.group_seen = 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.simulator.deliveries import Deliveries
-from tests.simulator.facts import NO, Broken, Message
-from tests.simulator.moment import Moment
+from tests.simulator.facts import NEVER, NO, Broken, Message
+from tests.simulator.moment import SECOND_NS, Moment
 from tests.simulator.network import Link
 from tests.simulator.retained import Retained, Write
 from tests.simulator.sessions import Sessions
@@ -41,6 +41,19 @@ class Ledger:
         message.clear = clear
         self.deliveries.messages[self.number] = message
         return message
+
+    def expires(self, message: Message, expiry_s: int) -> None:
+        """It is sent with an expiry interval."""
+        message.expires_ns = self.moment.now_ns + expiry_s * SECOND_NS
+        message.wall_expires_ns = self.moment.wall_ns + expiry_s * SECOND_NS
+
+    def clock_set(self) -> None:
+        """The wall clock was set: what is read from disk expires by it, what is not written yet will be by the new."""
+        offset_ns = self.moment.wall_ns - self.moment.now_ns
+        for message in self.deliveries.messages.values():
+            if message.expires_ns != NEVER:
+                message.expires_ns = min(message.expires_ns, message.wall_expires_ns - offset_ns)
+                message.wall_expires_ns = min(message.wall_expires_ns, message.expires_ns + offset_ns)
 
     def published(self, message: Message, link: Link) -> None:
         """It was sent, for the first time."""

@@ -58,7 +58,7 @@ class Wills:
         will.closed_t = self.moment.t
         will.back_ns = self.moment.back_ns
         will.had_left = True
-        will.message.sent_t = self.moment.t
+        will.message.sent_t = self.moment.t - 1  # it may have gone out in this event, before what else was done in it
         if link.farewell_t != NEVER:
             self._decide(will, Will.CANCELLED if will.state == Will.ARMED else Will.UNSURE)
         elif link.farewell_sent or will.state != Will.ARMED:

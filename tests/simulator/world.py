@@ -163,6 +163,7 @@ class World:
             self.moment.skew_ns += jump_ns
             self.moment.back_ns += max(0, -jump_ns)
             self.note("wall clock", self.moment.skew_ns)
+            self.ledger.clock_set()
             self.life.clock()
         else:
             self.advance(self.chance.pick(LONG_JUMPS_S))
