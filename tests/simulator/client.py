@@ -142,7 +142,7 @@ class Client:
                 link.send(packets.ack(PUBREL, one.packet_id))
             else:
                 message = one.message
-                self.ledger.published_again(message)
+                self.ledger.published_again(message, link)
                 topic, payload, properties = one.packet
                 link.send(packets.publish(
                     link.version, topic, payload, message.qos, one.packet_id, retain=message.retain, dup=True,

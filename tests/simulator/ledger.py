@@ -62,8 +62,9 @@ class Ledger:
         if message.retain:
             self.writes[message] = self.retained.wrote(message, self.levels[message.publisher])
 
-    def published_again(self, message: Message) -> None:
+    def published_again(self, message: Message, link: Link) -> None:
         """It was sent once more: below QoS 2 it may be routed once more."""
+        message.link = link
         if message.qos == 1 or message.sent_life != self.moment.life:
             message.sends += 1
             message.sent_life = self.moment.life
@@ -86,8 +87,12 @@ class Ledger:
             self.retained.refused(self.writes.pop(message))
 
     def abandoned(self, message: Message) -> None:
-        """Its publisher has lost its session, and will not send it again."""
-        if message in self.writes:
+        """Its publisher has lost its session, and will not send it again; what is on its way may still arrive."""
+        if message not in self.writes:
+            return
+        if message.link is not None and message.link.is_open:
+            message.link.at_most_once.append(message)
+        else:
             self.retained.over(self.writes[message])
 
     def _will_published(self, message: Message) -> None:
@@ -153,6 +158,9 @@ class Ledger:
             self.sessions.cut_off(link)
             if not link.accepted:
                 self.wills.disturbed(link.client)
+            link.is_open = False
+            for message in link.at_most_once:
+                self.abandoned(message)
         self.sessions.parting.clear()
         self.deliveries.crashed()
         for message in list(self.deliveries.messages.values()):

@@ -117,7 +117,9 @@ class Sessions:
             return session
         if link.client not in self.unseen and self.moment.trusted:
             raise Broken("session gone", f"client {link.client} is told of a session that has ended")
-        return Session(link.client, self.moment.t)
+        found = Session(link.client, self.moment.t)
+        found.expiry_hi_s = self.expiry_maximum_s  # nobody was told of it, or of how long it was to last
+        return found
 
     def closed(self, link: Link) -> None:
         """The broker's side of a connection has ended."""
