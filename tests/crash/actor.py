@@ -91,7 +91,7 @@ class World:
         self.up = asyncio.Event()
         self.up_since_s = 0.0
         self.up_s = 0.0
-        """How long it has served, before its present start."""
+        """How long it has served at most, before its present start."""
         self.stopping = False
         self.spare = False
         """Nobody kills the broker."""
@@ -110,6 +110,10 @@ class World:
         if self.up.is_set():
             self.up_s += asyncio.get_running_loop().time() - self.up_since_s
         self.up.clear()
+
+    def lived_unseen(self, since_s: float) -> None:
+        """A process that nobody waited for has died: it may have served since it was started, and wills fall due."""
+        self.up_s += asyncio.get_running_loop().time() - since_s
 
     def told_to_leave(self, name: str, body: bytes) -> None:
         """Remember a DISCONNECT from the broker."""

@@ -161,14 +161,18 @@ class Campaign:
         """Die once for each death; between them the broker is started again."""
         for number, death in enumerate(deaths):
             starting = death.phase == plan.STARTING
+            begun_s = asyncio.get_running_loop().time()
             if starting and not self.target.is_running:
                 await self.target.spawn()
             elif number:
                 await self.start()
                 self.world.opened()
             await asyncio.sleep(death.after * (self.settings.usual_start_s if starting else 1.0))
+            unseen = not self.world.up.is_set()
             self.world.closed()
             await self._kill(death.phase)
+            if unseen:
+                self.world.lived_unseen(begun_s)
             await cast.stop_scenes()
             if cast.devices is not None:
                 cast.devices.api.close()
