@@ -278,7 +278,7 @@ cdef bint put_by(
 cdef inline bint taken(ShardState* shard, Outgoing* out, Session* session, bint is_taken) noexcept nogil:
     # What was recorded before it was offered, and is not taken, is not needed any more.
     if unlikely_(out.known and not is_taken):
-        end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0)
+        end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0, session.ending != 0)
         pass_over(session, out.message.number)
     return is_taken
 
@@ -619,7 +619,7 @@ cdef bint continue_fan_out(ShardState* shard, FanOut* fan_out) noexcept nogil:
             else:
                 deliver_unrecorded(shard, fan_out)
         elif fan_out.receivers[fan_out.at].recorded:
-            end_pair(shard, 0, fan_out.message.number, fan_out.message, 0, 0)
+            end_pair(shard, 0, fan_out.message.number, fan_out.message, 0, 0, True)
         fan_out.at += 1
     outgoing_close(shard, &out)
     return fan_out.at == fan_out.count

@@ -38,10 +38,10 @@ cdef void add_pair(
     ShardState* shard, Outgoing* out, Durable* durable, uint16_t packet_id, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count, SharedGroup* group) noexcept nogil
 # A delivery needs its message no more. `kind` is OP_DONE, OP_RECEIVED, or 0: the session itself is gone from the disk.
-# `message` is NULL when it is not in memory.
+# `message` is NULL when it is not in memory. `ending`: nobody has acknowledged it, its session ends.
 cdef void end_pair(
-    ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
-) noexcept nogil
+    ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id,
+    bint ending) noexcept nogil
 # Something that happened, for the open batch.
 cdef void add_op(
     ShardState* shard, uint8_t kind, uint64_t session, uint64_t number, uint16_t packet_id) noexcept nogil

@@ -232,7 +232,8 @@ cdef void promise_done(ShardState* shard, Message* message) noexcept nogil:
 
 cdef inline void wait_for_ticket(Message* message) noexcept nogil:
     # A PUBREC ends the need for the message, but its publisher may rely on it only when the PUBREC is on disk as well:
-    # the PUBREL that delivers it at some receivers would otherwise never come.
+    # the PUBREL that delivers it at some receivers would otherwise never come. So does the end of a session, which has
+    # acknowledged nothing: what it hands over has to be on disk, and after a crash it may be there again itself.
     if message.promise != NULL:
         message.promise.message = NULL
         message.promise = NULL
@@ -282,19 +283,19 @@ cdef bint end_sealed(ShardState* shard, uint64_t number) noexcept nogil:
 
 
 cdef void end_pair(
-        ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id
-) noexcept nogil:
+        ShardState* shard, uint64_t session, uint64_t number, Message* message, uint8_t kind, uint16_t packet_id,
+        bint ending) noexcept nogil:
     cdef bint gone
     cdef const uint8_t* pairs
     if number > shard.journal.sealed_through:
         if message == NULL:
             message = find_unwritten(&shard.journal, number, &pairs).message
-        if kind == OP_RECEIVED:
+        if ending or kind == OP_RECEIVED:
             wait_for_ticket(message)
         gone = end_unsealed(shard, message)
     else:
         if message != NULL and message.outstanding:
-            if kind == OP_RECEIVED:
+            if ending or kind == OP_RECEIVED:
                 wait_for_ticket(message)
             acknowledge(shard, message)
         gone = end_sealed(shard, number)

@@ -307,7 +307,7 @@ cdef void handle_publish(
     elif fields.qos:
         finish(
             shard, connection, out.ticket, ack_type(fields.qos), fields.packet_id, shard.receiver_count > 0,
-            NULL if out.retain else out.message)    # what is retained is kept by more than its receivers
+            NULL if out.retain or out.closed else out.message)  # kept by more than its receivers, or not it alone
     outgoing_close(shard, &out)
 
 

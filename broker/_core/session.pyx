@@ -543,7 +543,7 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Message* message = queue_front(session).message
     if session.durable != NULL and message.number:
         taken_out(session, message.number)
-        end_pair(shard, session.durable.number, message.number, message, last_op(session, OP_DONE), 0)
+        end_record(shard, session, message.number, message, OP_DONE, 0)
     pop_front(shard, session)
 
 
@@ -553,9 +553,13 @@ cdef void queue_sent_front(ShardState* shard, Session* session) noexcept nogil:
     pop_front(shard, session)
 
 
-cdef inline uint8_t last_op(Session* session, uint8_t kind) noexcept nogil:
+cdef inline void end_record(
+        ShardState* shard, Session* session, uint64_t number, Message* message, uint8_t op, uint16_t packet_id
+) noexcept nogil:
     # Of a session whose records are deleted nothing needs to be said.
-    return 0 if session.durable.ended else kind
+    end_pair(
+        shard, session.durable.number, number, message, 0 if session.durable.ended else op, packet_id,
+        session.ending != 0)
 
 
 cdef void pop_front(ShardState* shard, Session* session) noexcept nogil:
@@ -630,7 +634,7 @@ cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept
     for i in range(at, 0, -1):
         durable.parked[(durable.parked_head + i) & mask] = durable.parked[(durable.parked_head + i - 1) & mask]
     durable.parked[durable.parked_head] = found
-    end_pair(shard, durable.number, found.number, NULL, last_op(session, OP_DONE), 0)
+    end_record(shard, session, found.number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
 
 
@@ -672,7 +676,7 @@ cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
     cdef uint64_t number = parked_front(session).number
     taken_out(session, number)
-    end_pair(shard, session.durable.number, number, NULL, last_op(session, OP_DONE), 0)
+    end_record(shard, session, number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
 
 
@@ -793,7 +797,7 @@ cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil:
 cdef void close_body(
         ShardState* shard, Session* session, InflightBody* body, uint8_t op, uint16_t packet_id) noexcept nogil:
     if body.number and session.durable != NULL:
-        end_pair(shard, session.durable.number, body.number, body.message, last_op(session, op), packet_id)
+        end_record(shard, session, body.number, body.message, op, packet_id)
     if body.message != NULL or body.number:
         session.inflight_bytes -= body.size
         count_kept(shard, session, body.size, -1)
