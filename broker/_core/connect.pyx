@@ -16,7 +16,7 @@ from broker._core.connection cimport (
     outbox_reserve,
 )
 from broker._core.cursor cimport Span, put_binary, put_u8
-from broker._core.durable cimport make_durable, record_session
+from broker._core.durable cimport end_ticket, make_durable, record_session
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
@@ -34,6 +34,7 @@ from broker._core.model cimport (
     TIMER_DAMPED,
     Connection,
     Grant,
+    Principal,
     Session,
     SessionExtra,
     ShardState,
@@ -67,7 +68,7 @@ from broker._core.reasons cimport (
     UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.revocation cimport judge_again
-from broker._core.session cimport drop_will, find_session, need_extra, new_session, queued_count
+from broker._core.session cimport drop_will, find_session, need_extra, new_session, queued_count, session_hash
 from broker._core.timers cimport timer_set
 from broker._core.strangers cimport forget_stranger
 from broker._core.topic_rules cimport valid_topic_name
@@ -218,13 +219,31 @@ cdef inline bint goes_on(Session* session, ConnectFields* fields) noexcept nogil
     return session != NULL and session.session_expiry_interval_s != 0 and not fields.clean_start
 
 
+cdef inline bint is_on_disk(ShardState* shard, Session* session) noexcept nogil:
+    return session != NULL and session.durable != NULL and \
+        session.durable.since_ticket <= shard.journal.settled_ticket
+
+
 cdef bint needs_disk(
-        Connection* connection, Session* session, ConnectFields* fields) noexcept nogil:
-    # Whether this client is to be promised a session on disk that there is not yet, or that one is gone. [MQTT-3.1.2-4]
-    if connection.durability == LEVEL_MEMORY or (session != NULL and session.durable != NULL and goes_on(
-            session, fields)):
+        ShardState* shard, Connection* connection, Session* session, ConnectFields* fields, uint64_t ended
+) noexcept nogil:
+    # Whether this client is to be promised a session on disk that is not there yet, or that one is gone.
+    # [MQTT-3.1.2-4]
+    if connection.durability == LEVEL_MEMORY:
         return False
-    return fields.session_expiry_interval_s != 0 or (session != NULL and session.durable != NULL)
+    if goes_on(session, fields) and session.durable != NULL:
+        return not is_on_disk(shard, session)
+    return fields.session_expiry_interval_s != 0 or ended != 0 or (
+        session != NULL and session.durable != NULL and not session.durable.bearer)
+
+
+cdef inline uint64_t end_of_predecessor(
+        ShardState* shard, Connection* connection, Principal* principal, const Span* client_id) noexcept nogil:
+    # The ticket that has the end of the session that this client had before, 0: it waits for none. Nobody inside this
+    # process has one.
+    if connection.durability != LEVEL_SYNCED or connection.fd == LOCAL_FD:
+        return 0
+    return end_ticket(shard, session_hash(shard, principal, client_id.at, client_id.n))
 
 
 cdef bint enter_session(
@@ -313,7 +332,8 @@ cdef void admit(
         return
     connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
     session = find_session(shard, grant.principal, client_id.at, client_id.n)
-    if shard.journal.refusing and needs_disk(connection, session, fields):
+    if unlikely_(shard.journal.refusing and needs_disk(
+            shard, connection, session, fields, end_of_predecessor(shard, connection, grant.principal, &client_id))):
         fail(shard, connection, SERVER_UNAVAILABLE)
         return
     connection.keep_alive_s = server_keep_alive(shard, fields)
@@ -335,8 +355,8 @@ cdef void admit(
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]
     if connection.session.durable != NULL or has_recorded_will(connection.session):
         ticket = ticket_for(shard, connection)
-    elif connection.durability == LEVEL_SYNCED and connection.fd != LOCAL_FD and not present:
-        ticket = shard.journal.ended_ticket     # that there is no session any more, whoever has ended it
+    elif not present:       # that there is no session any more, whoever has ended it
+        ticket = end_of_predecessor(shard, connection, grant.principal, &client_id)
     if not shard.journal.refusing:
         gate(shard, connection, ticket)
     arm_keep_alive(shard, connection)

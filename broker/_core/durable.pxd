@@ -4,8 +4,8 @@
 # changes: itself here, its subscriptions one by one, its deliveries with their messages, what happens to those as ops
 # (journal).
 #
-# Here belong the records of a session and of its subscriptions. Not here: their deletion with the session (session),
-# and how they come back (restore).
+# Here belong the records of a session and of its subscriptions, and who has ended a moment ago. Not here: their
+# deletion with the session (session), and how they come back (restore).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -19,6 +19,10 @@ cdef void record_session(ShardState* shard, Session* session) noexcept nogil
 cdef void record_loss(ShardState* shard, Session* session) noexcept nogil
 # Writes it under a number of its own, of a session that is not on disk but for its will: it ends with its connection.
 cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil
+# A session ends: until that is on disk, somebody who begins anew under its name may not be told that there is none.
+cdef void note_end(ShardState* shard, Session* session) noexcept nogil
+# The ticket that has the end of the last session with this hash, 0: there is none, or it is on disk.
+cdef uint64_t end_ticket(ShardState* shard, uint32_t hash) noexcept nogil
 # Writes a subscription's record; the filter is as in SUBSCRIBE.
 cdef void record_subscription(
     ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -1,12 +1,13 @@
 """The records of sessions on disk. See durable.pxd."""
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes
 from broker._core.journal cimport add_durable, put_numbered, put_record
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
-from broker._core.model cimport Durable, Principal, Session, ShardState, Subscription
+from broker._core.model cimport Durable, EndedSession, Journal, Principal, Session, ShardState, Subscription
 from broker._core.records cimport (
     RECORD_VERSION,
     SESSION_CONNECTED,
@@ -25,6 +26,7 @@ from broker._core.topics cimport subscribed_filter
 
 cdef enum:
     FILTER_BYTES = 65536
+    FIRST_ENDED = 64            # places of the table of those that have ended
 
 
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
@@ -35,6 +37,7 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
     durable.number = shard.journal.next_session
     shard.journal.next_session += 1
     durable.session = session
+    durable.since_ticket = shard.journal.open_ticket
     session.durable = durable
     add_durable(shard, durable)
     if subscription == NULL:
@@ -102,3 +105,64 @@ cdef void record_subscription(
     head.identifier = subscription.identifier
     memcpy(at, &head, sizeof(head))
     put_bytes(at + sizeof(head), filter, n)
+
+
+# ---------------------------------------------------------------- those that have ended
+
+cdef void forget_ends(Journal* journal) noexcept nogil:
+    give_memory(journal.ended)
+    journal.ended = NULL
+    journal.ended_mask = 0
+    journal.ended_count = 0
+
+
+cdef EndedSession* place_of(Journal* journal, uint32_t hash) noexcept nogil:
+    # Where it stands, or the free place where it would.
+    cdef uint32_t at = hash & journal.ended_mask
+    while journal.ended[at].ticket and journal.ended[at].hash != hash:
+        at = (at + 1) & journal.ended_mask
+    return &journal.ended[at]
+
+
+cdef void grow_ended(Journal* journal) noexcept nogil:
+    # Those whose end is on disk by now are left behind, so that it stays as large as a batch or two.
+    cdef EndedSession* before = journal.ended
+    cdef uint32_t i, count = journal.ended_mask + 1 if before != NULL else 0, live = 0
+    cdef uint32_t places = FIRST_ENDED
+    for i in range(count):
+        live += before[i].ticket > journal.settled_ticket
+    while places < 4 * live:
+        places *= 2
+    journal.ended = <EndedSession*>take_zeroed(<size_t>places * sizeof(EndedSession))
+    journal.ended_mask = places - 1
+    journal.ended_count = live
+    for i in range(count):
+        if before[i].ticket > journal.settled_ticket:
+            place_of(journal, before[i].hash)[0] = before[i]
+    give_memory(before)
+
+
+cdef void note_end(ShardState* shard, Session* session) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef EndedSession* place
+    if session.durable.bearer:
+        return      # it was promised to nobody
+    if journal.ended == NULL or 2 * journal.ended_count > journal.ended_mask:
+        grow_ended(journal)
+    place = place_of(journal, session.hash)
+    journal.ended_count += place.ticket == 0
+    place.hash = session.hash
+    place.ticket = journal.open_ticket
+    journal.ended_ticket = journal.open_ticket
+
+
+cdef uint64_t end_ticket(ShardState* shard, uint32_t hash) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef uint64_t ticket
+    if journal.ended == NULL:
+        return 0
+    if journal.ended_ticket <= journal.settled_ticket:
+        forget_ends(journal)
+        return 0
+    ticket = place_of(journal, hash).ticket
+    return ticket if ticket > journal.settled_ticket else 0

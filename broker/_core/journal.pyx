@@ -114,6 +114,7 @@ cdef void journal_close(ShardState* shard) noexcept nogil:
     give_memory(journal.ops)
     give_memory(journal.puts)
     give_memory(journal.retained)
+    give_memory(journal.ended)
     give_memory(journal.chunks)
     give_memory(journal.durables)
     slab_close(&journal.promise_slab)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from broker._core.durable cimport record_session
+from broker._core.durable cimport note_end, record_session
 from broker._core.handover cimport hand_over
 from broker._core.memory cimport give_memory
 from broker._core.model cimport WAITING_LOAD, Connection, Session, SessionExtra, ShardState
@@ -137,7 +137,7 @@ cdef bint empty(ShardState* shard, Session* session) noexcept nogil:
 cdef void end_session(ShardState* shard, Session* session) noexcept nogil:
     unlink_session(shard, session)
     if session.durable != NULL:
-        shard.journal.ended_ticket = shard.journal.open_ticket
+        note_end(shard, session)
         if session.durable.grouped:     # with the last of it: what it hands over must not be lost
             record_session(shard, session)
         else:

@@ -489,6 +489,8 @@ cdef struct Durable:            # of a session that is on disk
     uint8_t unordered           # what is queued did not come in the order of its numbers
     uint8_t grouped             # it may have to hand over messages of shared groups when it ends
     uint8_t ended               # its records are deleted: nothing more is written of it
+    uint8_t bearer              # it is there for a will alone
+    uint64_t since_ticket       # that has its record; 0: it came from the disk
 
 cdef struct Will:
     Message* message            # as it is published, Will Delay Interval taken out of its properties
@@ -662,10 +664,17 @@ cdef struct RetainedChange:     # a retained message whose record goes with the 
     Retained* retained          # NULL: it has gone meanwhile
     uint32_t account_id
 
+cdef struct EndedSession:       # a session on disk that has ended
+    uint64_t ticket             # that has its end, 0: a free place
+    uint32_t hash               # the session's
+
 cdef struct Journal:
     uint64_t open_ticket        # what the batch being gathered will be called
     uint64_t settled_ticket     # committed, all up to here
     uint64_t ended_ticket       # of the last session on disk that has ended
+    EndedSession* ended         # those whose end may not be on disk yet: a table by hash
+    uint32_t ended_mask         # of its places; all are free while `ended` is NULL
+    uint32_t ended_count        # of its places that are taken
     uint8_t in_flight           # one batch is being written
     uint8_t urgent              # somebody waits for the open batch
     uint8_t refusing            # the disk is full, slow or broken: what needs it is refused before it is routed

@@ -202,6 +202,7 @@ cdef bint read_session(
     durable.number = get_key(key)
     durable.session = session
     durable.connected = head.flags & SESSION_CONNECTED
+    durable.bearer = head.flags & SESSION_WITH_CONNECTION != 0
     session.durable = durable
     add_durable(shard, durable)
     shard.journal.next_session = max(shard.journal.next_session, durable.number + 1)

@@ -26,6 +26,8 @@ cdef void sessions_open(ShardState* shard) noexcept nogil
 cdef void sessions_close(ShardState* shard) noexcept nogil
 
 # Sessions are keyed by (account, principal, client id): no principal reaches another's.
+cdef uint32_t session_hash(
+    ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
 cdef Session* find_session(
     ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil
 cdef Session* new_session(

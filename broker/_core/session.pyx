@@ -128,7 +128,7 @@ cdef void sessions_close(ShardState* shard) noexcept nogil:
 
 # ---------------------------------------------------------------- the table
 
-cdef inline uint32_t session_hash(
+cdef uint32_t session_hash(
         ShardState* shard, Principal* principal, const uint8_t* client_id, uint32_t n) noexcept nogil:
     # The principal's number is unique in the installation, so it stands for the account as well.
     return hash_bytes(client_id, n, shard.hash_seed ^ (<uint64_t>principal.principal_id << 20))
