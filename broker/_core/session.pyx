@@ -517,8 +517,7 @@ cdef void add_to_queue(
         entry.identifiers = <uint32_t*>take_memory(count * sizeof(uint32_t))
         memcpy(entry.identifiers, identifiers, count * sizeof(uint32_t))
     if session.durable != NULL and (message.number <= session.durable.high or (
-            queue.count and message.number < queue.entries[(queue.head + queue.count - 1) & (
-                queue.capacity - 1)].message.number)):
+            queue.count and message.number < queue_last(queue).message.number)):
         session.durable.unordered = 1
     queue.count += 1
     count_queued(shard, session, queued_size(message, count), 1)
@@ -529,6 +528,10 @@ cdef Queued* queue_front(Session* session) noexcept nogil:
 
 
 cdef void pass_over(Session* session, uint64_t number) noexcept nogil:
+cdef inline Queued* queue_last(Queue* queue) noexcept nogil:
+    return &queue.entries[(queue.head + queue.count - 1) & (queue.capacity - 1)]
+
+
     if number > session.durable.high:
         session.durable.high = number
         session.durable.unordered |= queued_count(session) != 0
@@ -543,6 +546,7 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Message* message = queue_front(session).message
     if session.durable != NULL and message.number:
         taken_out(session, message.number)
+        session.durable.unordered |= queue_last(session.queue).message.number < message.number  # they are being judged
         end_record(shard, session, message.number, message, OP_DONE, 0)
     pop_front(shard, session)
 
@@ -676,6 +680,7 @@ cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
     cdef uint64_t number = parked_front(session).number
     taken_out(session, number)
+    session.durable.unordered |= session.queue != NULL      # what has been read stands before it
     end_record(shard, session, number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
 

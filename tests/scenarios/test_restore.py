@@ -6,7 +6,7 @@ import pytest
 
 from broker.reasons import DropReason
 from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
-from tests.support.core import Client, Core
+from tests.support.core import SYNCED, Client, Core, credential
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
 
@@ -646,4 +646,38 @@ def test_of_one_chunk_what_has_expired_goes_and_the_rest_stays_in_order() -> Non
     assert core.left_out == {}
     expected = [b"%d" % number for number in range(30) if number % 3 == 0]
     assert drain(core.resume("a", user_name="durable")) == expected
+    core.end()
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
+def test_rights_that_end_in_the_middle_of_a_queue_take_nothing_else_from_the_disk(is_away: bool) -> None:
+    core = synced()
+    number = core.grant("u", synced=True, subscribe=("t/#", "b"))
+    slow = core.keep("slow", user_name="u", properties={"receive_maximum": 1})
+    slow.subscribe("t/#", "b", qos=1)
+    if is_away:
+        slow.drop()
+    tell(core, "a", "b", "c", "d", "e")
+    publisher = core.connect("p", user_name="plain")
+    core.in_flight = True  # a batch is under way: the following gather in one chunk
+    for payload in payloads(0, 9):
+        publisher.publish("t/x", payload + bytes(1000), 1)
+    publisher.publish("b", b"not any more" + bytes(1000), 1)
+    core.in_flight = False
+    core.run()
+    fill(core, 20)  # later ones: the first chunk is not young any more
+    core.granted = [grant for grant in core.granted if grant[0][2] != number]
+    core._put_grant(credential("u", b"pw"), 1, number, "u", "", ("#",), ("t/#",), durability=SYNCED)
+    if is_away:
+        core.resume("slow", user_name="u", properties={"receive_maximum": 1})
+    assert core.drops(DropReason.NOT_AUTHORIZED) == 1
+    first, _ = core.store.load("messages")[0]
+    for name in ("a", "b", "c", "d", "e"):
+        drain(core.resume(name, user_name="durable"))
+    for number in range(30):
+        core.keep(f"noise {number}", user_name="durable").drop()  # a batch
+        core.wait(0.2)
+    assert 9000 < len(dict(core.store.load("messages"))[first]) < 10_000  # it was written again, without the last one
+    core = core.crash()
+    assert [one.rstrip(bytes(1)) for one in drain(core.resume("slow", user_name="u"))[:9]] == payloads(0, 9)
     core.end()
