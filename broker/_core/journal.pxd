@@ -67,6 +67,9 @@ cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil
 # The same, living.
 cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil
 
+# A message of a chunk is on disk alone from now on: when it has expired, its chunk is looked at (see compaction).
+cdef void note_expiry(Journal* journal, Message* message) noexcept nogil
+
 # A session waits for a chunk to be read, which is asked for; and does not any more.
 cdef void wait_for_chunk(ShardState* shard, Durable* durable, Chunk* chunk) noexcept nogil
 cdef void stop_waiting(ShardState* shard, Durable* durable) noexcept nogil

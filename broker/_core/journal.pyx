@@ -595,12 +595,25 @@ cdef inline int64_t expires_at_ns(Message* message) noexcept nogil:
         if message.message_expiry_s != NEVER_EXPIRES else 0
 
 
+cdef inline void expires_with(Chunk* chunk, int64_t expires_at_ns) noexcept nogil:
+    if expires_at_ns and (chunk.expires_at_ns == 0 or expires_at_ns < chunk.expires_at_ns):
+        chunk.expires_at_ns = expires_at_ns
+
+
+cdef void note_expiry(Journal* journal, Message* message) noexcept nogil:
+    cdef Chunk* chunk
+    if message.message_expiry_s == NEVER_EXPIRES:
+        return
+    chunk = find_chunk(journal, message.number)
+    if chunk != NULL:       # else it is in the open batch
+        expires_with(chunk, expires_at_ns(message))
+
+
 cdef void write_chunk(ShardState* shard, uint8_t* at) noexcept nogil:
     # Into `at`, which has the room that chunk_size asked for; the entries are the sealed batch's afterwards.
     cdef Journal* journal = &shard.journal
     cdef JournalEntry* entry
     cdef Chunk* chunk = NULL
-    cdef int64_t expires
     cdef uint32_t i
     for i in range(journal.entry_count):
         entry = &journal.entries[i]
@@ -612,9 +625,7 @@ cdef void write_chunk(ShardState* shard, uint8_t* at) noexcept nogil:
         chunk.last = entry.message.number
         chunk.pairs += entry.pair_count
         chunk.live += entry.message.outstanding
-        expires = expires_at_ns(entry.message)
-        if expires and (chunk.expires_at_ns == 0 or expires < chunk.expires_at_ns):
-            chunk.expires_at_ns = expires
+        expires_with(chunk, expires_at_ns(entry.message))
     journal.pairs_live += chunk.live
 
 

@@ -13,6 +13,7 @@ from broker._core.journal cimport (
     delete_record,
     end_pair,
     find_unwritten,
+    note_expiry,
     remove_durable,
     stop_waiting,
 )
@@ -527,11 +528,11 @@ cdef Queued* queue_front(Session* session) noexcept nogil:
     return &session.queue.entries[session.queue.head] if session.queue != NULL else NULL
 
 
-cdef void pass_over(Session* session, uint64_t number) noexcept nogil:
 cdef inline Queued* queue_last(Queue* queue) noexcept nogil:
     return &queue.entries[(queue.head + queue.count - 1) & (queue.capacity - 1)]
 
 
+cdef void pass_over(Session* session, uint64_t number) noexcept nogil:
     if number > session.durable.high:
         session.durable.high = number
         session.durable.unordered |= queued_count(session) != 0
@@ -545,8 +546,8 @@ cdef inline void taken_out(Session* session, uint64_t number) noexcept nogil:
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Message* message = queue_front(session).message
     if session.durable != NULL and message.number:
-        taken_out(session, message.number)
         session.durable.unordered |= queue_last(session.queue).message.number < message.number  # they are being judged
+        taken_out(session, message.number)
         end_record(shard, session, message.number, message, OP_DONE, 0)
     pop_front(shard, session)
 
@@ -679,8 +680,8 @@ cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
     cdef uint64_t number = parked_front(session).number
-    taken_out(session, number)
     session.durable.unordered |= session.queue != NULL      # what has been read stands before it
+    taken_out(session, number)
     end_record(shard, session, number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
 
@@ -694,9 +695,10 @@ cdef void unpark_front(
 
 
 cdef void park_entry(ShardState* shard, Session* session, Queued* entry) noexcept nogil:
-    # At the front; budgets count it as before.
+    # At the front; budgets count it as before. While it was in memory its chunk may have been looked at in vain.
     cdef Durable* durable = session.durable
     cdef Parked* parked
+    note_expiry(&shard.journal, entry.message)
     if durable.parked_count == durable.parked_capacity:
         grow_parked(durable)
     durable.parked_head = (durable.parked_head - 1) & (durable.parked_capacity - 1)

@@ -681,3 +681,24 @@ def test_rights_that_end_in_the_middle_of_a_queue_take_nothing_else_from_the_dis
     core = core.crash()
     assert [one.rstrip(bytes(1)) for one in drain(core.resume("slow", user_name="u"))[:9]] == payloads(0, 9)
     core.end()
+
+
+def test_what_expired_in_the_memory_of_a_slow_client_leaves_the_disk_when_it_has_gone() -> None:
+    core = synced()
+    slow = core.keep("slow", user_name="durable", properties={"receive_maximum": 1})
+    slow.subscribe("t/#", qos=1)
+    publisher = core.connect("p", user_name="plain")
+    for payload in payloads(0, 10):
+        publisher.publish("t/x", payload, 1, properties={"message_expiry_interval": 50})
+    core.wait(60)
+    for number in range(20):
+        core.keep(f"noise {number}", user_name="durable").drop()
+        core.wait(0.2)
+    assert core.shard.journal()["deliveries"] == 10  # what is in memory is looked at when it is sent
+    slow.drop()
+    for number in range(20):
+        core.keep(f"noise {number}", user_name="durable", present=True).drop()
+        core.wait(0.2)
+    assert core.drops(DropReason.MESSAGE_EXPIRED) == 9
+    assert core.shard.journal()["deliveries"] == 1  # the one that has been sent
+    core.end()
