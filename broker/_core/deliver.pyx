@@ -30,6 +30,7 @@ from broker._core.model cimport (
     DROP_CLIENT_AWAY,
     DROP_MESSAGE_EXPIRED,
     DROP_NO_MEMBER,
+    DROP_NOT_AUTHORIZED,
     DROP_PACKET_TOO_LARGE,
     DROP_SESSION_ENDED,
     INFLIGHT_HELD,
@@ -59,7 +60,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.packets cimport encode_ack
-from broker._core.parked cimport bring_body, bring_front
+from broker._core.parked cimport bring_body, bring_front, still_allowed
 from broker._core.promises cimport hold, leaves_now
 from broker._core.records cimport OP_DONE, OP_SENT
 from broker._core.session cimport (
@@ -692,16 +693,27 @@ cdef inline bint is_held(Session* session, uint16_t packet_id) noexcept nogil:
         session.inflight[packet_id & session.inflight_mask] & INFLIGHT_HELD != 0
 
 
+cdef void publish_first(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
+    # Nobody has seen it or its identifier yet, and rights may have changed while it waited.
+    if still_allowed(session, body.message):
+        publish_inflight(shard, session, packet_id, body, 0)
+    else:
+        count_drop(shard, session, DROP_NOT_AUTHORIZED)
+        release_packet_id(shard, session, packet_id)
+
+
 cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
     if is_held(session, packet_id):
-        publish_inflight(shard, session, packet_id, body_of(session, packet_id), 0)
+        publish_first(shard, session, packet_id, body_of(session, packet_id))
 
 
 cdef void publish_again(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
+    # What has been sent is sent again whatever its receiver may have by now: it may have it already, and an exchange of
+    # QoS 2 has to come to its end.
     if not is_held(session, packet_id):
         publish_inflight(shard, session, packet_id, body, DUP)
     elif leaves_now(shard, session.connection, newest_ticket(&shard.journal)):
-        publish_inflight(shard, session, packet_id, body, 0)
+        publish_first(shard, session, packet_id, body)
     else:       # on the connection before this one it waited for the disk, and it still may have to
         mark_sent(session, packet_id)
         hold_publish(shard, session, newest_ticket(&shard.journal), packet_id)

@@ -5,10 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
 from broker._core.connection cimport mark_ready
-from broker._core.grants cimport policy_allows_subscribe
 from broker._core.journal cimport ask_for, chunk_at, stop_waiting
 from broker._core.memory cimport give_memory, take_memory
-from broker._core.message cimport message_topic, release_message
+from broker._core.message cimport release_message
 from broker._core.model cimport (
     DROP_NOT_AUTHORIZED,
     WAITING_AGAIN,
@@ -21,7 +20,7 @@ from broker._core.model cimport (
     SharedGroup,
     ShardState,
 )
-from broker._core.parked cimport PAIR_IDENTIFIERS, lose_next, next_needed, read_pair
+from broker._core.parked cimport PAIR_IDENTIFIERS, lose_next, next_needed, read_pair, still_allowed
 from broker._core.records cimport PairRecord, Record, get_message, next_pair, next_record
 from broker._core.session cimport body_of, count_drop, drop_parked_front, fill_body, unpark_front
 
@@ -134,8 +133,7 @@ cdef void install(ShardState* shard, Loading* loading, Message* message, const P
         fill_body(
             body_of(session, session.extra.again[loading.again_at]), message, group, identifiers,
             pair.head.identifiers)
-    elif session.policy != NULL and not policy_allows_subscribe(
-            session.policy, session.principal, message_topic(message), message.topic_bytes):
+    elif not still_allowed(session, message):
         count_drop(shard, session, DROP_NOT_AUTHORIZED)     # its rights have changed while it was on disk
         drop_parked_front(shard, session)
     else:

@@ -5,12 +5,14 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from broker._core.model cimport Session, SharedGroup, ShardState
+from broker._core.model cimport Message, Session, SharedGroup, ShardState
 from broker._core.records cimport PairRecord
 
 cdef enum:
     PAIR_IDENTIFIERS = 255      # subscription identifiers that a delivery has at most
 
+# Whether a session may still be sent what was meant for it once: its rights may have changed since. (Law 10.)
+cdef bint still_allowed(Session* session, Message* message) noexcept nogil
 # Brings the front of what is parked into memory, where nothing else is queued. True: it is there. False: nothing is
 # parked any more, or it was asked for, and the session is looked at again when it comes.
 cdef bint bring_front(ShardState* shard, Session* session) noexcept nogil

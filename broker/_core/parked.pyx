@@ -3,10 +3,13 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from broker._core.grants cimport policy_allows_subscribe
 from broker._core.journal cimport find_chunk, find_unwritten, wait_for_chunk
 from broker._core.memory cimport give_memory, take_memory
+from broker._core.message cimport message_topic
 from broker._core.model cimport (
     DROP_LOST,
+    DROP_NOT_AUTHORIZED,
     INFLIGHT_PUBREL,
     WAITING_AGAIN,
     WAITING_LOAD,
@@ -14,6 +17,7 @@ from broker._core.model cimport (
     Chunk,
     InflightBody,
     JournalEntry,
+    Message,
     Session,
     SessionExtra,
     SharedGroup,
@@ -48,6 +52,11 @@ cdef SharedGroup* read_pair(
         shard, &session.principal.account.space, filter, SHARE_NAME_AT + <uint32_t>pair.group_bytes)
     give_memory(filter)
     return group
+
+
+cdef bint still_allowed(Session* session, Message* message) noexcept nogil:
+    return session.policy == NULL or policy_allows_subscribe(
+        session.policy, session.principal, message_topic(message), message.topic_bytes)
 
 
 cdef bint find_pair(
@@ -103,6 +112,10 @@ cdef bint bring_front(ShardState* shard, Session* session) noexcept nogil:
     cdef PairRecord pair
     while session.durable.parked_count:
         entry = find_unwritten(&shard.journal, parked_front(session).number, &pairs)
+        if entry != NULL and not still_allowed(session, entry.message):
+            count_drop(shard, session, DROP_NOT_AUTHORIZED)     # its rights have changed while it waited
+            drop_parked_front(shard, session)
+            continue
         if entry != NULL and find_pair(shard, session, entry, pairs, &pair):
             group = read_pair(shard, session, &pair, identifiers)
             unpark_front(shard, session, entry.message, group, identifiers, pair.head.identifiers)

@@ -66,7 +66,7 @@ cdef void judge_subscriptions(ShardState* shard, Session* session, CompiledPolic
 
 cdef void judge_queue(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil:
     # Each entry is looked at once and, where it may stay, goes behind the others: afterwards they are in their order.
-    cdef uint32_t _, count = session.queue.count if session.queue != NULL else 0   # what is parked: see loading
+    cdef uint32_t _, count = session.queue.count if session.queue != NULL else 0   # what is parked: see parked
     cdef Queued* entry
     for _ in range(count):
         entry = queue_front(session)
