@@ -24,7 +24,7 @@ from broker.admin import Operator, SystemClock
 from broker.cli_common import config_option, data_dir_option, print_table, told_in_one_line
 from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Endpoint, Flags, is_loopback, load_config
-from broker.errors import StoreError
+from broker.errors import StoreError, Unavailable
 from broker.observability import logs
 from broker.ports import AccountLimits, Grant
 from broker.storage.data_dir import DataDir
@@ -295,8 +295,12 @@ class _NoCore:
     def remove_grant(self, credential: bytes) -> None:
         """Cut nobody."""
 
-    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
-        """End nothing."""
+    async def remove_device(
+        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """Refuse: what a device has on disk is the core's to end."""
+        del account_id, principal_id, records
+        raise Unavailable(f"device {device_id!r} can be removed by a running broker alone")
 
     def put_account(self, account_id: int, limits: AccountLimits) -> None:
         """Limit nobody."""

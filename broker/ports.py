@@ -148,10 +148,13 @@ class GrantTable(Protocol):
         """
         ...
 
-    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+    async def remove_device(
+        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
+    ) -> None:
         """End all that a device has: connections (0x98), sessions, wills, and what it has set as retained.
 
-        Its credential has been removed before. Also the retained messages under ``devices/{device_id}/``.
+        Its credential has been removed before. Also the retained messages under ``devices/{device_id}/``. All of it
+        leaves the disk in one transaction with ``records``, tables and keys of what says who it is; returns then.
         """
         ...
 

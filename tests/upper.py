@@ -5,13 +5,15 @@ Here belong stand-ins for the ports below ``accounts`` and ``admin``. Not here: 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from broker.accounts.directory import Directory
 from broker.admin import Admin
 from broker.config import BrokerConfig, Endpoint
 from broker.errors import BadRequest
-from broker.ports import AccountLimits, Grant, Presence
+from broker.ports import AccountLimits, Change, Grant, Presence, Store
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
 
@@ -41,6 +43,7 @@ class FakeClock:
 class FakeCore:
     """Grant table, publisher and presence of a core in which nothing happens."""
 
+    store: Store = field(default_factory=MemoryStore)
     grants: dict[bytes, Grant] = field(default_factory=dict)
     removed: list[bytes] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
@@ -58,8 +61,12 @@ class FakeCore:
         self.removed.append(credential)
         self.grants.pop(credential, None)
 
-    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
+    async def remove_device(
+        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """End nothing, and write the rest as a journal does: sooner or later it is on disk."""
         self.ended.append(principal_id)
+        await written(self.store, records)
 
     def put_account(self, account_id: int, limits: AccountLimits) -> None:
         self.accounts[account_id] = limits
@@ -89,12 +96,19 @@ class FakeCore:
         return self.present.get(principal_id, Presence(0, 0))
 
 
+async def written(store: Store, deleted: Sequence[tuple[str, bytes]]) -> None:
+    """Delete some records; returns when they are gone."""
+    done = asyncio.get_running_loop().create_future()
+    store.submit(0, [Change(*one, None) for one in deleted], lambda _ticket, error: done.set_result(error))
+    assert await done is None
+
+
 class Upper:
     """The upper floors over a memory store; ``restart`` gives what a new process would load."""
 
     def __init__(self, store: MemoryStore | None = None, config: BrokerConfig | None = None) -> None:
         self.store = store or MemoryStore()
-        self.core = FakeCore()
+        self.core = FakeCore(self.store)
         self.clock = FakeClock()
         self.config = config or BrokerConfig()
         self.directory = Directory(self.store, SECRET, self.core)

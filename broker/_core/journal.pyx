@@ -54,7 +54,9 @@ from broker._core.retained_records cimport take_retained
 from broker._core.topics cimport group_name
 
 
-TABLE_NAMES = ("meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained")
+TABLE_NAMES = (
+    "meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained", "devices", "seen",
+)
 
 cdef enum:
     FIRST_BYTES = 4096

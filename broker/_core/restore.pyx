@@ -222,7 +222,7 @@ cdef bint restore_session(
         return False
     principal = find_principal(shard, head.principal_id)
     if known is not None and head.principal_id < OWN_PRINCIPALS and (principal == NULL or principal.nameless) and \
-            not known(head.principal_id):
+            not head.flags & SESSION_ENDED and not known(head.principal_id):    # what has ended still hands over
         delete_record(shard, TABLE_SESSIONS, key, 8)    # whose principal is no more
         return True
     return read_session(shard, restoring, key, at, &head)

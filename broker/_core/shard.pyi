@@ -167,6 +167,13 @@ class Shard:
         """Refuse what would need the disk before it is routed (0x97), or take it again."""
         ...
 
+    def erase(self, table: str, key: bytes) -> None:
+        """Delete a record of somebody else's (a device, when it was seen) in one transaction with the open batch.
+
+        Raises ``ValueError`` for a table whose records are the core's own.
+        """
+        ...
+
     def set_wall(self, now_ns: int, wall_ns: int) -> None:
         """Tell how the wall clock stands to the monotonic one, for what is written to disk."""
         ...

@@ -47,7 +47,14 @@ from broker._core.grants cimport (
     release_principal,
     retire_grant,
 )
-from broker._core.journal cimport chunk_at, journal_close, journal_open, newest_ticket, seal_batch
+from broker._core.journal cimport (
+    chunk_at,
+    delete_record,
+    journal_close,
+    journal_open,
+    newest_ticket,
+    seal_batch,
+)
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
@@ -91,6 +98,7 @@ from broker._core.records cimport (
     TABLE_FLOWS,
     TABLE_MESSAGES,
     TABLE_META,
+    TABLE_DEVICES,
     TABLE_OPS,
     TABLE_RETAINED,
     TABLE_SESSIONS,
@@ -145,6 +153,7 @@ cdef enum:
     WORK_OF_CALL = 16384    # of what Python asks for: about a millisecond
     READ_BYTES = 4 * 1024 * 1024    # of chunks that are read at a time
     CHUNK_AT = 8            # where messages begin in a chunk
+    KEY_MAXIMUM_BYTES = 511
 
 
 cdef Limits NO_LIMITS
@@ -643,6 +652,14 @@ cdef class Shard:
             self.state.journal.refusing = False
             record_wills(self.state)
         self.state.journal.refusing = refusing
+
+    def erase(self, str table, bytes key):
+        self.check_owner()
+        if table not in _TABLE_NAMES or _TABLE_NAMES.index(table) < TABLE_DEVICES:
+            raise ValueError(f"records of {table!r} are not erased from outside")
+        if not 0 < len(key) <= KEY_MAXIMUM_BYTES:
+            raise ValueError(f"a key has 1 to {KEY_MAXIMUM_BYTES} bytes")
+        delete_record(self.state, <uint8_t>_TABLE_NAMES.index(table), key, <uint32_t>len(key))
 
     def set_wall(self, long long now_ns, long long wall_ns):
         self.check_owner()

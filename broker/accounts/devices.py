@@ -69,7 +69,7 @@ class Devices:
         self._by_account: dict[int, _OfAccount] = {}
         self._last_seen: dict[int, int] = {}
         self._refused_at: dict[int, float] = {}
-        self._leaving: set[int] = set()  # their removal is on its way to disk
+        self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
 
     def load(self) -> None:
         """Read all devices and grant those that may connect."""
@@ -179,20 +179,29 @@ class Devices:
         return device, password
 
     async def delete(self, account_id: int, device_id: str) -> None:
-        """Remove a device for good: from disk, then its grant, which cuts its connections. Raises ``NotFound``."""
+        """Remove a device for good, with all that it has; returns when nothing of it is on disk any more.
+
+        It is let in no more from here on, and known and counted until then: a crash takes nothing, or everything. Who
+        gives up waiting does not keep it. Raises ``NotFound``, and ``Unavailable`` while the disk takes nothing.
+        """
         device = self.get(account_id, device_id)
+        leaving = self._leaving.get(device.device_number)
+        if leaving is None:
+            self._ledger.require_disk()
+            leaving = asyncio.create_task(self._leave(device), name=f"removal of device {device.device_number}")
+            self._leaving[device.device_number] = leaving
+        await asyncio.shield(leaving)
+
+    async def _leave(self, device: Device) -> None:
+        """End all that a device has, then forget it: its id is free when nothing is left under it."""
         key = number_key(device.device_number)
-        self._leaving.add(device.device_number)
-
-        def apply() -> None:
-            self._leaving.discard(device.device_number)
+        records = [(DEVICES, key), (SEEN, key)]
+        try:
+            self._grants.remove_grant(device.digest)
+            await self._grants.remove_device(device.account_id, device.device_number, device.device_id, records)
             self._remove(device)
-
-        await self._ledger.commit(
-            [Change(DEVICES, key, None), Change(SEEN, key, None)],
-            apply,
-            lambda: self._leaving.discard(device.device_number),
-        )
+        finally:
+            del self._leaving[device.device_number]
 
     async def set_active(self, account_id: int, device_id: str, active: bool, now_s: int) -> Device:
         """Let a device in or keep it out; who is connected is cut, and its sessions wait. Raises ``NotFound``."""
@@ -204,17 +213,21 @@ class Devices:
         def apply() -> None:
             if device.device_number in self._by_number:  # it was not removed meanwhile
                 self._by_number[device.device_number] = self._of(account_id).by_id[device_id] = changed
-                self._follow(changed)
+                self.follow(changed)
 
         await self._ledger.commit([Change(DEVICES, number_key(device.device_number), changed.encode())], apply)
         return changed
 
-    def _follow(self, device: Device) -> None:
+    def follow(self, device: Device) -> None:
         """Give or take a device's grant as it and its account are now."""
-        if device.active and not self._accounts.get(device.account_id).suspended:
+        if self._may_enter(device) and not self._accounts.get(device.account_id).suspended:
             self._grants.put_grant(device.digest, self.grant(device))
         else:
             self._grants.remove_grant(device.digest)
+
+    def _may_enter(self, device: Device) -> bool:
+        """Tell whether a device is let in as far as it goes itself."""
+        return device.active and device.device_number not in self._leaving
 
     async def record_last_seen(self, seen: Mapping[int, int]) -> None:
         """Store when devices (by number) were last seen (seconds of UTC); what exists no more is passed over."""
@@ -229,7 +242,7 @@ class Devices:
     def grant_for(self, user_name: str, digest: bytes) -> Grant | None:
         """Give what a credential grants: None unless it is that of an active device."""
         device = self.with_user_name(user_name)
-        if device is None or device.digest != digest or not device.active:
+        if device is None or device.digest != digest or not self._may_enter(device):
             return None
         return self.grant(device)
 
@@ -289,10 +302,7 @@ class Devices:
             self._grants.put_grant(device.digest, self.grant(device))
 
     def _remove(self, device: Device) -> None:
-        if self._by_number.pop(device.device_number, None) is None:
-            return  # two removals met on their way
-        self._grants.remove_grant(device.digest)
-        self._grants.remove_device(device.account_id, device.device_number, device.device_id)
+        del self._by_number[device.device_number]
         self._of(device.account_id).remove(device)
         del self._by_user_name[device.user_name]
         self._last_seen.pop(device.device_number, None)

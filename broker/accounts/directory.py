@@ -120,7 +120,7 @@ class Directory:
         async for part in self.devices.slices(account_id):
             for device in part:
                 if device.active:
-                    self._follow(device.digest, self.devices.grant(device))
+                    self.devices.follow(device)
 
     def _follow(self, digest: bytes, grant: Grant) -> None:
         """Let a grant follow its account as it is now: another change may have come meanwhile."""

@@ -48,6 +48,11 @@ class Ledger:
         self._next[counter] = number + 1
         return number, Change(COUNTERS, counter.encode(), encode_number(number + 1))
 
+    def require_disk(self) -> None:
+        """Raise ``Unavailable`` while the disk takes nothing: what would have to wait for it is not begun."""
+        if self._store.health.state not in ("ok", "full"):
+            raise Unavailable("the change could not be stored; nothing was changed")
+
     async def commit(
         self, changes: Sequence[Change], apply: Callable[[], None], undo: Callable[[], None] = nothing
     ) -> None:

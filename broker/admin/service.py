@@ -139,7 +139,6 @@ class Admin:
         """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
         self._require_serving()
         await self._directory.devices.delete(account_id, device_id)
-        await self._publisher.written()  # the end of its sessions, and of what is retained for it
 
     async def credentials_info(self, account_id: int, limit: int | None = None, offset: int = 0) -> CredentialsInfo:
         """Tell where and as whom the devices connect: all of them, or one page when ``limit`` is given."""

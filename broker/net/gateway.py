@@ -6,7 +6,7 @@ Here belongs the step from frozen values to the shard's calls, with the reactor'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
@@ -59,8 +59,10 @@ class Gateway:
         if self._shard.remove_grant(credential):
             self._reactor.soon()
 
-    def remove_device(self, account_id: int, principal_id: int, device_id: str) -> None:
-        """End all that a device has."""
+    async def remove_device(
+        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """End all that a device has: no batch is sealed meanwhile, so that all of it goes with one."""
         more = True
         while more:
             _, more = self._shard.clear_authored(principal_id)
@@ -68,7 +70,10 @@ class Gateway:
         while more:
             _, more = self._shard.clear_retained(account_id, f"devices/{device_id}/#".encode())
         self._shard.revoke_principal(principal_id, self._reactor.now_ns())
+        for table, key in records:
+            self._shard.erase(table, key)
         self._reactor.soon()
+        await self._durable()
 
     def put_account(self, account_id: int, limits: AccountLimits) -> None:
         """Limit an account."""

@@ -148,12 +148,14 @@ class JournalWriter:
         await future
 
     async def close(self, timeout_s: float = 5.0) -> None:
-        """Write the rest, if the disk takes it in time."""
+        """Write the rest, if the disk takes it in time; whoever waits for more is given up."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.durable()
         except TimeoutError:
             log.error("journal: the disk did not take the last changes in time: %s", self._reason or "too slow")
+        for _, future in self._waiters:
+            future.cancel()
 
     def _submit(self) -> None:
         assert self._batch is not None  # both callers have looked

@@ -13,16 +13,13 @@ from broker.policy.credentials import credential
 from broker.policy.policies import APPLICATION, DEVICE
 from broker.ports import Durability, Grant
 from broker.reasons import ReasonCode
-from broker.wire import Connect, Puback, Publish
+from broker.storage.tables import DEVICES, META, RETAINED, SEEN, SESSIONS, WILLS
+from broker.wire import Connect, Properties, Puback, Publish, Will
 
 SECRET = bytes(32)
 USER_NAME, PASSWORD = "thermometer", b"secret"
 CREDENTIAL = credential(SECRET, USER_NAME, PASSWORD)
 GRANT = Grant(1, 7, USER_NAME, USER_NAME, DEVICE)
-
-
-async def _at_once() -> None:
-    """Nothing waits for a disk here."""
 
 
 class Table:
@@ -31,12 +28,26 @@ class Table:
     def __init__(self) -> None:
         self.shard = Shard(core_limits(Capabilities()), secret=SECRET, hash_seed=1, now_ns=0)
         self.reactor = Reactor(self.shard, on_rare=list, on_batch=list, again=lambda _again: None)
-        self.port = Gateway(self.reactor, _at_once)
+        self.port = Gateway(self.reactor, self._at_once)
+        self.waits = 0
 
-    def connect(self) -> int:
+    async def _at_once(self) -> None:
+        """Nothing waits for a disk here."""
+        self.waits += 1
+
+    def connect(self, will: Will | None = None, expiry_s: int = 0) -> int:
         handle = self.shard.open_connection(0, 0)
-        self.shard.feed(handle, encode(Connect("c", True, 60, None, USER_NAME, PASSWORD), 5), 0)
+        properties: Properties = {"session_expiry_interval": expiry_s} if expiry_s else {}
+        self.shard.feed(handle, encode(Connect("c", True, 60, will, USER_NAME, PASSWORD, properties=properties), 5), 0)
         return handle
+
+    def settle(self) -> list[str]:
+        """Write the open batch; gives the table of each of its changes."""
+        self.shard.run(0)
+        sealed = self.shard.seal()
+        assert sealed is not None
+        self.shard.settle(sealed[0])
+        return [table for table, _, _ in sealed[1]]
 
     def admit(self, handle: int, grant: Grant) -> bool:
         policy = grant.policy
@@ -94,6 +105,25 @@ def test_nobody_but_the_broker_says_who_is_present(topic_name: str, allowed: boo
     answer = decode(table.shard.take_output(handle), 5, from_client=False)
     assert isinstance(answer, Puback)
     assert answer.reason_code == (ReasonCode.NO_MATCHING_SUBSCRIBERS if allowed else ReasonCode.NOT_AUTHORIZED)
+
+
+def test_a_device_that_is_removed_goes_with_all_it_has_in_one_batch_and_the_call_waits_for_it() -> None:
+    table = Table()
+    table.port.put_grant(CREDENTIAL, GRANT)
+    table.shard.put_grant(credential(SECRET, "other", b""), 1, 8, "other", "", ("#",), ("#",))
+    will = Will("devices/thermometer/status", b"gone")
+    table.shard.feed(table.connect(will, 3600), encode(Publish(will.topic_name, b"on", 1, True, packet_id=1), 5), 0)
+    for topic in (b"devices/thermometer/config", b"devices/other/config"):
+        table.shard.publish(1, topic, b"set", 1, 0, retain=True)
+    put = table.settle()
+    assert sorted(set(put)) == [META, RETAINED, SESSIONS, WILLS]
+    table.port.remove_grant(CREDENTIAL)
+    removal = table.port.remove_device(1, 7, "thermometer", [(DEVICES, b"\0\0\0\7"), (SEEN, b"\0\0\0\7")])
+    with pytest.raises(StopIteration):
+        removal.send(None)
+    assert sorted(table.settle()) == [DEVICES, RETAINED, RETAINED, SEEN, SESSIONS, WILLS]
+    assert table.waits == 1
+    assert table.shard.retained(1)[0] == 1
 
 
 def test_quota_that_is_added_leaves_what_was_counted_and_not_taken_yet() -> None:

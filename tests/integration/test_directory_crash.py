@@ -25,10 +25,13 @@ from broker.accounts.directory import Directory
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 
+from tests.upper import written
+
 class NoCore:
+    def __init__(self, store): self.store = store
     def put_grant(self, credential, grant): pass
     def remove_grant(self, credential): pass
-    def remove_device(self, account_id, principal_id, device_id): pass
+    async def remove_device(self, account_id, principal_id, device_id, records): await written(self.store, records)
     def put_account(self, account_id, limits): pass
     def set_quota(self, account_id, messages_left, bytes_left): pass
     def add_quota(self, account_id, messages, bytes_count): pass
@@ -44,7 +47,8 @@ async def worker(directory, number):
 async def main():
     owned = DataDir.claim(Path(sys.argv[1]))
     secret = owned.secret()
-    directory = Directory(LmdbStore(owned.store_path, map_size_bytes=64 * 1024 * 1024), secret, NoCore())
+    store = LmdbStore(owned.store_path, map_size_bytes=64 * 1024 * 1024)
+    directory = Directory(store, secret, NoCore(store))
     directory.load()
     await directory.bootstrap(1)
     await directory.accounts.set_plan(1, "unlimited")

@@ -153,6 +153,7 @@ def test_a_failed_commit_changes_nothing_in_memory() -> None:
         device, _ = await upper.directory.devices.create(1, SENSOR, NOW_S)
         grants = dict(upper.core.grants)
         upper.store.fail(OSError("disk"))
+        upper.store.set_health("failed")
         for change in (
             upper.directory.devices.create(1, replace(SENSOR, device_id="chosen"), NOW_S),
             upper.directory.devices.delete(1, device.device_id),
@@ -166,6 +167,7 @@ def test_a_failed_commit_changes_nothing_in_memory() -> None:
             with pytest.raises(Unavailable):
                 await change
         upper.store.fail(None)
+        upper.store.set_health("ok")
         assert upper.core.grants == grants
         assert upper.directory.devices.page(1, 10, 0) == [device]
         assert upper.directory.devices.last_seen_at(device.device_number) == 0
@@ -277,12 +279,55 @@ def test_two_removals_that_meet_both_succeed_and_a_third_finds_nothing() -> None
     run(body)
 
 
+def test_a_device_that_is_leaving_is_known_until_it_is_gone_from_the_disk_and_let_in_no_more() -> None:
+    async def body(upper: Upper) -> None:
+        devices = upper.directory.devices
+        device, password = await devices.create(1, replace(SENSOR, device_id="pump-1"), NOW_S)
+        upper.store.delay()
+        activating = asyncio.create_task(devices.set_active(1, "pump-1", True, NOW_S))
+        await asyncio.sleep(0)
+        leaving = asyncio.create_task(devices.delete(1, "pump-1"))
+        await asyncio.sleep(0.001)
+        leaving.cancel()  # who gives up waiting does not keep it
+        upper.store.answer(1)
+        await activating
+        await upper.directory._regrant(1)
+        assert upper.core.grants.get(device.digest) is None
+        assert upper.directory.grant_for(device.user_name, password.encode()) is None
+        with pytest.raises(NotFound):
+            await devices.set_active(1, "pump-1", True, NOW_S)
+        with pytest.raises(Conflict):
+            await devices.create(1, replace(SENSOR, device_id="pump-1"), NOW_S)
+        assert devices.get(1, "pump-1") == replace(device, updated_at=NOW_S)
+        upper.store.release()
+        await asyncio.sleep(0.001)
+        assert devices.count(1) == 0
+        await devices.create(1, replace(SENSOR, device_id="pump-1"), NOW_S)
+
+    run(body)
+
+
+def test_no_device_is_removed_while_the_disk_takes_nothing_and_a_full_one_takes_that() -> None:
+    async def body(upper: Upper) -> None:
+        one, _ = await upper.directory.devices.create(1, SENSOR, NOW_S)
+        for state in ("failed", "read_only"):
+            upper.store.set_health(state, "as the test has it")
+            with pytest.raises(Unavailable):
+                await upper.directory.devices.delete(1, one.device_id)
+        assert upper.core.removed == upper.core.ended == []
+        upper.store.set_health("full")
+        await upper.directory.devices.delete(1, one.device_id)
+        assert upper.core.ended == [one.device_number]
+
+    run(body)
+
+
 def test_a_device_that_is_leaving_is_not_brought_back_by_its_last_sight() -> None:
     async def body(upper: Upper) -> None:
         device, _ = await upper.directory.devices.create(1, SENSOR, NOW_S)
         upper.store.delay()
         leaving = asyncio.create_task(upper.directory.devices.delete(1, device.device_id))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
         await upper.directory.devices.record_last_seen({device.device_number: NOW_S, 4711: NOW_S})
         upper.store.release()
         await leaving

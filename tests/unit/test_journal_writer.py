@@ -230,7 +230,10 @@ def test_a_stop_writes_the_rest_and_does_not_wait_for_a_disk_for_ever(caplog: py
         assert bench.on_disk() == [b"a"]
         bench.store.delay()
         bench.core.record(b"b")
+        late = asyncio.ensure_future(bench.writer.durable())
         await bench.writer.close(timeout_s=0.01)
+        await asyncio.gather(late, return_exceptions=True)
+        assert late.cancelled()
         assert "did not take the last changes" in caplog.text
 
     asyncio.run(body())

@@ -139,6 +139,18 @@ def test_another_thread_is_turned_away() -> None:
     core.end()
 
 
+@pytest.mark.parametrize("table", ["sessions", "retained", "accounts", ""])
+def test_records_of_the_cores_own_are_not_erased_from_outside(table: str) -> None:
+    core = Core()
+    with pytest.raises(ValueError, match="not erased"):
+        core.shard.erase(table, b"key")
+    for key in (b"", bytes(512)):
+        with pytest.raises(ValueError, match="1 to 511"):
+            core.shard.erase("devices", key)
+    core.shard.erase("devices", bytes(511))
+    assert core.shard.seal() is not None
+
+
 def test_a_shard_is_no_global() -> None:
     one, two = Core(), Core()
     one.grant()
