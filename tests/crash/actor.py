@@ -90,8 +90,8 @@ class World:
         self.port = 0
         self.up = asyncio.Event()
         self.up_since_s = 0.0
-        self.up_s = 0.0
-        """How long it has served at most, before its present start."""
+        self._begun_s: float | None = None
+        self._lived_s = 0.0
         self.stopping = False
         self.spare = False
         """Nobody kills the broker."""
@@ -107,13 +107,22 @@ class World:
 
     def closed(self) -> None:
         """The broker is about to die."""
-        if self.up.is_set():
-            self.up_s += asyncio.get_running_loop().time() - self.up_since_s
         self.up.clear()
 
-    def lived_unseen(self, since_s: float) -> None:
-        """A process that nobody waited for has died: it may have served since it was started, and wills fall due."""
-        self.up_s += asyncio.get_running_loop().time() - since_s
+    def begins(self) -> None:
+        """A process of the broker is started: it serves from now on at the earliest, whether anybody looks or not."""
+        self._begun_s = asyncio.get_running_loop().time()
+
+    def died(self) -> None:
+        """That process is gone."""
+        self._lived_s = self.lived_s()
+        self._begun_s = None
+
+    def lived_s(self) -> float:
+        """How long all processes of the broker have lived: no deadline of theirs can have come nearer by more."""
+        if self._begun_s is None:
+            return self._lived_s
+        return self._lived_s + asyncio.get_running_loop().time() - self._begun_s
 
     def told_to_leave(self, name: str, body: bytes) -> None:
         """Remember a DISCONNECT from the broker."""

@@ -89,7 +89,7 @@ class Campaign:
 
     async def _first_start(self, cast: Cast) -> None:
         for death in plan.draw_first_deaths(self._rng, self.kind) if not self.settings.spare else ():
-            await self.target.spawn()
+            await self._spawn()
             await asyncio.sleep(death.after * self.settings.usual_start_s)
             await self._kill(death.phase)
         await self.start()
@@ -161,18 +161,14 @@ class Campaign:
         """Die once for each death; between them the broker is started again."""
         for number, death in enumerate(deaths):
             starting = death.phase == plan.STARTING
-            begun_s = asyncio.get_running_loop().time()
             if starting and not self.target.is_running:
-                await self.target.spawn()
+                await self._spawn()
             elif number:
                 await self.start()
                 self.world.opened()
             await asyncio.sleep(death.after * (self.settings.usual_start_s if starting else 1.0))
-            unseen = not self.world.up.is_set()
             self.world.closed()
             await self._kill(death.phase)
-            if unseen:
-                self.world.lived_unseen(begun_s)
             await cast.stop_scenes()
             if cast.devices is not None:
                 cast.devices.api.close()
@@ -193,11 +189,16 @@ class Campaign:
             process.send_signal(signal.SIGTERM)
             await asyncio.sleep(self._rng.uniform(0.0, 0.1))
         await self.target.kill()
+        self.world.died()
+
+    async def _spawn(self) -> None:
+        self.world.begins()
+        await self.target.spawn()
 
     async def start(self) -> None:
         """Start the broker, unless it runs, and wait until it serves. Raises ``DidNotStart``."""
         started = time.monotonic()
         if not self.target.is_running:
-            await self.target.spawn()
+            await self._spawn()
         await self.target.wait_until_ready()
         self.start_s.append(time.monotonic() - started)

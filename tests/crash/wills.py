@@ -18,8 +18,8 @@ from tests.integration.wire import V5
 
 GRACE_S = 2
 """The broker's grace period after a crash, as this machine configures it."""
-AT_ONCE_S = 0.5
-"""Who is back so soon after a restart is back within the grace period for certain."""
+AT_ONCE_S = 1.7
+"""For whom the broker has lived no longer since he was lost is back within the grace period for certain."""
 SLACK_S = 4.0
 SIZE_BYTES = 30
 
@@ -33,7 +33,7 @@ class Fate:
     fired: int = 0
     is_set: bool = False
     lost_at_s: float = 0.0
-    lost_at_up_s: float = 0.0
+    lost_at_lived_s: float = 0.0
     broker_died: bool = False
     cancelled: bool = False
     excused: bool = False
@@ -108,9 +108,7 @@ class Mortal(Actor):
         if self._fate is not None:
             self._fate.is_set = True
         if old is not None and not old.fired:
-            back_after_s = asyncio.get_running_loop().time() - max(old.lost_at_s, self.world.up_since_s)
-            served_s = self.world.up_s - old.lost_at_up_s  # it may have come while nobody was there to take it
-            at_once = back_after_s + served_s < AT_ONCE_S
+            at_once = self.world.lived_s() - old.lost_at_lived_s < AT_ONCE_S
             old.cancelled = old.broker_died and session_present and at_once
             old.excused = True
 
@@ -122,7 +120,7 @@ class Mortal(Actor):
     def has_left(self) -> None:
         if self._fate is not None and not self._fate.lost_at_s:
             self._fate.lost_at_s = asyncio.get_running_loop().time()
-            self._fate.lost_at_up_s = self.world.up_s
+            self._fate.lost_at_lived_s = self.world.lived_s()
             # A broker that is stopping publishes the wills of those whom it sends away.
             dying = not self.world.up.is_set() and not self.world.stopping
             self._fate.broker_died = dying and not self.world.spare
