@@ -41,6 +41,7 @@ def backup_command(destination: Path, file: Path | None, data_dir: Path | None) 
     It holds the secret: whoever can read it can check passwords against it.
     """
     config = load_config(file, os.environ, Flags(data_dir=data_dir))
+    destination = destination.resolve()  # a folder is renamed over what is there, which must not be a link
     gathering = backups.begin(destination)
     try:
         configuration = _copy_store(config, gathering / "store")

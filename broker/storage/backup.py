@@ -11,6 +11,7 @@ Here belong the folder's shape, its manifest, and both directions. Not here: who
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -44,6 +45,8 @@ def refuse_taken(destination: Path) -> None:
     if destination.is_dir():
         if any(destination.iterdir()):
             raise StoreError(f"{destination} is not empty: a backup goes into a folder of its own")
+        if destination.is_mount():  # it would be gathered on another disk, and cannot be replaced
+            raise StoreError(f"{destination} is where a disk is mounted: name a new folder in it")
     elif destination.exists() or destination.is_symlink():
         raise StoreError(f"{destination} is no folder")
     elif not destination.parent.is_dir():
@@ -54,10 +57,10 @@ def begin(destination: Path) -> Path:
     """Make the folder, beside the destination, in which a backup is gathered; what dead ones have left is removed."""
     refuse_taken(destination)
     prefix = f".{destination.name}.unfinished-"
-    for old in destination.parent.glob(f"{prefix}*"):
-        if not Path("/proc", old.name.removeprefix(prefix)).exists():
-            shutil.rmtree(old, ignore_errors=True)
     gathering = destination.parent / f"{prefix}{os.getpid()}"
+    for old in destination.parent.glob(f"{glob.escape(prefix)}*"):
+        if old == gathering or not Path("/proc", old.name.removeprefix(prefix)).exists():
+            shutil.rmtree(old, ignore_errors=True)
     gathering.mkdir(mode=0o700)
     (gathering / "store").mkdir(mode=0o700)
     return gathering

@@ -172,6 +172,15 @@ def test_a_taken_or_impossible_destination_is_refused_and_nothing_left(
     assert run_cli("backup", tmp_path / "empty", "--data-dir", data_dir).returncode == 0
 
 
+def test_a_link_to_an_empty_folder_is_followed(lively: tuple[Path, Path, str, list[Login]], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "empty").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "empty")
+    made = run_cli("backup", tmp_path / "link", "--data-dir", lively[0])
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "empty" / "manifest.json").exists()
+
+
 def test_a_damaged_store_is_not_backed_up(lively: tuple[Path, Path, str, list[Login]], tmp_path: Path) -> None:
     data_dir, _, _, _ = lively
     shutil.copytree(data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("control.sock"))
