@@ -41,12 +41,12 @@ cdef struct Remains:            # of one chunk
 
 # ---------------------------------------------------------------- which
 
-cdef inline bint is_waste(ShardState* shard, Chunk* chunk, bint young) noexcept nogil:
+cdef inline bint is_waste(ShardState* shard, Chunk* chunk) noexcept nogil:
     if chunk.live == 0 or chunk.rewrite or chunk.asked:
         return False
     if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
         return True
-    return not young and <uint64_t>chunk.live * SPARSE < chunk.pairs
+    return chunk.ticket + YOUNG < shard.journal.open_ticket and <uint64_t>chunk.live * SPARSE < chunk.pairs
 
 
 cdef void look_for_waste(ShardState* shard) noexcept nogil:
@@ -59,7 +59,7 @@ cdef void look_for_waste(ShardState* shard) noexcept nogil:
         if journal.sweep_at >= journal.chunk_count:
             journal.sweep_at = 0
         chunk = &journal.chunks[journal.sweep_at]
-        if is_waste(shard, chunk, journal.sweep_at + YOUNG >= journal.chunk_count):
+        if is_waste(shard, chunk):
             chunk.rewrite = 1
             ask_for(shard, chunk)
             asked += 1

@@ -2,8 +2,8 @@
 #
 # A message gets a number when the first session on disk takes it. While it is routed its deliveries (pairs) are
 # gathered; with the end of the routing it is an entry of the open batch. What all have acknowledged before the batch is
-# sealed is never written. What has been written lies in a chunk, the messages of one batch, and a chunk goes when
-# nobody needs any of it. A batch that was sealed is committed, sooner or later: the Store's owner sees to that.
+# sealed is never written. What has been written lies in a chunk with others of its batch, and a chunk goes when nobody
+# needs any of it. A batch that was sealed is committed, sooner or later: the Store's owner sees to that.
 #
 # Here belong the batch, the chunks and the numbers as data. Not here: who writes a batch (broker/storage), what a
 # promise is (promises) and what it sends (acks), the records of sessions (durable).

@@ -70,6 +70,7 @@ cdef enum:
     IDENTIFIERS_MAXIMUM = 255
     MESSAGES_RESERVED = 1 << 20     # numbers that may be given before the disk is told again
     SESSIONS_RESERVED = 1 << 12
+    CHUNK_BYTES = 512 * 1024        # unless one message alone has more
     CHECKSUM_BYTES = 8              # of a chunk or of ops: crc32 of what follows, and how many there are
     SECOND_NS = 1000000000
 
@@ -568,21 +569,29 @@ cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil:
 
 # ---------------------------------------------------------------- the batch
 
-cdef uint32_t chunk_size(Journal* journal, uint32_t* messages) noexcept nogil:
+cdef inline uint32_t entry_size(JournalEntry* entry) noexcept nogil:
+    return <uint32_t>sizeof(RecordHead) + message_record_bytes(entry.message) + entry.pairs_bytes
+
+
+cdef uint32_t chunk_size(Journal* journal, uint32_t* end, uint32_t* messages) noexcept nogil:
+    # Of the entries from `end` on, as many as belong into one; `end` moves behind them.
     cdef JournalEntry* entry
-    cdef uint32_t i, total = CHECKSUM_BYTES
+    cdef uint32_t total = CHECKSUM_BYTES
     messages[0] = 0
-    for i in range(journal.entry_count):
-        entry = &journal.entries[i]
+    while end[0] < journal.entry_count:
+        entry = &journal.entries[end[0]]
         if entry.message != NULL:
-            total += <uint32_t>sizeof(RecordHead) + message_record_bytes(entry.message) + entry.pairs_bytes
+            if messages[0] and <uint64_t>total + entry_size(entry) > CHUNK_BYTES:
+                return total
+            total += entry_size(entry)
             messages[0] += 1
+        end[0] += 1
     return total
 
 
 cdef uint8_t* put_entry(ShardState* shard, uint8_t* at, JournalEntry* entry) noexcept nogil:
     cdef RecordHead head
-    head.record_bytes = <uint32_t>sizeof(head) + message_record_bytes(entry.message) + entry.pairs_bytes
+    head.record_bytes = entry_size(entry)
     head.pair_count = entry.pair_count
     head.number = entry.message.number
     head.account_id = entry.account_id
@@ -611,24 +620,26 @@ cdef void note_expiry(Journal* journal, Message* message) noexcept nogil:
         expires_with(chunk, expires_at_ns(message))
 
 
-cdef void write_chunk(ShardState* shard, uint8_t* at) noexcept nogil:
+cdef Chunk* write_chunk(ShardState* shard, uint8_t* at, uint32_t begin, uint32_t end) noexcept nogil:
     # Into `at`, which has the room that chunk_size asked for; the entries are the sealed batch's afterwards.
     cdef Journal* journal = &shard.journal
     cdef JournalEntry* entry
     cdef Chunk* chunk = NULL
     cdef uint32_t i
-    for i in range(journal.entry_count):
+    for i in range(begin, end):
         entry = &journal.entries[i]
         if entry.message == NULL:
             continue
         if chunk == NULL:
             chunk = add_chunk(shard, entry.message.number, entry.message.number)
+            chunk.ticket = journal.open_ticket
         at = put_entry(shard, at, entry)
         chunk.last = entry.message.number
         chunk.pairs += entry.pair_count
         chunk.live += entry.message.outstanding
         expires_with(chunk, expires_at_ns(entry.message))
     journal.pairs_live += chunk.live
+    return chunk
 
 
 cdef void swap_entries(Journal* journal) noexcept nogil:
@@ -673,16 +684,22 @@ cdef void checksum_flow(bytes value):
     memcpy(at + FLOW_CRC_AT, &crc, 4)
 
 
-cdef tuple take_chunk(ShardState* shard):
+cdef void take_chunks(ShardState* shard, list changes):
+    # Who needs a message has all of its chunk read and looked through: a large batch is several.
     cdef Journal* journal = &shard.journal
-    cdef uint32_t messages = 0
-    cdef uint32_t n = chunk_size(journal, &messages)
-    cdef bytes value = PyBytes_FromStringAndSize(NULL, n)
-    write_chunk(shard, <uint8_t*>PyBytes_AS_STRING(value) + CHECKSUM_BYTES)
-    checksum(value, messages)
-    journal.chunks[journal.chunk_count - 1].bytes = n
-    journal.chunk_bytes += n
-    return TABLE_NAMES[<int>TABLE_MESSAGES], numbered_key(journal.chunks[journal.chunk_count - 1].first), value
+    cdef uint32_t begin = 0, end = 0, messages = 0
+    cdef uint32_t n = chunk_size(journal, &end, &messages)
+    cdef Chunk* chunk
+    cdef bytes value
+    while messages:
+        value = PyBytes_FromStringAndSize(NULL, n)
+        chunk = write_chunk(shard, <uint8_t*>PyBytes_AS_STRING(value) + CHECKSUM_BYTES, begin, end)
+        chunk.bytes = n
+        journal.chunk_bytes += n
+        checksum(value, messages)
+        changes.append((TABLE_NAMES[<int>TABLE_MESSAGES], numbered_key(chunk.first), value))
+        begin = end
+        n = chunk_size(journal, &end, &messages)
 
 
 cdef void add_ops_record(Journal* journal, uint64_t ticket, uint32_t n) noexcept nogil:
@@ -752,7 +769,7 @@ cdef list seal_batch(ShardState* shard):
     journal.urgent = 0
     reserve_numbers(shard)
     if journal.live_entries:
-        changes.append(take_chunk(shard))
+        take_chunks(shard, changes)
     swap_entries(journal)
     if journal.ops_bytes:
         changes.append(take_ops(shard))

@@ -645,9 +645,10 @@ cdef struct JournalEntry:       # a message in the batch that is being gathered 
     uint32_t pairs_bytes
     uint32_t pair_count
 
-cdef struct Chunk:              # messages that were written with one batch
+cdef struct Chunk:              # messages that were written together
     uint64_t first              # number of its first message: its key
     uint64_t last
+    uint64_t ticket             # of its batch, 0: it came from the disk
     int64_t expires_at_ns       # when the first of its messages does, 0: none does
     uint32_t bytes
     uint32_t pairs

@@ -702,3 +702,47 @@ def test_what_expired_in_the_memory_of_a_slow_client_leaves_the_disk_when_it_has
     assert core.drops(DropReason.MESSAGE_EXPIRED) == 9
     assert core.shard.journal()["deliveries"] == 1  # the one that has been sent
     core.end()
+
+
+def test_a_large_batch_is_written_in_chunks_that_can_be_read_one_by_one() -> None:
+    core = synced()
+    tell(core, "a", "b")
+    publisher = core.connect("p", user_name="plain")
+    core.in_flight = True  # a batch is under way: the following gather in the next one
+    sent = [b"%d" % number + bytes(number * 1500) for number in range(60)]
+    for number, payload in enumerate(sent):
+        publisher.publish("t/x", payload, 1)
+        if number == 30:
+            publisher.publish("t/x", bytes(700_000), 1)  # larger than a chunk is: one of its own
+    core.in_flight = False
+    core.run()
+    chunks = core.store.load("messages")
+    assert len(chunks) >= 7
+    assert sorted(len(value) for _, value in chunks)[-2] <= 512 * 1024
+    assert core.shard.journal()["chunks"] == len(chunks)
+    assert core.shard.journal()["chunk_bytes"] == stored(core)
+    expected = [*sent[:31], bytes(700_000), *sent[31:]]
+    assert drain(core.resume("a", user_name="durable")) == expected
+    core = core.crash()
+    assert core.left_out == {}
+    assert drain(core.resume("b", user_name="durable")) == expected
+    nothing_left(core)
+
+
+def test_a_chunk_of_which_little_is_left_is_written_again_though_few_have_followed_it() -> None:
+    core = synced()
+    tell(core, "slow", "a", "b", "c", "d", "e")
+    publisher = core.connect("p", user_name="plain")
+    core.in_flight = True
+    for number in range(40):
+        publisher.publish("t/x", b"%d" % number + bytes(100), 1)
+    core.in_flight = False
+    core.run()
+    before = stored(core)
+    for name in ("a", "b", "c", "d", "e"):
+        drain(core.resume(name, user_name="durable"))
+    for number in range(20):
+        core.keep(f"noise {number}", user_name="durable").drop()  # a batch
+        core.wait(0.2)
+    assert stored(core) < before * 0.85
+    core.end()

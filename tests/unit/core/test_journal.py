@@ -90,7 +90,9 @@ def test_a_batch_grows_with_what_it_holds() -> None:
         client.publish("t", payload, 1, run=False)
     sealed = core.shard.seal()
     assert sealed is not None
-    records = chunk_records(sealed[1][0][2] or b"")
+    chunks = [(key, value or b"") for table, key, value in sealed[1] if table == tables.MESSAGES]
+    records = [one for _, value in chunks for one in chunk_records(value)]
+    assert [key for key, _ in chunks] == [chunk_records(value)[0][0].to_bytes(8, "big") for _, value in chunks]
     assert [one[2] for one in records] == payloads
     assert [one[0] for one in records] == list(range(1, 501))
     assert core.shard.counters()["promises"] == 500
