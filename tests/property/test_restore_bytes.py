@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.storage.memory import MemoryStore
-from broker.wire import ProtocolViolation, Puback, Publish, Pubrec
+from broker.wire import ProtocolViolation, Puback, Publish, Pubrec, Will
 from tests.support.core import Core
 
 TABLES = ("meta", "sessions", "subscriptions", "flows", "messages", "ops", "wills", "retained")
@@ -45,6 +45,9 @@ def sample() -> Rows:
     for number in range(4):
         publisher.publish("t/x", b"%d" % number, 2)
     core.publish_retained("r", b"1", 1)
+    expiring = {"message_expiry_interval": 100, "will_delay_interval": 20}
+    core.keep("w", user_name="durable", will=Will("t/w", b"gone", 2, properties=expiring))
+    core.connect("v", user_name="durable", will=Will("r", b"gone", 1, retain=True))  # kept for its will alone
     core.run()
     return {table: dict(core.store.load(table)) for table in TABLES}
 
@@ -67,7 +70,7 @@ def damage(draw: st.DrawFn) -> Rows:
         table = draw(st.sampled_from([table for table in TABLES if rows[table]]))
         key = draw(st.sampled_from(sorted(rows[table])))
         value = bytearray(rows[table][key])
-        kind = draw(st.sampled_from(["byte", "word", "cut", "grow", "lose", "move"]))
+        kind = draw(st.sampled_from(["byte", "word", "long", "cut", "grow", "lose", "move"]))
         if kind == "lose":
             del rows[table][key]
             continue
@@ -79,6 +82,10 @@ def damage(draw: st.DrawFn) -> Rows:
         elif kind == "word" and len(value) >= 8:
             at = draw(st.integers(0, len(value) - 4))
             value[at : at + 4] = draw(st.sampled_from([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80", b"\1\0\0\0"]))
+        elif kind == "long" and len(value) >= 12:
+            at = draw(st.integers(0, (len(value) - 8) // 4)) * 4
+            number = draw(st.sampled_from([0, 1, 2**31, 2**32, 2**61, 2**62, 2**62 + 1, 2**63, 2**64 - 1]))
+            value[at : at + 8] = struct.pack("<Q", number)
         elif kind == "cut":
             del value[draw(st.integers(0, len(value))) :]
         elif kind == "grow":
@@ -102,7 +109,7 @@ def receive(core: Core, client_id: str) -> None:
 
 def live(core: Core) -> None:
     """Everybody comes, takes what there is and goes; nothing is expected of it."""
-    for client_id in ("a", "b", "p"):
+    for client_id in ("a", "b", "p", "w"):
         with suppress(ProtocolViolation):  # properties are passed on as they are
             receive(core, client_id)
         for client in core.clients:
@@ -130,7 +137,7 @@ def test_the_sample_itself_is_whole() -> None:
     core = Core()
     core.grant("durable", synced=True)
     core.store = MemoryStore(sample())
-    assert all(sample()[table] for table in TABLES if table != "wills")
+    assert all(sample()[table] for table in TABLES)
     core = core.crash()
     assert core.left_out == {}
     live(core)
