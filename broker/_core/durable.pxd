@@ -11,7 +11,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from broker._core.model cimport Session, ShardState, Subscription
 
-# From now on this session is on disk, with what it owns; it has nothing queued or inflight. Its record follows.
+# From now on this session is on disk, with what it owns: subscriptions and inbound identifiers; it has nothing queued or
+# inflight. Its record follows.
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil
 # Writes the session's record as the session is now.
 cdef void record_session(ShardState* shard, Session* session) noexcept nogil

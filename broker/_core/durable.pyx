@@ -1,14 +1,15 @@
 """The records of sessions on disk. See durable.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes
-from broker._core.journal cimport add_durable, put_numbered, put_record
+from broker._core.journal cimport add_durable, add_op, put_numbered, put_record
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
 from broker._core.model cimport Durable, EndedSession, Journal, Principal, Session, ShardState, Subscription
 from broker._core.records cimport (
+    OP_TAKEN,
     RECORD_VERSION,
     SESSION_CONNECTED,
     SESSION_ENDED,
@@ -20,13 +21,26 @@ from broker._core.records cimport (
     SubscriptionHead,
     put_subscription_key,
 )
-from broker._core.session cimport client_id_of
+from broker._core.session cimport client_id_of, qos2_count, take_qos2_ids
 from broker._core.topics cimport subscribed_filter
 
 
 cdef enum:
     FILTER_BYTES = 65536
     FIRST_ENDED = 64            # places of the table of those that have ended
+
+
+cdef void record_identifiers(ShardState* shard, Session* session) noexcept nogil:
+    # Of exchanges of QoS 2 that began while it was kept in memory alone.
+    cdef uint32_t i, count = qos2_count(session)
+    cdef uint16_t* ids
+    if count == 0:
+        return
+    ids = <uint16_t*>take_memory(count * sizeof(uint16_t))
+    take_qos2_ids(session, ids)
+    for i in range(count):
+        add_op(shard, OP_TAKEN, session.durable.number, 0, ids[i])
+    give_memory(ids)
 
 
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
@@ -40,6 +54,7 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
     durable.since_ticket = shard.journal.open_ticket
     session.durable = durable
     add_durable(shard, durable)
+    record_identifiers(shard, session)
     if subscription == NULL:
         return
     filter = <uint8_t*>take_memory(FILTER_BYTES)

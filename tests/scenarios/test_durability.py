@@ -6,7 +6,7 @@ import pytest
 
 from broker._core.packets import encode
 from broker.reasons import DropReason, ReasonCode
-from broker.wire import Connack, Puback, Will
+from broker.wire import Connack, Puback, Pubrec, Will
 from tests.support.core import MEMORY, RELAXED, SYNCED, Core, credential
 
 NAMES = ["memory", "relaxed", "synced"]
@@ -256,3 +256,30 @@ def test_a_session_that_ends_with_its_connection_is_not_followed_by_one_on_disk_
     core.shard.set_refusing(True)
     after = core.connecting("c", user_name="u", clean_start=False, properties={"session_expiry_interval": 600})
     assert after.pick(Connack).reason_code == ReasonCode.SERVER_UNAVAILABLE
+
+
+def test_a_session_that_comes_to_the_disk_brings_its_open_exchanges_of_qos_2() -> None:
+    core = Core()
+    core.grant("reader", synced=True)
+    number = core.grant("u", durability=MEMORY)
+    reader = core.keep("reader", user_name="reader")
+    reader.subscribe("t", qos=2)
+    client = core.keep("c", user_name="u")
+    for packet_id in (7, 8):
+        client.publish("t", b"%d" % packet_id, 2, packet_id=packet_id)
+        client.expect(Pubrec(packet_id))
+        reader.take_qos_2(reader.publishes()[0])
+    client.release(8)
+    client.drop()
+    core.granted = [grant for grant in core.granted if grant[0][2] != number]
+    core._put_grant(credential("u", b"pw"), 1, number, "u", "", ("#",), ("#",), durability=SYNCED)
+    core.resume("c", user_name="u")
+    core = core.crash()
+    reader = core.resume("reader", user_name="reader")
+    client = core.resume("c", user_name="u")
+    client.publish("t", b"7", 2, packet_id=7, dup=True)
+    client.expect(Pubrec(7))
+    assert reader.payloads() == []  # it was delivered before
+    client.publish("t", b"new", 2, packet_id=8)
+    assert reader.payloads() == [b"new"]
+    core.end()
