@@ -158,6 +158,19 @@ def test_first_arrivals_of_a_stream_keep_their_order_and_repeats_need_not() -> N
     assert kinds(ledger) == [REORDERED]
 
 
+def test_what_is_sent_again_may_come_late_to_who_had_not_subscribed_when_it_was_sent_first() -> None:
+    for subscribes_first, expected in ((False, []), (True, [REORDERED])):
+        ledger = Ledger()
+        inbox = subscribed(ledger) if subscribes_first else ledger.inbox("receiver")
+        first = ledger.send(QOS1, 20)
+        if not subscribes_first:
+            inbox.subscribed(inbox.ask("t/#"))
+        arrive(inbox, ledger.send(QOS1, 20))
+        first.transmissions += 1
+        arrive(inbox, first, connection=2)
+        assert kinds(ledger) == expected
+
+
 def test_what_was_refused_must_not_come() -> None:
     ledger = Ledger()
     inbox = subscribed(ledger)

@@ -98,6 +98,8 @@ class Mortal(Actor):
         self._next: Fate | None = None
 
     def will(self) -> Will:
+        if self._fate is not None and self._fate.lost_at_s:
+            self._fate.excused = True  # this CONNECT may take it back, whether anybody hears of that or not
         topic_name = f"will/{self.name}"
         message = self.world.ledger.send(Stream(topic_name, 2), SIZE_BYTES)
         self._next = self._receiver.fates[message.number] = Fate(message, self._delay_s)
