@@ -9,10 +9,10 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from broker._core.model cimport Session, ShardState, Subscription
+from broker._core.model cimport Account, Session, ShardState, Subscription
 
-# From now on this session is on disk, with what it owns: subscriptions and inbound identifiers; it has nothing queued or
-# inflight. Its record follows.
+# From now on this session is on disk, with what it owns: subscriptions and inbound identifiers; it has nothing queued
+# or inflight. Its record follows.
 cdef void make_durable(ShardState* shard, Session* session) noexcept nogil
 # Writes the session's record as the session is now.
 cdef void record_session(ShardState* shard, Session* session) noexcept nogil
@@ -24,6 +24,9 @@ cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) no
 cdef void note_end(ShardState* shard, Session* session) noexcept nogil
 # The ticket that has the end of the last session with this hash, 0: there is none, or it is on disk.
 cdef uint64_t end_ticket(ShardState* shard, uint32_t hash) noexcept nogil
+# Whether a subscription with a filter of so many bytes may be written now: while the disk takes nothing, not all that
+# an account asks for can wait in memory.
+cdef bint may_record_subscription(ShardState* shard, Account* account, uint32_t n) noexcept nogil
 # Writes a subscription's record; the filter is as in SUBSCRIBE.
 cdef void record_subscription(
     ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil

@@ -7,7 +7,16 @@ from libc.string cimport memcpy
 from broker._core.cursor cimport put_bytes
 from broker._core.journal cimport add_durable, add_op, put_numbered, put_record
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
-from broker._core.model cimport Durable, EndedSession, Journal, Principal, Session, ShardState, Subscription
+from broker._core.model cimport (
+    Account,
+    Durable,
+    EndedSession,
+    Journal,
+    Principal,
+    Session,
+    ShardState,
+    Subscription,
+)
 from broker._core.records cimport (
     OP_TAKEN,
     RECORD_VERSION,
@@ -27,7 +36,11 @@ from broker._core.topics cimport subscribed_filter
 
 cdef enum:
     FILTER_BYTES = 65536
+    SUBSCRIPTION_KEY_BYTES = 24
     FIRST_ENDED = 64            # places of the table of those that have ended
+    # of subscriptions, while the disk takes nothing
+    ACCOUNT_RECORDS_BYTES = 4 * 1024 * 1024
+    ALL_RECORDS_BYTES = 256 * 1024 * 1024
 
 
 cdef void record_identifiers(ShardState* shard, Session* session) noexcept nogil:
@@ -65,13 +78,31 @@ cdef void make_durable(ShardState* shard, Session* session) noexcept nogil:
     give_memory(filter)
 
 
+cdef inline uint32_t session_bytes(Session* session) noexcept nogil:
+    return <uint32_t>sizeof(SessionHead) + session.client_id_bytes + session.principal.name_bytes + \
+        session.principal.device_id_bytes
+
+
+cdef uint8_t* put_own(ShardState* shard, Session* session) noexcept nogil:
+    # Room for its record; a batch has one of each session, however often its client comes and goes meanwhile.
+    cdef Journal* journal = &shard.journal
+    cdef Durable* durable = session.durable
+    cdef uint32_t n = session_bytes(session)
+    cdef uint8_t* at
+    if durable.put_ticket == journal.open_ticket and durable.put_bytes == n:
+        return journal.puts + durable.put_at
+    at = put_numbered(shard, TABLE_SESSIONS, durable.number, n)
+    durable.put_ticket = journal.open_ticket
+    durable.put_at = <uint32_t>(at - journal.puts)
+    durable.put_bytes = n
+    return at
+
+
 cdef void put_session(
-        ShardState* shard, Session* session, uint64_t number, uint32_t expiry_s, uint8_t presence) noexcept nogil:
+        ShardState* shard, Session* session, uint8_t* at, uint32_t expiry_s, uint8_t presence) noexcept nogil:
     # Presence: SESSION_CONNECTED, SESSION_LOST, or 0 for a client that went by itself.
     cdef Principal* principal = session.principal
-    cdef uint32_t n = session.client_id_bytes + principal.name_bytes + principal.device_id_bytes
     cdef SessionHead head
-    cdef uint8_t* at = put_numbered(shard, TABLE_SESSIONS, number, <uint32_t>sizeof(head) + n)
     head.version = RECORD_VERSION
     head.flags = presence | (SESSION_WITH_CONNECTION if expiry_s == 0 else 0) | (
         SESSION_ENDED if session.ending else 0)
@@ -92,27 +123,44 @@ cdef void record_session(ShardState* shard, Session* session) noexcept nogil:
     cdef Durable* durable = session.durable
     durable.connected = session.connection != NULL
     put_session(
-        shard, session, durable.number, session.session_expiry_interval_s,
+        shard, session, put_own(shard, session), session.session_expiry_interval_s,
         SESSION_CONNECTED if durable.connected else 0)
 
 
 cdef void record_loss(ShardState* shard, Session* session) noexcept nogil:
     session.durable.connected = 0
-    put_session(shard, session, session.durable.number, session.session_expiry_interval_s, SESSION_LOST)
+    put_session(shard, session, put_own(shard, session), session.session_expiry_interval_s, SESSION_LOST)
 
 
 cdef void record_bearer(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
-    put_session(shard, session, number, 0, SESSION_CONNECTED)
+    put_session(
+        shard, session, put_numbered(shard, TABLE_SESSIONS, number, session_bytes(session)), 0, SESSION_CONNECTED)
+
+
+cdef inline uint32_t subscription_bytes(uint32_t n) noexcept nogil:
+    return SUBSCRIPTION_KEY_BYTES + <uint32_t>sizeof(SubscriptionHead) + n
+
+
+cdef bint may_record_subscription(ShardState* shard, Account* account, uint32_t n) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    cdef uint64_t had = account.recorded_bytes if account.recorded_ticket == journal.open_ticket else 0
+    return not journal.refusing or (
+        had + subscription_bytes(n) <= ACCOUNT_RECORDS_BYTES and journal.puts_bytes <= ALL_RECORDS_BYTES)
 
 
 cdef void record_subscription(
         ShardState* shard, Session* session, Subscription* subscription, const uint8_t* filter, uint32_t n
 ) noexcept nogil:
     cdef SubscriptionHead head
-    cdef uint8_t[24] key
+    cdef Account* account = session.principal.account
+    cdef uint8_t[SUBSCRIPTION_KEY_BYTES] key
     cdef uint8_t* at
+    if account.recorded_ticket != shard.journal.open_ticket:
+        account.recorded_ticket = shard.journal.open_ticket
+        account.recorded_bytes = 0
+    account.recorded_bytes += subscription_bytes(n)
     put_subscription_key(key, session.durable.number, filter, n)
-    at = put_record(shard, TABLE_SUBSCRIPTIONS, key, 24, <uint32_t>sizeof(head) + n)
+    at = put_record(shard, TABLE_SUBSCRIPTIONS, key, SUBSCRIPTION_KEY_BYTES, <uint32_t>sizeof(head) + n)
     head.version = RECORD_VERSION
     head.options = subscription.qos | subscription.no_local << 2 | subscription.retain_as_published << 3 | (
         subscription.has_run << 4)

@@ -343,6 +343,8 @@ cdef struct Account:
     Usage own                   # of what belongs to no principal, since it was last taken
     Account* usage_next         # others with usage of their own that was not taken yet
     uint8_t usage_listed
+    uint64_t recorded_ticket        # of the batch that has
+    uint64_t recorded_bytes         # so many bytes of its subscriptions
     uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
     uint64_t drops[15]
 
@@ -491,6 +493,9 @@ cdef struct Durable:            # of a session that is on disk
     uint8_t ended               # its records are deleted: nothing more is written of it
     uint8_t bearer              # it is there for a will alone
     uint64_t since_ticket       # that has its record; 0: it came from the disk
+    uint64_t put_ticket         # of the batch that has its record as it is, or was
+    uint32_t put_at             # and where in `puts`, while that batch is open
+    uint32_t put_bytes
 
 cdef struct Will:
     Message* message            # as it is published, Will Delay Interval taken out of its properties

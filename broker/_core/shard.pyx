@@ -24,7 +24,7 @@ from broker._core.connection cimport (
     outbox_unsent,
 )
 from broker._core.cursor cimport Span
-from broker._core.durable cimport record_subscription
+from broker._core.durable cimport may_record_subscription, record_subscription
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
 from broker._core.fold cimport fold
 from broker._core.framing cimport read_header
@@ -69,7 +69,6 @@ from broker._core.model cimport (
     LEVEL_SYNCED,
     LEVELS,
     MESSAGE_SIZE_CLASSES,
-    OWNER_GROUP,
     RARE_REFUSED,
     TIMER_DAMPED,
     TIMER_LINGER,
@@ -775,9 +774,16 @@ cdef class Shard:
         cdef Subscription* subscription
         cdef const uint8_t* at = topic_filter
         cdef uint32_t n = <uint32_t>len(topic_filter)
-        cdef bint is_new
+        cdef bint is_new, changes, runs
         subscription = find_subscription(self.state, &session.principal.account.space, session, at, n)
         is_new = subscription == NULL
+        changes = is_new or subscription.qos != qos or subscription.no_local != no_local or \
+            subscription.retain_as_published != retain_as_published or subscription.identifier != identifier
+        # Retained messages are for ordinary subscriptions alone. [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        runs = inner_filter_at(at, n) == 0 and (retain_handling == 0 or (retain_handling == 1 and is_new))
+        if (changes or runs) and session.durable != NULL and not may_record_subscription(
+                self.state, session.principal.account, n):
+            return False
         if is_new:
             if session.subscription_count >= subscriptions_maximum(self.state, session) \
                     or not has_filter_room(self.state, session.principal.account, n):
@@ -787,10 +793,10 @@ cdef class Shard:
         subscription.no_local = no_local
         subscription.retain_as_published = retain_as_published
         subscription.identifier = identifier
-        # Retained messages are for ordinary subscriptions alone. [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-        if subscription.owner_kind != OWNER_GROUP and (retain_handling == 0 or (retain_handling == 1 and is_new)):
+        changes = changes or subscription.has_run
+        if runs:
             start_run(self.state, session, subscription, at, n)  # [MQTT-3.8.4-4] [v311 MQTT-3.3.1-6]
-        if session.durable != NULL:
+        if session.durable != NULL and (changes or subscription.has_run):   # else it is on disk as it is
             record_subscription(self.state, session, subscription, at, n)
         return True
 
