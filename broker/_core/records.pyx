@@ -61,7 +61,7 @@ cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint
     out.version = head.version
     out.message_expiry_s = head.expiry_s
     out.expiry_offset = head.expiry_offset
-    out.received_at_ns = head.received_at_wall_ns - shard.wall_offset_ns
+    out.received_at_ns = min(head.received_at_wall_ns - shard.wall_offset_ns, shard.now_ns)     # a clock that went back
     used[0] = <uint32_t>size
     keep_message(shard, &out)
     out.message.publisher = head.publisher

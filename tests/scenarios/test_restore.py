@@ -369,6 +369,17 @@ def test_a_message_that_expired_on_the_disk_is_not_delivered() -> None:
 # ---------------------------------------------------------------- shared groups
 
 
+@pytest.mark.clause("v5:MQTT-3.3.2-6")
+def test_a_clock_that_was_set_back_makes_no_message_last_longer_than_it_may() -> None:
+    core = synced()
+    subscriber(core).drop()
+    core.connect("p", user_name="plain").publish("t/x", b"", 1, properties={"message_expiry_interval": 50})
+    core = core.crash(down_s=-3600)
+    (delivery,) = core.resume("s", user_name="durable").publishes()
+    assert delivery.properties == {"message_expiry_interval": 50}
+    core.end()
+
+
 def shared(core: Core, client_id: str) -> Client:
     client = core.keep(client_id, user_name="durable")
     client.subscribe("$share/g/t/#", qos=1)
