@@ -429,9 +429,13 @@ class Broker:
         """Write ``DATA_DIR/endpoints.json``, for scripts that let the system pick ports."""
         file = data_dir.path / "endpoints.json"
         new = file.with_suffix(".new")
-        new.write_text(json.dumps([asdict(one) for one in self._endpoints], indent=2) + "\n")
-        new.replace(file)
         stack.callback(file.unlink, missing_ok=True)
+        try:
+            new.write_text(json.dumps([asdict(one) for one in self._endpoints], indent=2) + "\n")
+            new.replace(file)
+        except OSError as error:  # nobody is kept from connecting by a full disk
+            file.unlink(missing_ok=True)  # what a dead one has left
+            log.warning("%s could not be written: %s", file, error.strerror)
 
     # ------------------------------------------------------------ while it runs
 

@@ -5,6 +5,7 @@ Here belong the lock, the secret and the names of what else lies there. Not here
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -47,7 +48,8 @@ class DataDir:
             os.close(lock_fd)
             raise DataDirLocked(f"the data directory {path} is in use by process {owner}") from error
         os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
+        with contextlib.suppress(OSError):  # it is for people: a full disk does not keep the broker from starting
+            os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
         return cls(path, lock_fd)
 
     def secret(self) -> bytes:

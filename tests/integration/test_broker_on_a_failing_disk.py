@@ -6,14 +6,19 @@ Not here: what the store alone does then (``test_failing_disk``), and budgets (`
 from __future__ import annotations
 
 import errno
+import re
+import resource
 import struct
+import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.served import PORTS, Login, Served
+from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment
 from tests.integration.wire import CONNACK, PUBACK, PUBLISH, V5, Client, connect, puback, publish
 from tests.support.faulty_disk import Commands, build, environment, opened
 
@@ -134,3 +139,42 @@ def test_a_disk_that_is_slow_refuses_and_then_takes_everything_again(
         assert sender.publish_qos1(topic, b"after", 3) == 0
     again = restarted(faulty, serve)
     assert waiting(again, device, 2) == [b"slow", b"after"]
+
+
+def readiness(port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_broker_starts_on_a_disk_without_a_byte_and_is_well_when_there_is_room(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    before = serve(data_dir=tmp_path / "data")
+    device = before.register()
+    before.stop()
+    command = ["/bin/sh", "-c", 'ulimit -S -f 0; exec "$0" "$@"', str(PROGRAM), "serve", "--data-dir", before.data_dir]
+    with subprocess.Popen(
+        [*command, *PORTS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=plain_environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(3)]
+            mqtt, http = (int(re.findall(r":(\d+)", line)[0]) for line in lines[1:])
+            with Client(mqtt).login(device.username, device.password) as client:
+                client.send(publish(V5, device.topic("telemetry"), b"21.5", 0))
+                client.ping()
+            resource.prlimit(
+                process.pid, resource.RLIMIT_FSIZE, resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1:] * 2
+            )
+            end = time.monotonic() + WAIT_S
+            while readiness(http) != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            with Client(mqtt).login("apikey", before.api_key, "back end") as client:
+                assert client.publish_qos1("t", b"", 1) in (0, 0x10)
+        finally:
+            process.terminate()
+            process.wait(timeout=10)

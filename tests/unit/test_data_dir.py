@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -17,6 +18,17 @@ from broker.storage.data_dir import DataDir
 def test_a_second_owner_is_refused_with_the_first_ones_process_id(tmp_path: Path) -> None:
     with DataDir.claim(tmp_path / "d"), pytest.raises(DataDirLocked, match=str(os.getpid())):
         DataDir.claim(tmp_path / "d")
+
+
+def test_a_disk_that_is_full_keeps_nobody_from_owning_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with DataDir.claim(tmp_path), pytest.raises(DataDirLocked, match="process unknown"):
+        DataDir.claim(tmp_path)
 
 
 def test_a_released_directory_can_be_claimed_again(tmp_path: Path) -> None:
