@@ -28,8 +28,8 @@ class Message:
 
     __slots__ = (
         "acked", "acked_t", "clear", "expires_ns", "group_members", "group_need", "group_seen", "link", "loose",
-        "number", "publisher", "qos", "refused", "retain", "seen", "sends", "sent_life", "sent_t", "topic", "wall_expires_ns",
-        "will",
+        "number", "publisher", "qos", "refused", "retain", "seen", "sends", "sent_life", "sent_t", "topic",
+        "wall_expires_ns", "will",
     )  # fmt: skip
 
     def __init__(self, number: int, publisher: int, topic: str, qos: int, *, retain: bool, t: int) -> None:
