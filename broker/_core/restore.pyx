@@ -88,6 +88,7 @@ from broker._core.session cimport (
     need_extra,
     new_session,
     park,
+    pass_over,
     put_inflight,
     qos2_add,
     qos2_known,
@@ -671,7 +672,7 @@ cdef void place(ShardState* shard, Recovery* recovery, Found* found) noexcept no
         body = put_inflight(
             session, found.packet_id, INFLIGHT_PUBLISH_1 if found.state == FLOW_PUBLISH_1 else INFLIGHT_PUBLISH_2)
     if body != NULL:
-        recovery.durable.high = max(recovery.durable.high, found.number)
+        pass_over(session, found.number)    # it may have been sent before what is queued here was offered
         keep_unread(shard, session, body, found.number, found.size, found.retain, found.grouped)
     else:
         park(shard, session, found.number, found.size, found.qos, found.retain, found.grouped)

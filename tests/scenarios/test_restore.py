@@ -757,3 +757,28 @@ def test_a_chunk_of_which_little_is_left_is_written_again_though_few_have_follow
         core.wait(0.2)
     assert stored(core) < before * 0.85
     core.end()
+
+
+def test_what_was_passed_by_a_later_message_stays_when_its_chunk_is_written_again() -> None:
+    # A fan-out in slices: a message that came later was sent before this one was offered, and then their client left.
+    core = synced(deliveries=1)
+    tell(core, "first", "second")
+    client = core.resume("second", user_name="durable")
+    client.subscribe("u", qos=1)
+    slow, quick = core.connect("slow", user_name="plain"), core.connect("quick", user_name="plain")
+    core.hold()
+    core.connecting("batch", user_name="durable", clean_start=False)  # under way: the following gather in one
+    slow.publish("t/x", b"passed", 1, run=False)
+    quick.publish("u", b"later", 1, run=False)
+    assert client.payloads() == [b"later"]
+    core.shard.close_connection(client.handle)
+    quick.publish("u", b"expires", 1, properties={"message_expiry_interval": 50})
+    core.release()
+    core = core.crash(down_s=60)
+    for number in range(5):
+        core.keep(f"noise {number}", user_name="durable").drop()
+        core.wait(0.2)
+    assert core.drops(DropReason.MESSAGE_EXPIRED) == 1
+    assert sorted(drain(core.resume("second", user_name="durable"))) == [b"later", b"passed"]
+    assert drain(core.resume("first", user_name="durable")) == [b"passed"]
+    nothing_left(core)
