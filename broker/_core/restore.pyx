@@ -707,8 +707,9 @@ cdef void delete_dead_chunks(ShardState* shard) noexcept nogil:
 
 cdef void skip_identifiers(ShardState* shard) noexcept nogil:
     # What was sent at level `relaxed` in the last second may be on no disk: its receiver may still hold identifiers of
-    # it, so others are given first, in each life different ones.
-    cdef uint16_t skipped = <uint16_t>(8192 + (shard.journal.open_ticket * <uint64_t>2654435761 >> 16 & 0x7FFF))
+    # it, so others are given first, in each life different ones: by the clock, since a life may leave nothing on disk.
+    cdef uint64_t start = <uint64_t>(shard.now_ns + shard.wall_offset_ns) + shard.journal.open_ticket
+    cdef uint16_t skipped = <uint16_t>(8192 + (start * <uint64_t>0x9E3779B97F4A7C15 >> 49))
     cdef Durable* durable
     cdef uint32_t i
     for i in range(shard.journal.durable_mask + 1):
