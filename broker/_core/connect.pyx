@@ -409,6 +409,8 @@ cdef void handle_connect(
         fail(shard, connection, <uint8_t>reason_code)  # [MQTT-3.1.4-1]
         return
     grant = shard.open_grant if open_listener else known(shard, &fields)
+    if connection.transport != NULL and connection.transport.presented and not open_listener:
+        grant = NULL        # its certificate may name somebody: that is for Python to judge
     if grant == NULL:
         wait_for_python(shard, connection)
     elif unlikely_(is_damped(shard, &fields, grant)):

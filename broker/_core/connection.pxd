@@ -35,6 +35,8 @@ cdef uint8_t* outbox_reserve(ShardState* shard, Connection* connection, uint32_t
 cdef void outbox_put(ShardState* shard, Connection* connection, const uint8_t* bytes, uint32_t n) noexcept nogil
 # Forgets n sent bytes; an empty buffer goes back to the pool.
 cdef void outbox_sent(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil
+# It has something to send, if not in its outbox.
+cdef void mark_dirty(ShardState* shard, Connection* connection) noexcept nogil
 cdef Connection* next_dirty(ShardState* shard) noexcept nogil
 
 cdef void mark_ready(ShardState* shard, Connection* connection) noexcept nogil

@@ -75,6 +75,7 @@ from broker._core.promises cimport drop_promises
 from broker._core.session cimport part_session
 from broker._core.strangers cimport forget_stranger, strangers_close
 from broker._core.timers cimport timer_cancel, timer_set
+from broker._core.transport cimport free_transport
 
 
 cdef enum:
@@ -167,6 +168,7 @@ cdef void free_connection(ShardState* shard, Connection* connection) noexcept no
         outbox_release(shard, connection)
     give_memory(connection.inbox)
     free_aliases(connection)
+    free_transport(connection)
     timer_cancel(&shard.wheel, &connection.timer)
     shard.connections[slot] = NULL
     shard.generations[slot] += 1    # late answers to the old handle find nothing
@@ -180,7 +182,7 @@ cdef void free_connection(ShardState* shard, Connection* connection) noexcept no
 
 # ---------------------------------------------------------------- lists of work
 
-cdef inline void mark_dirty(ShardState* shard, Connection* connection) noexcept nogil:
+cdef void mark_dirty(ShardState* shard, Connection* connection) noexcept nogil:
     if connection.dirty:
         return
     connection.dirty = 1

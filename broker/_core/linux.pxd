@@ -11,7 +11,7 @@ cdef extern from "unistd.h" nogil:
     ssize_t c_read "read"(int, void*, size_t)
     ssize_t c_write "write"(int, const void*, size_t)
 cdef extern from "sys/socket.h" nogil:
-    int SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_KEEPALIVE, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
+    int SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_KEEPALIVE, MSG_NOSIGNAL, MSG_DONTWAIT, MSG_PEEK, SHUT_WR
     ssize_t recv(int, void*, size_t, int)
     ssize_t c_send "send"(int, const void*, size_t, int)
     int setsockopt(int, int, int, const void*, unsigned int)
@@ -25,17 +25,11 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <string.h>
     extern int accept4(int, struct sockaddr *, socklen_t *, int);
-    /* 127.0.0.0/8, ::1, the one mapped into the other, or no address at all (a Unix socket) */
-    static inline int broker_is_loopback(const struct sockaddr_storage *peer) {
+    /* 127.0.0.0/8 mapped, or ::1 */
+    static inline int broker_is_loopback_address(const unsigned char *address) {
         static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-        if (peer->ss_family == AF_INET)
-            return (ntohl(((const struct sockaddr_in *)peer)->sin_addr.s_addr) >> 24) == 127;
-        if (peer->ss_family == AF_INET6) {
-            const unsigned char *address = ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr;
-            if (!memcmp(address, mapped, 12)) return address[12] == 127;
-            return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)peer)->sin6_addr);
-        }
-        return peer->ss_family == AF_UNIX;
+        static const unsigned char loopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+        return memcmp(address, mapped, 12) ? !memcmp(address, loopback, 16) : address[12] == 127;
     }
     /* 16 bytes, an IPv4 address mapped; 0: it has none */
     static inline int broker_address(const struct sockaddr_storage *peer, unsigned char *to) {
@@ -49,12 +43,18 @@ cdef extern from *:
             return 0;
         return 1;
     }
+    /* also who has no address at all (a Unix socket) */
+    static inline int broker_is_loopback(const struct sockaddr_storage *peer) {
+        unsigned char address[16];
+        return broker_address(peer, address) ? broker_is_loopback_address(address) : peer->ss_family == AF_UNIX;
+    }
     """
     struct sockaddr:
         pass
     struct sockaddr_storage:
         pass
     bint address_of "broker_address"(const sockaddr_storage*, unsigned char*) nogil
+    bint is_loopback_address "broker_is_loopback_address"(const unsigned char*) nogil
     bint is_loopback "broker_is_loopback"(const sockaddr_storage*) nogil
     int accept4(int, sockaddr*, unsigned int*, int) nogil
 cdef extern from "netinet/in.h" nogil:

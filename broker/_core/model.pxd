@@ -48,8 +48,10 @@ cdef enum DropReason:       # the same numbers as broker.reasons.DropReason
 cdef enum RareKind:
     RARE_CONNECT = 1        # a CONNECT that the core does not know
     RARE_PACKET = 2         # SUBSCRIBE, UNSUBSCRIBE, AUTH of a connected client
-    RARE_REFUSED = 3        # for the log: a client was not let in, with a reason code
-    RARE_CLOSED = 4         # for the log: a connected client was closed with a reason code
+    RARE_UPGRADE = 3        # the request of a WebSocket handshake
+    RARE_REFUSED = 4        # for the log: a client was not let in, with a reason code
+    RARE_CLOSED = 5         # for the log: a connected client was closed with a reason code
+    RARE_TLS_FAILED = 6     # for the log: no handshake; OpenSSL's reason in place of a packet
 
 cdef enum PromiseKind:      # an acknowledgement is named by its packet type
     PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
@@ -571,6 +573,48 @@ cdef struct Strangers:          # connections from one address that have proven 
     uint32_t bucket
     uint32_t count
 
+cdef enum TransportPhase:       # what the next bytes of a peer are
+    PHASE_PROXY_HEADER = 0  # a PROXY header, in front of all else
+    PHASE_HANDSHAKE = 1     # of TLS
+    PHASE_UPGRADE = 2       # the request of a WebSocket handshake
+    PHASE_OPEN = 3          # MQTT, in frames if it is a WebSocket
+
+cdef struct WebSocket:          # frames of one connection, both ways; websocket.pyx
+    uint64_t frame_left         # inbound: of the payload of this frame, not come yet
+    uint32_t mask               # its key, turned to the next byte
+    uint32_t out_left           # outbound: of the outbox, announced in a frame's header and not sent
+    uint16_t close_code         # the code that our Close frame gives, 0: by the connection's end
+    uint8_t header[14]          # inbound: of the next frame
+    uint8_t header_bytes
+    uint8_t opcode              # of the frame that is being read
+    uint8_t fragmented          # a message has begun, and continues in the next frame
+    uint8_t control[125]        # payload of a control frame that is being read
+    uint8_t control_bytes
+    uint8_t pong[125]           # what is owed to the newest Ping
+    uint8_t pong_bytes
+    uint8_t owes_pong
+    uint8_t close_sent
+    uint8_t ends_with_raw       # the upgrade was refused: no frame follows the answer
+    uint8_t* raw                # outbound, before the next of the outbox: an HTTP answer, headers, control frames
+    uint32_t raw_start
+    uint32_t raw_end
+    uint32_t raw_capacity
+
+cdef struct Transport:          # between a socket and MQTT's bytes
+    void* ssl                   # TLS by OpenSSL: its SSL
+    void* tls_object            # TLS by Python's ssl: its TlsObject
+    WebSocket* websocket        # NULL: it is none
+    unsigned long why           # OpenSSL's reason why the handshake failed
+    uint8_t phase
+    uint8_t queued              # its handle stands in a list of the reactor's
+    uint8_t muted               # EPOLLIN is not armed while it waits for its turn to shake hands
+    uint8_t unread              # TLS holds bytes that the kernel does not show any more
+    uint8_t gone                # the peer has ended it: there is nobody to say good-bye to
+    uint8_t ended               # the good-bye of TLS has been said
+    uint8_t presented           # the peer has shown a certificate, which was verified
+    uint8_t has_address         # of the client, as a peer that is believed has said
+    uint8_t address[16]
+
 cdef struct Connection:
     Connection* dirty_next
     Connection* ready_next
@@ -585,6 +629,7 @@ cdef struct Connection:
     uint8_t* inbox              # a partial packet, or what waits behind a barrier
     uint8_t* outbox
     Held* held                  # promises that wait, NULL: none
+    Transport* transport        # NULL: plain bytes on a socket, or none
     Timer timer
     int64_t last_packet_at_ns
     uint32_t slot

@@ -4,6 +4,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from broker._core.handle_queue cimport HandleQueue
 from broker._core.linux cimport epoll_event
 from broker._core.model cimport Connection, ShardState
 from broker._core.shard cimport Shard
@@ -14,16 +15,34 @@ cdef enum:
     EVENTS_PER_WAIT = 32
     LISTENERS_MAXIMUM = 64
 
+cdef struct Door:           # what a listener's connections have between socket and MQTT
+    int fd
+    void* ssl_context       # an SSL_CTX, NULL: none
+    void* tls_context       # a TlsContext of Python's ssl, NULL: none
+    uint8_t is_websocket
+    uint8_t has_proxy       # a PROXY header comes first
+    uint8_t asks_certificate
+
+cdef struct Network:        # of peers whose word on their client's address is taken
+    uint8_t address[16]
+    uint8_t prefix_bits     # of the 128
+
 cdef struct Net:
     ShardState* shard
     int epoll_fd
     int event_fd
     int timer_fd
-    int listener_fds[64]
+    Door doors[64]
     int listener_count
     int accepting               # 0 while stopping or out of descriptors
     uint8_t* read_buffer        # for all connections: only a partial packet is kept with its own
+    uint8_t* write_buffer       # and for frames that are being sent
     uint32_t sockets            # open sockets of connections
+    Network* trusted
+    uint32_t trusted_count
+    HandleQueue unread          # TLS holds bytes of theirs that the kernel does not show
+    HandleQueue turns           # they wait to shake hands
+    int64_t shaken_ns           # of this round, spent on handshakes
     uint64_t* locals            # handles of local connections that Python has to look at when the round ends
     uint32_t local_count
     uint32_t local_capacity
@@ -38,6 +57,9 @@ cdef struct Net:
     uint64_t sends
     uint64_t accepts
     uint64_t lost_accepts       # EMFILE and its like
+    uint64_t handshakes         # of TLS, completed
+    uint64_t resumptions        # of them, by a ticket
+    uint64_t failed_handshakes
     int64_t longest_hold_ns
     int64_t held_ns
     uint64_t holds[15]          # rounds by how long they held the loop: HOLD_BOUNDS
@@ -49,6 +71,7 @@ cdef class Reactor:
     cdef object on_batch
     cdef object on_local
     cdef object again
+    cdef list contexts          # a TlsContext for each listener, or None
     cdef bint scheduled
     cdef bint running           # within a round
     cdef bint closed

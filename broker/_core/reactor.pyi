@@ -1,13 +1,18 @@
 """The reactor: sockets for a shard, as one descriptor under any asyncio loop's ``add_reader``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypedDict, final, type_check_only
 
 from broker._core.shard import Shard
+from broker._core.tls import TlsContext
 
 @type_check_only
 class Figures(TypedDict):
-    """Counts since the start; ``sockets`` are open now, ``holds`` are rounds by how long they held the loop."""
+    """Counts since the start; ``sockets`` are open now, ``holds`` are rounds by how long they held the loop.
+
+    ``handshakes`` of TLS that were completed, ``resumptions`` among them by a session ticket.
+    """
 
     rounds: int
     receives: int
@@ -15,6 +20,9 @@ class Figures(TypedDict):
     accepts: int
     lost_accepts: int
     sockets: int
+    handshakes: int
+    resumptions: int
+    failed_handshakes: int
     longest_hold_ns: int
     held_ns: int
     holds: list[int]
@@ -61,8 +69,37 @@ class Reactor:
         """
         ...
 
-    def add_listener(self, fd: int) -> int:
-        """Accept on a non-blocking listening socket (which stays the caller's); returns its number, 0 to 63."""
+    def add_listener(
+        self, fd: int, *, tls: TlsContext | None = None, websocket: bool = False, proxy: bool = False
+    ) -> int:
+        """Accept on a non-blocking listening socket (which stays the caller's); returns its number, 0 to 63.
+
+        With ``proxy`` each connection begins with a PROXY header (version 1 or 2), and must come from a trusted network or
+        over a Unix socket. Raises ``ValueError`` for a listener too many.
+        """
+        ...
+
+    def set_tls(self, listener: int, tls: TlsContext) -> None:
+        """Shake hands with this context from now on; who is connected stays. Raises ``ValueError`` for no listener."""
+        ...
+
+    def trust(self, networks: Iterable[str | IPv4Network | IPv6Network]) -> None:
+        """Take the word of peers from these networks, and no others, on who their client is.
+
+        Raises ``ValueError`` for what is not a network.
+        """
+        ...
+
+    def believe(self, handle: int, address: str) -> None:
+        """Take an address as that of a connection's client; nothing happens when the connection is gone.
+
+        It is closed when as many strangers as may be from there are waiting already. Raises ``ValueError`` for what is not
+        an address.
+        """
+        ...
+
+    def peer_certificate(self, handle: int) -> bytes:
+        """Give the certificate (DER) that a client has shown and that was verified; empty when there is none."""
         ...
 
     def stop_accepting(self) -> None:
@@ -108,7 +145,7 @@ class Reactor:
         ...
 
     def peer(self, handle: int) -> str:
-        """Give the peer's address; empty when the connection or its socket is gone."""
+        """Give the client's address, as a trusted peer has told it or the socket's own; empty when the connection or its socket is gone."""
         ...
 
     def figures(self) -> Figures:

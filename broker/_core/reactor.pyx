@@ -8,11 +8,14 @@ stands, and what is left comes next.
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.connection cimport (
+    add_rare,
     close_connection,
     find_connection,
+    inbox_consumed,
+    keep_in_inbox,
     list_closing,
     mark_ready,
     next_dirty,
@@ -21,6 +24,7 @@ from broker._core.connection cimport (
     outbox_unsent,
 )
 from broker._core.dispatch cimport feed, is_stopped
+from broker._core.handle_queue cimport free_queue, next_handle, queue_handle
 from broker._core.linux cimport (
     CLOCK_MONOTONIC,
     EFD_CLOEXEC,
@@ -40,6 +44,7 @@ from broker._core.linux cimport (
     IPPROTO_TCP,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    MSG_PEEK,
     POLLIN,
     SHUT_WR,
     SOCK_CLOEXEC,
@@ -63,6 +68,7 @@ from broker._core.linux cimport (
     epoll_wait,
     eventfd,
     is_loopback,
+    is_loopback_address,
     itimerspec,
     pollfd,
     ppoll,
@@ -82,18 +88,42 @@ from broker._core.model cimport (
     HEARING,
     LOCAL_FD,
     LOCAL_LISTENER,
+    PHASE_HANDSHAKE,
+    PHASE_OPEN,
+    PHASE_PROXY_HEADER,
+    PHASE_UPGRADE,
+    RARE_TLS_FAILED,
     TIMER_LINGER,
     Connection,
     ShardState,
+    Transport,
 )
+from broker._core.proxy_header cimport PROXY_HEADER_MAXIMUM_BYTES, read_proxy_header
+from broker._core.reasons cimport UNSPECIFIED_ERROR
 from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
-from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
+from broker._core.strangers cimport ADDRESS_BYTES, count_stranger, forget_stranger
 from broker._core.timers cimport timer_set, wheel_next_ns
+from broker._core.tls cimport TlsContext, tls_open, tls_peer_certificate, tls_presented, tls_resumed
+from broker._core.tls_object cimport object_open, object_peer_certificate
+from broker._core.transport cimport (
+    end_transport,
+    is_encrypted,
+    is_out,
+    open_transport,
+    open_websocket,
+    push,
+    receive,
+    shake_hands,
+)
+from broker._core.websocket cimport frame_output, frames_sent, owes_close, take_bytes
+
+import ipaddress
 
 import socket
 
 cdef enum:
     READ_BYTES = 65536
+    WRITE_BYTES = 65536     # of frames that are made at once
     ACCEPTS_PER_ROUND = 64
     WORK_PER_SLICE = 2048       # units, a tenth of a millisecond
     FAR_DIRTY = 256             # so many outboxes are in no cache any more: slices are cut to keep to the clock
@@ -107,6 +137,7 @@ cdef enum:
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
     FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
+    SHAKE_NS = 500000       # of a round, on handshakes: those who are connected are served between them
     LINGER_NS = 1000000000
     FIRST_LOCALS = 16
     ACCEPT_PAUSE_NS = 100000000
@@ -140,15 +171,21 @@ cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data)
     epoll_ctl(net.epoll_fd, operation, fd, &event)
 
 
+cdef inline bint is_muted(Connection* connection) noexcept nogil:
+    return connection.transport != NULL and connection.transport.muted
+
+
 cdef void watch_connection(Net* net, Connection* connection) noexcept nogil:
     watch(net, EPOLL_CTL_MOD, connection.fd,
-          (0 if connection.deaf else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
+          (0 if connection.deaf or is_muted(connection) else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
           handle_of(connection))
 
 
 # ---------------------------------------------------------------- sockets
 
 cdef void close_socket(Net* net, Connection* connection) noexcept nogil:
+    if connection.transport != NULL:
+        end_transport(connection.transport)
     c_close(connection.fd)      # leaves the epoll set by itself
     connection.fd = -1
     net.sockets -= 1
@@ -163,7 +200,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef Connection* connection
     for _ in range(ACCEPTS_PER_ROUND):
         size = sizeof(peer)
-        fd = accept4(net.listener_fds[listener], <sockaddr*>&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        fd = accept4(net.doors[listener].fd, <sockaddr*>&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 net.lost_accepts += 1
@@ -176,13 +213,73 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             continue
         net.sockets += 1
         connection.from_loopback = is_loopback(&peer)
-        if address_of(&peer, address) and not count_stranger(net.shard, connection, address):
+        if not net.doors[listener].has_proxy and address_of(&peer, address) and not count_stranger(net.shard, connection, address):
+            net.shard.counters.connections_refused += 1
+            close_connection(net.shard, connection)
+            continue
+        if not furnish(net, connection, &net.doors[listener], is_believed(net, &peer)):
             net.shard.counters.connections_refused += 1
             close_connection(net.shard, connection)
             continue
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
         watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, handle_of(connection))
+
+
+cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed) noexcept nogil:
+    # Puts between socket and MQTT what the listener has; False: it cannot be had, or the peer may not come this way.
+    cdef Transport* transport
+    if door.ssl_context == NULL and door.tls_context == NULL and not door.is_websocket and not door.has_proxy:
+        return True
+    if door.has_proxy and not is_believed:
+        return False
+    transport = open_transport(connection)
+    if door.is_websocket:
+        open_websocket(transport)
+    if door.ssl_context != NULL:
+        transport.ssl = tls_open(door.ssl_context, connection.fd)
+    elif door.tls_context != NULL:
+        transport.tls_object = object_open(door.tls_context, connection.fd)
+    if not is_encrypted(transport) and (door.ssl_context != NULL or door.tls_context != NULL):
+        return False
+    transport.phase = PHASE_PROXY_HEADER if door.has_proxy else phase_after(transport, PHASE_PROXY_HEADER)
+    return True
+
+
+cdef uint8_t phase_after(Transport* transport, uint8_t phase) noexcept nogil:
+    if phase < PHASE_HANDSHAKE and is_encrypted(transport):
+        return PHASE_HANDSHAKE
+    return PHASE_UPGRADE if phase < PHASE_UPGRADE and transport.websocket != NULL else PHASE_OPEN
+
+
+cdef bint is_believed(Net* net, const sockaddr_storage* peer) noexcept nogil:
+    # Who is in a trusted network; a Unix socket is opened by whom the file's mode lets.
+    cdef uint8_t[ADDRESS_BYTES] address
+    cdef uint32_t i
+    if not address_of(peer, address):
+        return True
+    for i in range(net.trusted_count):
+        if begins_alike(address, net.trusted[i].address, net.trusted[i].prefix_bits):
+            return True
+    return False
+
+
+cdef bint begins_alike(const uint8_t* a, const uint8_t* b, uint8_t bits) noexcept nogil:
+    cdef uint8_t whole = bits >> 3
+    cdef uint8_t rest = bits & 7
+    return memcmp(a, b, whole) == 0 and (rest == 0 or (a[whole] ^ b[whole]) >> (8 - rest) == 0)
+
+
+cdef void believe(Net* net, Connection* connection, const uint8_t* address) noexcept nogil:
+    # Its client is somebody else than the peer of its socket, and is counted and judged as that.
+    cdef Transport* transport = open_transport(connection)
+    memcpy(transport.address, address, ADDRESS_BYTES)
+    transport.has_address = 1
+    connection.from_loopback = is_loopback_address(address)
+    forget_stranger(net.shard, connection)
+    if not count_stranger(net.shard, connection, address):
+        net.shard.counters.connections_refused += 1
+        close_connection(net.shard, connection)
 
 
 cdef void pause_accepting(Net* net, int64_t now_ns) noexcept nogil:
@@ -193,7 +290,7 @@ cdef void pause_accepting(Net* net, int64_t now_ns) noexcept nogil:
     net.accepting = 0
     net.accept_again_ns = now_ns + ACCEPT_PAUSE_NS
     for i in range(net.listener_count):
-        watch(net, EPOLL_CTL_MOD, net.listener_fds[i], 0, TAG_LISTENER + i)
+        watch(net, EPOLL_CTL_MOD, net.doors[i].fd, 0, TAG_LISTENER + i)
 
 
 cdef void resume_accepting(Net* net) noexcept nogil:
@@ -201,7 +298,7 @@ cdef void resume_accepting(Net* net) noexcept nogil:
     net.accepting = 1
     net.accept_again_ns = 0
     for i in range(net.listener_count):
-        watch(net, EPOLL_CTL_MOD, net.listener_fds[i], EPOLLIN, TAG_LISTENER + i)
+        watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
 
 
 # ---------------------------------------------------------------- connections from inside the process
@@ -240,6 +337,9 @@ cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
             watch_connection(net, connection)
         return
     net.receives += 1
+    if connection.transport != NULL:
+        read_transport(net, connection, connection.transport)
+        return
     got = recv(connection.fd, net.read_buffer, READ_BYTES, 0)
     if got > 0:
         feed(net.shard, connection, net.read_buffer, <uint32_t>got)
@@ -247,12 +347,153 @@ cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
         close_connection(net.shard, connection)
 
 
+cdef void read_transport(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    cdef bint has_more = False
+    cdef int got
+    if transport.phase == PHASE_PROXY_HEADER:
+        read_proxy(net, connection, transport)
+        return
+    if transport.phase == PHASE_HANDSHAKE:
+        await_turn(net, connection, transport)
+        return
+    got = receive(connection, net.read_buffer, READ_BYTES, &has_more)
+    transport.unread = has_more
+    if got > 0:
+        take_bytes(net.shard, connection, net.read_buffer, <uint32_t>got)
+    elif got < 0:
+        lose(net, connection)
+    if transport.unread and connection.state != CLOSING:
+        queue_handle(&net.unread, handle_of(connection))
+
+
+cdef void lose(Net* net, Connection* connection) noexcept nogil:
+    # Its peer is gone: nobody reads a good-bye.
+    if connection.transport != NULL:
+        connection.transport.gone = 1
+    close_connection(net.shard, connection)
+
+
+cdef void read_proxy(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    # Takes exactly the header from the socket: what follows it may be TLS's.
+    cdef uint8_t[ADDRESS_BYTES] address
+    cdef uint32_t before = connection.inbox_bytes
+    cdef bint has_address = False
+    cdef int size
+    cdef ssize_t got = recv(connection.fd, net.read_buffer + before, PROXY_HEADER_MAXIMUM_BYTES, MSG_PEEK)
+    if got <= 0:
+        if got == 0 or (errno != EAGAIN and errno != EINTR):
+            lose(net, connection)
+        return
+    if before:
+        memcpy(net.read_buffer, connection.inbox, before)
+    size = read_proxy_header(net.read_buffer, before + <uint32_t>got, address, &has_address)
+    if size < 0 or (size == 0 and before + got > PROXY_HEADER_MAXIMUM_BYTES):
+        net.shard.counters.connections_refused += 1
+        close_connection(net.shard, connection)
+        return
+    recv(connection.fd, net.read_buffer + before, <size_t>(size - <int>before if size else <int>got), 0)
+    if size == 0:
+        keep_in_inbox(connection, net.read_buffer + before, <uint32_t>got)
+        return
+    if before:
+        inbox_consumed(connection, before)
+    transport.phase = phase_after(transport, PHASE_PROXY_HEADER)
+    if has_address:
+        believe(net, connection, address)
+
+
+# ---------------------------------------------------------------- handshakes
+
+cdef void await_turn(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    # A handshake takes as long as a thousand messages: in turns, so many a round.
+    if transport.queued:
+        return
+    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS:
+        go_on_shaking(net, connection, transport)
+        return
+    transport.queued = 1
+    queue_handle(&net.turns, handle_of(connection))
+    if not transport.muted:
+        transport.muted = 1
+        watch_connection(net, connection)
+
+
+cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    cdef bint wants_write = False
+    cdef int64_t started = clock_ns()
+    cdef int done = shake_hands(transport, &wants_write)
+    net.shaken_ns += clock_ns() - started
+    if done < 0:
+        refuse_handshake(net, connection, transport)
+        return
+    if done:
+        net.handshakes += 1
+        net.resumptions += transport.ssl != NULL and tls_resumed(transport.ssl)
+        transport.presented = net.doors[connection.listener].asks_certificate and (
+            transport.ssl == NULL or tls_presented(transport.ssl))
+        transport.phase = phase_after(transport, PHASE_HANDSHAKE)
+        transport.unread = 1        # what came with its last flight
+        queue_handle(&net.unread, handle_of(connection))
+    if transport.muted or connection.blocked != wants_write:
+        transport.muted = 0
+        connection.blocked = wants_write
+        watch_connection(net, connection)
+
+
+cdef void refuse_handshake(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    net.failed_handshakes += 1
+    net.shard.counters.connections_refused += 1
+    if transport.why or transport.tls_object != NULL:
+        add_rare(net.shard, connection, RARE_TLS_FAILED, 0)
+        connection.close_reason = UNSPECIFIED_ERROR     # the peer may read the alert
+    else:
+        transport.gone = 1
+    if transport.muted:
+        transport.muted = 0
+        watch_connection(net, connection)
+    close_connection(net.shard, connection)
+
+
+cdef void take_turns(Net* net, int64_t until_ns) noexcept nogil:
+    cdef uint64_t handle
+    cdef Connection* connection
+    while net.turns.count and net.shaken_ns < SHAKE_NS:
+        handle = next_handle(&net.turns)
+        connection = find_connection(net.shard, <uint32_t>handle, <uint32_t>(handle >> 32))
+        if connection != NULL and connection.fd >= 0 and connection.state != CLOSING:
+            connection.transport.queued = 0
+            go_on_shaking(net, connection, connection.transport)
+        if clock_ns() > until_ns:
+            return
+
+
+cdef void read_unread(Net* net, int64_t until_ns) noexcept nogil:
+    # Once each; who is stopped is listed again when it is not any more.
+    cdef uint64_t handle
+    cdef Connection* connection
+    cdef uint32_t count = net.unread.count
+    cdef uint32_t _
+    for _ in range(count):
+        handle = next_handle(&net.unread)
+        connection = find_connection(net.shard, <uint32_t>handle, <uint32_t>(handle >> 32))
+        if connection != NULL and connection.fd >= 0 and connection.state != CLOSING and \
+                not is_stopped(connection):
+            net.shard.slice_budget = WORK_PER_SLICE
+            read_connection(net, connection)
+        if clock_ns() > until_ns:
+            return
+
+
 cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexcept nogil:
     if events & EPOLLOUT and connection.blocked:
+        if connection.transport != NULL and connection.transport.phase == PHASE_HANDSHAKE:
+            await_turn(net, connection, connection.transport)
+            return
         send_outbox(net, connection)
-    if events & (EPOLLERR | EPOLLHUP) and (connection.state == CLOSING or is_stopped(connection)):
+    if events & (EPOLLERR | EPOLLHUP) and (
+            connection.state == CLOSING or is_stopped(connection) or is_muted(connection)):
         # Neither can be masked: a paused connection that was reset would spin the loop.
-        close_connection(net.shard, connection)
+        lose(net, connection)
         stop_lingering(net, connection)
     elif events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         read_connection(net, connection)
@@ -261,35 +502,92 @@ cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexce
 # ---------------------------------------------------------------- sending
 
 cdef void send_outbox(Net* net, Connection* connection) noexcept nogil:
-    cdef ssize_t sent
     cdef uint32_t unsent = outbox_unsent(connection)
+    cdef ssize_t sent
     if connection.fd == LOCAL_FD:
         list_local(net, connection)
         return
-    if connection.fd < 0 or unsent == 0:
+    if connection.fd < 0:
+        return
+    if connection.transport != NULL:
+        send_through(net, connection, connection.transport)
+        return
+    if unsent == 0:
         return
     net.sends += 1
     sent = c_send(
         connection.fd, connection.outbox + connection.outbox_start, unsent, MSG_NOSIGNAL | MSG_DONTWAIT)
     if sent < 0:
         if errno != EAGAIN and errno != EINTR:
-            outbox_sent(net.shard, connection, unsent)      # there is nobody left to read it
-            close_connection(net.shard, connection)
-            stop_lingering(net, connection)
+            lose_unsent(net, connection)
             return
         sent = 0
     if sent:
         outbox_sent(net.shard, connection, <uint32_t>sent)
-    if <uint32_t>sent < unsent:
+    finish_sending(net, connection, <uint32_t>sent < unsent)
+
+
+cdef void lose_unsent(Net* net, Connection* connection) noexcept nogil:
+    cdef uint32_t unsent = outbox_unsent(connection)
+    if unsent:
+        outbox_sent(net.shard, connection, unsent)      # there is nobody left to read it
+    lose(net, connection)
+    stop_lingering(net, connection)
+
+
+cdef void finish_sending(Net* net, Connection* connection, bint blocked) noexcept nogil:
+    if blocked:
         if not connection.blocked:
             connection.blocked = 1
             watch_connection(net, connection)
-    elif connection.blocked:
+        return
+    if connection.blocked:
         connection.blocked = 0
         watch_connection(net, connection)
         mark_ready(net.shard, connection)       # what waited for room in the outbox may go on
-    if <uint32_t>sent == unsent and connection.starved_or_lingering:
-        shutdown(connection.fd, SHUT_WR)
+    if connection.starved_or_lingering and connection.state == CLOSING:
+        end_sending(net, connection)
+
+
+cdef void end_sending(Net* net, Connection* connection) noexcept nogil:
+    if connection.transport != NULL:
+        end_transport(connection.transport)
+    shutdown(connection.fd, SHUT_WR)
+
+
+cdef void send_through(Net* net, Connection* connection, Transport* transport) noexcept nogil:
+    # What TLS encrypts and WebSocket frames goes in pieces: the same ones until they are taken.
+    cdef uint32_t n = 0
+    cdef int sent = 0
+    cdef const uint8_t* at
+    if transport.phase <= PHASE_HANDSHAKE:
+        n = outbox_unsent(connection)       # it was refused before anything could be said
+        if n:
+            outbox_sent(net.shard, connection, n)
+        finish_sending(net, connection, False)
+        return
+    while True:
+        if transport.websocket != NULL:
+            n = frame_output(connection, net.write_buffer, WRITE_BYTES)
+            at = net.write_buffer
+        else:
+            n = outbox_unsent(connection)
+            at = connection.outbox + connection.outbox_start
+        if n == 0:
+            finish_sending(net, connection, not is_out(transport))
+            return
+        net.sends += 1
+        sent = push(connection, at, n)
+        if sent < 0:
+            lose_unsent(net, connection)
+            return
+        if sent == 0:
+            finish_sending(net, connection, True)
+            return
+        if transport.websocket != NULL:
+            frames_sent(net.shard, connection, <uint32_t>sent)
+        else:
+            outbox_sent(net.shard, connection, <uint32_t>sent)
 
 
 cdef bint flush(Net* net, int64_t until_ns) noexcept nogil:
@@ -315,7 +613,7 @@ cdef void end_closing(Net* net, int64_t now_ns, int64_t until_ns) noexcept nogil
     cdef int count = 0
     while connection != NULL:
         if connection.fd >= 0 and not connection.dirty:
-            if connection.close_reason and connection.timer.kind != TIMER_LINGER:
+            if (connection.close_reason or owes_close(connection)) and connection.timer.kind != TIMER_LINGER:
                 start_lingering(net, connection, now_ns)
             if not connection.starved_or_lingering:
                 close_socket(net, connection)
@@ -332,8 +630,10 @@ cdef void start_lingering(Net* net, Connection* connection, int64_t now_ns) noex
     connection.timer.kind = TIMER_LINGER
     connection.starved_or_lingering = 1
     timer_set(&net.shard.wheel, &connection.timer, now_ns + LINGER_NS)
-    if outbox_unsent(connection) == 0:
-        shutdown(connection.fd, SHUT_WR)
+    if connection.transport != NULL:
+        send_outbox(net, connection)        # and a Close frame
+    elif outbox_unsent(connection) == 0:
+        end_sending(net, connection)
     if connection.deaf:
         connection.deaf = HEARING
         watch_connection(net, connection)
@@ -450,6 +750,8 @@ cdef void wake_deaf(Net* net) noexcept nogil:
     net.shard.waking_head = NULL
     while connection != NULL:
         connection.deaf = DEAF if is_stopped(connection) else HEARING   # it may have been stopped again meanwhile
+        if connection.deaf == HEARING and connection.transport != NULL and connection.transport.unread:
+            queue_handle(&net.unread, handle_of(connection))
         if connection.deaf == HEARING and connection.fd == LOCAL_FD:
             list_local(net, connection)
         elif connection.deaf == HEARING and connection.fd >= 0:
@@ -457,11 +759,23 @@ cdef void wake_deaf(Net* net) noexcept nogil:
         connection = connection.waking_next
 
 
+cdef bytes MAPPED = bytes(10) + b"\xff\xff"     # in front of an IPv4 address
+
+
+cdef str shown(bytes address):
+    # As getpeername would have it.
+    if address.startswith(MAPPED):
+        return str(ipaddress.IPv4Address(address[12:]))
+    return str(ipaddress.IPv6Address(address))
+
+
 cdef class Reactor:
 
     def __cinit__(self, Shard shard, *, on_rare, on_batch, again, on_local=None):
         memset(&self.net, 0, sizeof(Net))
         self.net.read_buffer = <uint8_t*>take_memory(READ_BYTES)
+        self.net.write_buffer = <uint8_t*>take_memory(WRITE_BYTES)
+        self.contexts = []
         self.shard = shard
         self.net.shard = shard.state
         self.on_rare = on_rare
@@ -482,6 +796,10 @@ cdef class Reactor:
         if not self.closed:
             self.close_descriptors()
         give_memory(self.net.read_buffer)
+        give_memory(self.net.write_buffer)
+        give_memory(self.net.trusted)
+        free_queue(&self.net.unread)
+        free_queue(&self.net.turns)
         give_memory(self.net.locals)
 
     cdef void close_descriptors(self):
@@ -515,19 +833,65 @@ cdef class Reactor:
                     break
                 self.on_ready()
 
-    def add_listener(self, int fd):
-        if self.net.listener_count == LISTENERS_MAXIMUM:
+    def add_listener(self, int fd, *, TlsContext tls=None, bint websocket=False, bint proxy=False):
+        cdef int number = self.net.listener_count
+        cdef Door* door = &self.net.doors[number]
+        if number == LISTENERS_MAXIMUM:
             raise ValueError(f"at most {LISTENERS_MAXIMUM} listeners")
-        number = self.net.listener_count
-        self.net.listener_fds[number] = fd
+        memset(door, 0, sizeof(Door))
+        door.fd = fd
+        door.is_websocket = websocket
+        door.has_proxy = proxy
+        self.contexts.append(None)
         self.net.listener_count += 1
+        if tls is not None:
+            self.set_tls(number, tls)
         watch(&self.net, EPOLL_CTL_ADD, fd, EPOLLIN, TAG_LISTENER + number)
         return number
+
+    def set_tls(self, int listener, TlsContext tls not None):
+        cdef Door* door
+        if not 0 <= listener < self.net.listener_count:
+            raise ValueError(f"there is no listener {listener}")
+        door = &self.net.doors[listener]
+        self.contexts[listener] = tls
+        door.ssl_context = tls.context
+        door.tls_context = NULL if tls.fallback is None else <void*>tls
+        door.asks_certificate = tls.client_certificate != "off"
+
+    def trust(self, networks):
+        cdef uint32_t i
+        cdef list wanted = [ipaddress.ip_network(one) for one in networks]
+        cdef bytes packed
+        self.net.trusted_count = 0
+        self.net.trusted = <Network*>resize_memory(self.net.trusted, (len(wanted) + 1) * sizeof(Network))
+        for i in range(len(wanted)):
+            packed = wanted[i].network_address.packed
+            self.net.trusted[i].prefix_bits = wanted[i].prefixlen + (96 if len(packed) == 4 else 0)
+            packed = packed if len(packed) == 16 else MAPPED + packed
+            memcpy(self.net.trusted[i].address, <const uint8_t*>packed, ADDRESS_BYTES)
+        self.net.trusted_count = <uint32_t>len(wanted)
+
+    def believe(self, uint64_t handle, address):
+        cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
+        cdef bytes packed = ipaddress.ip_address(address).packed
+        if connection == NULL or connection.state == CLOSING:
+            return
+        packed = packed if len(packed) == 16 else MAPPED + packed
+        believe(&self.net, connection, packed)
+
+    def peer_certificate(self, uint64_t handle):
+        cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
+        if connection == NULL or connection.transport == NULL or not connection.transport.presented:
+            return b""
+        if connection.transport.ssl != NULL:
+            return tls_peer_certificate(connection.transport.ssl)
+        return object_peer_certificate(connection.transport.tls_object)
 
     def stop_accepting(self):
         cdef int i
         for i in range(self.net.listener_count):
-            watch(&self.net, EPOLL_CTL_DEL, self.net.listener_fds[i], 0, 0)
+            watch(&self.net, EPOLL_CTL_DEL, self.net.doors[i].fd, 0, 0)
         self.net.listener_count = 0
 
     def wake(self):
@@ -564,11 +928,16 @@ cdef class Reactor:
             now = started + net.offset_ns
             state.now_ns = now
             net.rounds += 1
+            net.shaken_ns = 0
             if net.accept_again_ns and now >= net.accept_again_ns:
                 resume_accepting(net)
             more = flush(net, until) if state.dirty_head != NULL else False
             if not more:
                 read_events(net, now, until)
+                if net.unread.count:
+                    read_unread(net, until)
+                if net.turns.count:
+                    take_turns(net, until)
                 more = work(net, now, until)
                 if not more and state.dirty_count >= GATHER_DIRTY:
                     more = gather(net, now, received)
@@ -585,7 +954,7 @@ cdef class Reactor:
                 end_closing(net, now, until)
             arm_timer(net)
             more = more or state.reads_cut or state.ready_head != NULL or state.dirty_head != NULL \
-                or state.closing_head != NULL
+                or state.closing_head != NULL or net.unread.count or net.turns.count
             count_hold(net, clock_ns() - started)
         if net.local_count:
             self.tell_local()
@@ -667,6 +1036,8 @@ cdef class Reactor:
         cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
         if connection == NULL or connection.fd < 0:
             return ""
+        if connection.transport != NULL and connection.transport.has_address:
+            return shown((<char*>connection.transport.address)[:ADDRESS_BYTES])
         try:
             borrowed = socket.socket(fileno=connection.fd)
         except OSError:
@@ -683,6 +1054,8 @@ cdef class Reactor:
         return {
             "rounds": self.net.rounds, "receives": self.net.receives, "sends": self.net.sends,
             "accepts": self.net.accepts, "lost_accepts": self.net.lost_accepts, "sockets": self.net.sockets,
+            "handshakes": self.net.handshakes, "resumptions": self.net.resumptions,
+            "failed_handshakes": self.net.failed_handshakes,
             "longest_hold_ns": self.net.longest_hold_ns, "held_ns": self.net.held_ns,
             "holds": [self.net.holds[i] for i in range(HOLD_BUCKETS)],
         }

@@ -97,15 +97,31 @@ class Shard:
         """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
         ...
 
-    def open_connection(self, listener: int, now_ns: int, *, from_loopback: bool = True, address: bytes = b"") -> int:
+    def open_connection(
+        self,
+        listener: int,
+        now_ns: int,
+        *,
+        from_loopback: bool = True,
+        address: bytes = b"",
+        websocket: bool = False,
+    ) -> int:
         """Open a connection without a socket and return its handle; 0 when a limit of connections is reached.
 
-        ``address`` (16 bytes, IPv4 mapped) counts it among the strangers from there.
+        ``address`` (16 bytes, IPv4 mapped) counts it among the strangers from there. A ``websocket`` begins with the
+        request of its handshake.
         """
         ...
 
     def feed(self, handle: int, data: bytes | bytearray | memoryview, now_ns: int, deliveries: int = ...) -> None:
         """Take bytes as if they had been received; the slice ends after ``deliveries``, or work that takes as long."""
+        ...
+
+    def answer_upgrade(self, handle: int, answer: bytes, accepted: bool) -> bool:
+        """Give a WebSocket's request the HTTP answer; frames follow it when it is accepted, else the end.
+
+        False: nobody waits for it any more.
+        """
         ...
 
     def take_output(self, handle: int, at_most: int = -1) -> bytes:

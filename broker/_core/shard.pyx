@@ -2,6 +2,7 @@
 
 from zlib import crc32
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
@@ -56,6 +57,7 @@ from broker._core.journal cimport (
     seal_batch,
 )
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
+from broker._core.libssl cimport lib
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
@@ -69,7 +71,10 @@ from broker._core.model cimport (
     LEVEL_SYNCED,
     LEVELS,
     MESSAGE_SIZE_CLASSES,
+    PHASE_UPGRADE,
     RARE_REFUSED,
+    RARE_TLS_FAILED,
+    RARE_UPGRADE,
     TIMER_DAMPED,
     TIMER_LINGER,
     TIMER_RETAINED,
@@ -88,6 +93,7 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
     Timer,
+    Transport,
     Usage,
 )
 from broker._core.promises cimport promises_held
@@ -139,6 +145,9 @@ from broker._core.topics cimport (
     find_subscription,
     has_filter_room,
 )
+from broker._core.tls_object cimport object_why
+from broker._core.transport cimport open_transport, open_websocket
+from broker._core.websocket cimport answer_upgrade, frame_output, frames_sent, take_bytes, upgrade_bytes
 from broker._core.wills cimport record_wills
 
 from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, Unavailable, WrongThread
@@ -151,6 +160,7 @@ cdef enum:
     WORK_OF_REPLY = 1024    # for the retained messages that follow a SUBACK at once
     WORK_OF_CALL = 16384    # of what Python asks for: about a millisecond
     READ_BYTES = 4 * 1024 * 1024    # of chunks that are read at a time
+    FRAMES_PER_CALL = 65536
     CHUNK_AT = 8            # where messages begin in a chunk
     KEY_MAXIMUM_BYTES = 511
 
@@ -478,7 +488,7 @@ cdef class Shard:
     # ------------------------------------------------------------ connections
 
     def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True,
-                        bytes address=b""):
+                        bytes address=b"", bint websocket=False):
         cdef Connection* connection
         self.check_owner()
         self.state.now_ns = now_ns
@@ -490,6 +500,9 @@ cdef class Shard:
             self.state.counters.connections_refused += 1
             close_connection(self.state, connection)
             return 0
+        if websocket:
+            open_transport(connection).phase = PHASE_UPGRADE
+            open_websocket(connection.transport)
         return handle_of(connection)
 
     def feed(self, uint64_t handle, data, long long now_ns, long long deliveries=1 << 40):
@@ -498,10 +511,22 @@ cdef class Shard:
         cdef uint32_t n = <uint32_t>view.shape[0]
         if n == 0:
             return
+        self.state.now_ns = now_ns
+        self.state.slice_budget = deliveries
+        if connection.transport != NULL:
+            copy = bytearray(data)      # frames are unmasked in place
+            take_bytes(self.state, connection, <uint8_t*>PyByteArray_AS_STRING(copy), n)
+            return
         with nogil:
-            self.state.now_ns = now_ns
-            self.state.slice_budget = deliveries
             feed(self.state, connection, &view[0], n)
+
+    def answer_upgrade(self, uint64_t handle, bytes answer, bint accepted):
+        cdef Connection* connection = self.find(handle)
+        if connection == NULL or connection.transport == NULL or connection.transport.phase != PHASE_UPGRADE \
+                or not connection.barrier:
+            return False
+        answer_upgrade(self.state, connection, answer, <uint32_t>len(answer), accepted)
+        return True
 
     def take_output(self, uint64_t handle, long long at_most=-1):
         cdef Connection* connection
@@ -510,6 +535,8 @@ cdef class Shard:
         connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
         if connection == NULL or connection.gated:
             return b""
+        if connection.transport != NULL and connection.transport.websocket != NULL:
+            return self.take_frames(connection, at_most)
         n = outbox_unsent(connection)
         if 0 <= at_most < n:
             n = <uint32_t>at_most
@@ -517,6 +544,19 @@ cdef class Shard:
         if n:
             outbox_sent(self.state, connection, n)
         return data
+
+    cdef bytes take_frames(self, Connection* connection, int64_t at_most):
+        cdef bytes taken = b""
+        cdef bytearray part
+        cdef uint32_t n
+        while at_most < 0 or len(taken) < at_most:
+            part = bytearray(FRAMES_PER_CALL if at_most < 0 else min(FRAMES_PER_CALL, at_most - len(taken)))
+            n = frame_output(connection, <uint8_t*>PyByteArray_AS_STRING(part), <uint32_t>len(part))
+            if n == 0:
+                break
+            frames_sent(self.state, connection, n)
+            taken += bytes(part[:n])
+        return taken
 
     def is_open(self, uint64_t handle):
         return self.find(handle) != NULL
@@ -613,12 +653,25 @@ cdef class Shard:
         if connection == NULL:
             return None
         packet = b""
-        if rare.kind < RARE_REFUSED:
+        if rare.kind == RARE_TLS_FAILED:
+            packet = self.why_no_tls(connection.transport)
+        elif rare.kind == RARE_UPGRADE:
+            if connection.state == CLOSING or not connection.barrier:
+                return None
+            packet = PyBytes_FromStringAndSize(<char*>connection.inbox, upgrade_bytes(connection))
+        elif rare.kind < RARE_REFUSED:
             if connection.state == CLOSING or not connection.barrier:
                 return None
             read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
             packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
         return rare.kind, handle_of(connection), connection.version, rare.reason_code, connection.listener, packet
+
+    cdef bytes why_no_tls(self, Transport* transport):
+        cdef const char* words
+        if transport.tls_object != NULL:
+            return object_why(transport.tls_object).encode()
+        words = lib.ERR_reason_error_string(transport.why)
+        return b"unknown" if words == NULL else words
 
     def take_rare(self):
         self.check_owner()

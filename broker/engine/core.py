@@ -15,12 +15,17 @@ class RareKind(IntEnum):
 
     CONNECT = 1
     PACKET = 2
-    REFUSED = 3
-    CLOSED = 4
+    UPGRADE = 3
+    REFUSED = 4
+    CLOSED = 5
+    TLS_FAILED = 6
 
 
 RarePacket: TypeAlias = tuple[int, int, int, int, int, bytes]
-"""Kind, handle, protocol version (4 or 5), reason code (REFUSED, CLOSED), number of the listener, whole packet."""
+"""Kind, handle, protocol version (4 or 5), reason code (REFUSED, CLOSED), number of the listener, whole packet.
+
+In a packet's place: the HTTP request of an UPGRADE; in words, why TLS_FAILED.
+"""
 
 
 class CoreFace(Protocol):

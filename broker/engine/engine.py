@@ -33,7 +33,9 @@ class Engine:
     def answer(self, rare: Iterable[RarePacket]) -> None:
         """Answer packets in the order given; each connection has at most one among them."""
         for kind, handle, version, reason_code, listener, packet in rare:
-            if kind in REPORTED:
+            if kind == RareKind.TLS_FAILED:
+                self._observer.event("tls_failed", why=packet.decode(), address=self._address_of(handle), handle=handle)
+            elif kind in REPORTED:
                 self._report(REPORTED[kind], handle, reason_code)
             elif self._core.is_open(handle):
                 self._answer_one(kind, handle, version, listener, packet)

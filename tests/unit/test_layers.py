@@ -20,15 +20,16 @@ ENGINE = ROOT / "broker" / "engine"
 # The core from the ground up. A module may cimport those on lines above its own; modules of one line may use each other
 # only downwards in the order written, so that there is never a circle.
 ORDER = """
-    reasons linux
+    reasons linux libssl
     cursor
     utf8 blake2b
     framing
     properties
     packets
     memory
-    arena table
+    arena table handle_queue tls_tickets tls tls_object proxy_header
     model
+    transport
     topic_rules
     aliases
     message
@@ -49,6 +50,7 @@ ORDER = """
     admission revocation
     connect
     dispatch
+    websocket
     restore
     shard
     reactor

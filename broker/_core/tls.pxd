@@ -1,0 +1,34 @@
+# TLS by OpenSSL, without Python per record: contexts, and the records of one connection.
+#
+# Here belong contexts made of PEM bytes, handshakes, reading, writing and saying good-bye. Not here: when any of it happens
+# (reactor), files and their renewal (broker.net), and how the same is done by Python's ssl objects (tls_object).
+
+from libc.stdint cimport uint8_t, uint32_t
+
+cdef enum TlsOutcome:       # beside numbers of bytes
+    TLS_AGAIN = 0           # not now: the socket has no more, or takes no more
+    TLS_ENDED = -1          # the peer has ended it, or it is broken
+
+cdef class TlsContext:
+    cdef void* context              # an SSL_CTX, NULL: by Python's ssl objects
+    cdef void* tickets              # its TicketKeys, which the SSL_CTX owns
+    cdef readonly object fallback   # an ssl.SSLContext, None: native
+    cdef readonly str client_certificate
+    cdef bytes trust                # what decides who may come back with a ticket
+    cdef void make(self, bytes certificate_chain, bytes private_key, bytes client_ca, bytes crl, str protocol) except *
+    cdef void take_tickets(self, TlsContext previous) except *
+
+# An SSL of a context for a socket, or NULL.
+cdef void* tls_open(void* context, int fd) noexcept nogil
+cdef void tls_free(void* ssl) noexcept nogil
+# 1: done; TLS_AGAIN; TLS_ENDED. wants_write: it waits for room in the socket; why: OpenSSL's error, 0: there is none.
+cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcept nogil
+# Decrypts up to n bytes, as many as are there. has_more: the kernel will not tell that there are more.
+cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil
+# Encrypts and sends; bytes that were not taken must be offered again, the same ones first.
+cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil
+# Tells the peer that nothing more comes, so that it knows that nothing was cut off.
+cdef void tls_end(void* ssl) noexcept nogil
+cdef bint tls_resumed(void* ssl) noexcept nogil
+cdef bint tls_presented(void* ssl) noexcept nogil
+cdef bytes tls_peer_certificate(void* ssl)

@@ -1,0 +1,381 @@
+"""TLS by OpenSSL: contexts and records. See tls.pxd, and tls.pyi for what a context promises."""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from broker._core.libssl cimport (
+    BIO_CTRL_FLUSH,
+    BIO_FLAGS_READ,
+    BIO_FLAGS_SHOULD_RETRY,
+    BIO_FLAGS_WRITE,
+    BIO_TYPE_SOURCE_SINK,
+    SSL_CTRL_CHAIN_CERT,
+    SSL_CTRL_MODE,
+    SSL_CTRL_SET_MIN_PROTO_VERSION,
+    SSL_CTRL_SET_READ_AHEAD,
+    SSL_CTRL_SET_SESS_CACHE_MODE,
+    SSL_ERROR_WANT_READ,
+    SSL_ERROR_WANT_WRITE,
+    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
+    SSL_MODE_ENABLE_PARTIAL_WRITE,
+    SSL_MODE_RELEASE_BUFFERS,
+    SSL_TLSEXT_ERR_NOACK,
+    SSL_TLSEXT_ERR_OK,
+    SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+    SSL_VERIFY_PEER,
+    TLS1_2_VERSION,
+    X509_V_FLAG_CRL_CHECK,
+    lib,
+)
+from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, clock_ns, recv
+from broker._core.tls_tickets cimport TicketKeys, make_ticket_keys, share_ticket_keys, use_ticket_keys
+
+from broker._core.libssl import why_unusable
+from broker._core.tls_settings import CIPHERS, SESSION_S, python_context
+
+
+cdef enum:
+    TICKETS = 1             # one for each handshake: a device has one connection
+    ENCRYPTED_MAXIMUM = 1 << 30
+    RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
+
+# SSL_OP_NO_COMPRESSION, NO_RENEGOTIATION, CIPHER_SERVER_PREFERENCE, IGNORE_UNEXPECTED_EOF: an end without a
+# close_notify is an end, and MQTT's lengths show whether anything is missing.
+cdef uint64_t OPTIONS = 1 << 17 | 1 << 30 | 1 << 22 | 1 << 7
+cdef int64_t SECOND_NS = 1000000000
+cdef bytes SESSION_CONTEXT = b"iot-broker"
+cdef void* socket_method = NULL     # a BIO_METHOD
+
+
+# ---------------------------------------------------------------- sockets, as OpenSSL calls them
+
+cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
+    # OpenSSL's own uses write(), whose SIGPIPE ends a process that does not ignore it.
+    cdef ssize_t sent = c_send(<int><size_t>lib.BIO_get_data(bio), bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
+    lib.BIO_clear_flags(bio, RETRY_FLAGS)
+    if sent < 0 and (errno == EAGAIN or errno == EINTR):
+        lib.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
+    return <int>sent
+
+
+cdef int socket_read(void* bio, char* to, int n) noexcept nogil:
+    cdef ssize_t got = recv(<int><size_t>lib.BIO_get_data(bio), to, <size_t>n, MSG_DONTWAIT)
+    lib.BIO_clear_flags(bio, RETRY_FLAGS)
+    if got < 0 and (errno == EAGAIN or errno == EINTR):
+        lib.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
+    return <int>got
+
+
+cdef long socket_control(void* bio, int command, long number, void* pointer) noexcept nogil:
+    return command == BIO_CTRL_FLUSH
+
+
+cdef bint prepare_sockets() noexcept nogil:
+    global socket_method
+    if socket_method == NULL:
+        socket_method = lib.BIO_meth_new(BIO_TYPE_SOURCE_SINK, b"a connection's socket")
+        if socket_method != NULL:
+            lib.BIO_meth_set_write(socket_method, <void*>socket_write)
+            lib.BIO_meth_set_read(socket_method, <void*>socket_read)
+            lib.BIO_meth_set_ctrl(socket_method, <void*>socket_control)
+    return socket_method != NULL
+
+
+# ---------------------------------------------------------------- one connection
+
+cdef void* tls_open(void* context, int fd) noexcept nogil:
+    cdef void* ssl = lib.SSL_new(context)
+    cdef void* bio
+    if ssl == NULL:
+        return NULL
+    bio = lib.BIO_new(socket_method)
+    if bio == NULL:
+        lib.SSL_free(ssl)
+        return NULL
+    lib.BIO_set_data(bio, <void*><size_t>fd)
+    lib.BIO_set_init(bio, 1)
+    lib.SSL_set_bio(ssl, bio, bio)
+    lib.SSL_set_accept_state(ssl)
+    return ssl
+
+
+cdef void tls_free(void* ssl) noexcept nogil:
+    lib.SSL_free(ssl)
+
+
+cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcept nogil:
+    cdef int done, error
+    lib.ERR_clear_error()
+    done = lib.SSL_do_handshake(ssl)
+    wants_write[0] = False
+    why[0] = 0
+    if done == 1:
+        return 1
+    error = lib.SSL_get_error(ssl, done)
+    if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
+        wants_write[0] = error == SSL_ERROR_WANT_WRITE
+        return TLS_AGAIN
+    why[0] = lib.ERR_peek_last_error()
+    lib.ERR_clear_error()
+    return TLS_ENDED
+
+
+cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil:
+    # One read of the socket at most after the first record: what else there is, the kernel tells.
+    cdef uint32_t taken = 0
+    cdef int got = 1
+    has_more[0] = False
+    lib.ERR_clear_error()
+    while taken < n:
+        got = lib.SSL_read(ssl, to + taken, <int>(n - taken))
+        if got <= 0:
+            break
+        taken += <uint32_t>got
+        if not lib.SSL_has_pending(ssl):
+            return <int>taken
+    if got > 0:
+        has_more[0] = True
+        return <int>taken
+    if lib.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ:
+        return <int>taken
+    lib.ERR_clear_error()
+    if taken:
+        has_more[0] = True      # its end is seen again, after what came before it
+        return <int>taken
+    return TLS_ENDED
+
+
+cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil:
+    cdef int sent, error
+    lib.ERR_clear_error()
+    sent = lib.SSL_write(ssl, bytes, <int>min(n, <uint32_t>ENCRYPTED_MAXIMUM))
+    if sent > 0:
+        return sent
+    error = lib.SSL_get_error(ssl, sent)
+    if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
+        return TLS_AGAIN
+    lib.ERR_clear_error()
+    return TLS_ENDED
+
+
+cdef void tls_end(void* ssl) noexcept nogil:
+    lib.ERR_clear_error()
+    lib.SSL_shutdown(ssl)
+    lib.ERR_clear_error()
+
+
+cdef bint tls_resumed(void* ssl) noexcept nogil:
+    return lib.SSL_session_reused(ssl)
+
+
+cdef bint tls_presented(void* ssl) noexcept nogil:
+    cdef void* certificate = lib.SSL_get1_peer_certificate(ssl)
+    if certificate != NULL:
+        lib.X509_free(certificate)
+    return certificate != NULL
+
+
+cdef bytes tls_peer_certificate(void* ssl):
+    cdef void* certificate = lib.SSL_get1_peer_certificate(ssl)
+    cdef bytes found
+    cdef unsigned char* at
+    cdef int size
+    if certificate == NULL:
+        return b""
+    size = lib.i2d_X509(certificate, NULL)
+    found = PyBytes_FromStringAndSize(NULL, max(size, 0))
+    at = <unsigned char*>PyBytes_AS_STRING(found)
+    lib.i2d_X509(certificate, &at)
+    lib.X509_free(certificate)
+    return found
+
+
+# ---------------------------------------------------------------- contexts
+
+cdef int choose_protocol(
+        void* ssl, const unsigned char** chosen, unsigned char* chosen_bytes, const unsigned char* offered,
+        unsigned int offered_bytes, void* wanted) noexcept nogil:
+    # `wanted` is one name behind its length, as they are offered; without it among the offers all goes on without.
+    cdef const unsigned char* name = <const unsigned char*>wanted
+    cdef unsigned int at = 0
+    while at < offered_bytes and at + 1 + offered[at] <= offered_bytes:
+        if offered[at] == name[0] and memcmp(offered + at + 1, name + 1, name[0]) == 0:
+            chosen[0] = offered + at + 1
+            chosen_bytes[0] = offered[at]
+            return SSL_TLSEXT_ERR_OK
+        at += 1 + offered[at]
+    return SSL_TLSEXT_ERR_NOACK
+
+
+cdef int no_password(char* to, int size, int writes, void* context) noexcept nogil:
+    return -1       # else OpenSSL asks at the terminal
+
+
+cdef const char* reason() noexcept nogil:
+    cdef const char* words = lib.ERR_reason_error_string(lib.ERR_peek_last_error())
+    lib.ERR_clear_error()
+    return words
+
+
+cdef object refused(str what):
+    cdef const char* words = reason()
+    return ValueError(what if words == NULL else f"{what}: {words.decode()}")
+
+
+cdef void* read_from(bytes pem) except NULL:
+    cdef void* bio = lib.BIO_new_mem_buf(<const char*>pem, <int>len(pem))
+    if bio == NULL:
+        raise MemoryError
+    return bio
+
+
+cdef void use_chain(void* context, bytes pem) except *:
+    cdef void* bio = read_from(pem)
+    cdef void* certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    cdef bint is_used
+    if certificate == NULL:
+        lib.BIO_free(bio)
+        raise refused("no certificate can be read")
+    is_used = lib.SSL_CTX_use_certificate(context, certificate) == 1
+    while is_used:
+        lib.X509_free(certificate)
+        certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+        if certificate == NULL:
+            break
+        is_used = lib.SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 1, certificate) == 1
+    if not is_used:
+        lib.X509_free(certificate)
+    lib.BIO_free(bio)
+    if not is_used:
+        raise refused("the certificate is not taken")
+    lib.ERR_clear_error()       # "no start line": the end of the chain
+
+
+cdef void use_key(void* context, bytes pem) except *:
+    cdef void* bio = read_from(pem)
+    cdef void* key = lib.PEM_read_bio_PrivateKey(bio, NULL, <void*>no_password, NULL)
+    cdef bint is_used
+    lib.BIO_free(bio)
+    if key == NULL:
+        raise refused("no private key can be read (one with a password is not taken)")
+    is_used = lib.SSL_CTX_use_PrivateKey(context, key) == 1
+    lib.EVP_PKEY_free(key)
+    if not is_used or lib.SSL_CTX_check_private_key(context) != 1:
+        raise refused("the private key does not belong to the certificate")
+
+
+cdef void trust_clients(void* context, bytes pem) except *:
+    cdef void* bio = read_from(pem)
+    cdef void* store = lib.SSL_CTX_get_cert_store(context)
+    cdef void* certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    cdef int count = 0
+    while certificate != NULL:
+        lib.X509_STORE_add_cert(store, certificate)
+        lib.SSL_CTX_add_client_CA(context, certificate)
+        lib.X509_free(certificate)
+        count += 1
+        certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    lib.BIO_free(bio)
+    if not count:
+        raise refused("no certificate of a CA for clients can be read")
+    lib.ERR_clear_error()
+
+
+cdef void use_revocations(void* context, bytes pem) except *:
+    cdef void* bio = read_from(pem)
+    cdef void* store = lib.SSL_CTX_get_cert_store(context)
+    cdef void* revocations = lib.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
+    cdef int count = 0
+    while revocations != NULL:
+        lib.X509_STORE_add_crl(store, revocations)
+        lib.X509_CRL_free(revocations)
+        count += 1
+        revocations = lib.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
+    lib.BIO_free(bio)
+    if not count:
+        raise refused("no list of revoked certificates can be read")
+    lib.ERR_clear_error()
+    lib.X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK)
+
+
+cdef void set_policy(void* context, str client_certificate) except *:
+    cdef int verify = 0
+    cdef bytes ciphers = CIPHERS
+    if client_certificate == "optional":
+        verify = SSL_VERIFY_PEER
+    elif client_certificate == "required":
+        verify = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL)
+    lib.SSL_CTX_set_options(context, OPTIONS)
+    if lib.SSL_CTX_set_cipher_list(context, <const char*>ciphers) != 1:
+        raise refused("the ciphers are not taken")
+    lib.SSL_CTX_ctrl(
+        context, SSL_CTRL_MODE,
+        SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL)
+    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL)       # its client keeps a session, not we
+    lib.SSL_CTX_set_session_id_context(context, SESSION_CONTEXT, <unsigned int>len(SESSION_CONTEXT))
+    lib.SSL_CTX_set_num_tickets(context, TICKETS)
+    lib.SSL_CTX_set_timeout(context, SESSION_S)
+    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
+    lib.SSL_CTX_set_verify(context, verify, NULL)
+
+
+cdef class TlsContext:
+
+    def __cinit__(self, bytes certificate_chain, bytes private_key, *, bytes client_ca=b"", bytes crl=b"",
+                  str client_certificate="off", str protocol="mqtt", TlsContext previous=None, bint native=True):
+        if client_certificate not in ("off", "optional", "required"):
+            raise ValueError(f"client_certificate: expected off, optional or required, not {client_certificate!r}")
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+        self.client_certificate = client_certificate
+        self.trust = b"\0".join((client_certificate.encode(), client_ca, crl))
+        if not native or why_unusable():
+            self.fallback = python_context(certificate_chain, private_key, client_ca, crl, client_certificate, protocol)
+            return
+        self.make(certificate_chain, private_key, client_ca, crl, protocol)
+        self.take_tickets(previous)
+
+    cdef void make(self, bytes certificate_chain, bytes private_key, bytes client_ca, bytes crl, str protocol) except *:
+        lib.ERR_clear_error()
+        if not prepare_sockets():
+            raise MemoryError
+        self.context = lib.SSL_CTX_new(lib.TLS_server_method())
+        if self.context == NULL:
+            raise MemoryError
+        set_policy(self.context, self.client_certificate)
+        use_chain(self.context, certificate_chain)
+        use_key(self.context, private_key)
+        if client_ca:
+            trust_clients(self.context, client_ca)
+        if crl:
+            use_revocations(self.context, crl)
+        lib.SSL_CTX_set_alpn_select_cb(
+            self.context, <void*>choose_protocol, <void*><const unsigned char*><bytes>PROTOCOLS[protocol])
+
+    cdef void take_tickets(self, TlsContext previous) except *:
+        # Who may come in has changed: then nobody comes in by what was judged before.
+        cdef TicketKeys* keys
+        if previous is not None and previous.tickets != NULL and previous.trust == self.trust:
+            keys = <TicketKeys*>previous.tickets
+            share_ticket_keys(keys)
+        else:
+            keys = make_ticket_keys(clock_ns(), SESSION_S * SECOND_NS // 2)
+        if keys == NULL or not use_ticket_keys(self.context, keys):
+            raise refused("no keys for session tickets")
+        self.tickets = keys
+
+    def __dealloc__(self):
+        if self.context != NULL:
+            lib.SSL_CTX_free(self.context)
+
+    @property
+    def is_native(self):
+        return self.context != NULL
+
+
+# One name behind its length; these bytes outlive every context that points at them.
+PROTOCOLS = {"mqtt": b"\x04mqtt", "http/1.1": b"\x08http/1.1"}
