@@ -18,6 +18,7 @@ from broker.net.gateway import core_limits
 from tests.packets.conversation import Conversation, Line
 from tests.packets.table import LIMITS, Row, load_rows
 from tests.support.core import UNLIMITED, Client, Core
+from tests.support.frames import FramedClient
 
 OPEN_LISTENER = 1
 SANITIZED = os.environ.get("IOT_BROKER_BUILD") == "sanitize"
@@ -40,13 +41,24 @@ class Bytewise(Client):
         return bool(taken)
 
 
+class Framewise(FramedClient):
+    """The same in WebSocket frames: each piece is one of its own."""
+
+    def keep(self, taken: bytes) -> None:
+        self.raw += taken
+
+
 class CoreLine:
     """A connection without a socket. ``cuts`` are places in all that it sends, None stands for every one."""
 
-    def __init__(self, core: Core, listener: int, cuts: Cuts) -> None:
+    def __init__(self, core: Core, listener: int, cuts: Cuts, *, framed: bool) -> None:
         self.core = core
-        self.client = Bytewise(core, core.shard.open_connection(listener, core.now_ns), 0)
-        core.clients.append(self.client)
+        self.client: Client
+        if framed:
+            self.client = Framewise(core, 0, listener)
+        else:
+            self.client = Bytewise(core, core.shard.open_connection(listener, core.now_ns), 0)
+            core.clients.append(self.client)
         self.cuts = cuts
         self.sent = 0
 
@@ -83,24 +95,26 @@ class CoreLines:
 
     variables: Mapping[str, bytes] = {"id": b"client", "user": b"user", "password": b"pw", "device": b"sensor-1"}
 
-    def __init__(self, cuts: Cuts, deliveries: int) -> None:
+    def __init__(self, cuts: Cuts, deliveries: int, *, framed: bool) -> None:
         self.core = Core(deliveries=deliveries, **core_limits(Capabilities.model_validate(LIMITS)))
         self.core.open_listener(OPEN_LISTENER)
         rights = ("devices/{device_id}/#",)
         self.core.grant(device_id="sensor-1", publish=rights, subscribe=rights)
         self.cuts = cuts
+        self.framed = framed
         self.opened: list[CoreLine] = []
 
     def open(self, door: str, *, carefully: bool = False) -> Line:
-        line = CoreLine(self.core, OPEN_LISTENER if door == "open" else 0, () if carefully else self.cuts)
+        listener = OPEN_LISTENER if door == "open" else 0
+        line = CoreLine(self.core, listener, () if carefully else self.cuts, framed=self.framed)
         if not carefully:
             self.opened.append(line)
         return line
 
 
-def run(row: Row, cuts: Cuts, deliveries: int = UNLIMITED) -> int:
+def run(row: Row, cuts: Cuts, deliveries: int = UNLIMITED, *, framed: bool = False) -> int:
     """Carry out a row; gives how many bytes its client sent on one connection at most."""
-    lines = CoreLines(cuts, deliveries)
+    lines = CoreLines(cuts, deliveries, framed=framed)
     Conversation(row, lines).run()
     sent = max(line.sent for line in lines.opened)
     lines.core.end()
@@ -125,3 +139,11 @@ def test_a_row_holds_on_the_core(row: Row) -> None:
     run(row, (), deliveries=1)
     for cuts in cuttings(size):
         run(row, cuts)
+
+
+@pytest.mark.parametrize("row", load_rows(), ids=str)
+def test_a_row_holds_in_websocket_frames(row: Row) -> None:
+    """v5:MQTT-6.0.0-2 A packet lies in one frame or in many."""
+    size = run(row, (), framed=True)
+    if size <= LONG_BYTES:
+        run(row, None, framed=True)

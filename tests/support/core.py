@@ -14,9 +14,10 @@ from broker._core.packets import decode, encode
 from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.engine import Engine
-from broker.engine.core import RarePacket
+from broker.engine.core import RareKind, RarePacket
 from broker.errors import StoreError
 from broker.net.gateway import core_limits
+from broker.net.upgrades import Upgrades
 from broker.ports import ConnectRequest, Durability, Grant, Policy, Refusal
 from broker.reasons import DropReason, ReasonCode
 from broker.storage.memory import MemoryStore
@@ -93,11 +94,15 @@ class Client:
         taken = self.core.shard.take_output(self.handle, at_most)
         if taken and (described := self.core.shard.describe(self.handle)) is not None:
             self.version = described["protocol_version"]  # of its CONNECT, whatever it was going to speak
+        self.keep(taken)
+        return bool(taken)
+
+    def keep(self, taken: bytes) -> None:
+        """Find the packets in bytes that were read."""
         self.raw += taken
         while (header := fixed_header(self.raw)) is not None and len(self.raw) >= sum(header):
             whole, self.raw = self.raw[: sum(header)], self.raw[sum(header) :]
             self.unread.append(decode(whole, self.version, from_client=False))
-        return bool(taken)
 
     def received(self) -> list[Packet]:
         """All packets since the last call."""
@@ -239,6 +244,14 @@ class Core:
         self.observer = Silent()
         self.asked: list[tuple[int, ConnectRequest]] = []
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)
+        self.refused_upgrades: list[int] = []
+        self.upgrades = Upgrades(
+            self.shard,
+            self,
+            {},
+            lambda peer, _: peer,
+            lambda _, status: self.refused_upgrades.append(status),
+        )
         self.clients: list[Client] = []
         self.holding = False
         self.principals = 0
@@ -366,13 +379,27 @@ class Core:
         """One slice, as a round of the reactor does it; tells whether more is due."""
         more = self.shard.run(self.now_ns, self.deliveries)
         rare: list[RarePacket] = self.shard.take_rare()
-        self.engine.answer(rare)
+        self.answer(rare)
         self.seal()
         if not self.holding and self.store.waiting:
             self.store.release()
             more = True
         more = self.read() or more
         return self.exchange() or more or bool(rare)
+
+    def answer(self, rare: Sequence[RarePacket]) -> None:
+        """Answer rare packets, as the runtime does."""
+        for one in rare:
+            if one[0] == RareKind.UPGRADE:
+                self.upgrades.answer(one[1], one[4], one[5])
+            else:
+                self.engine.answer((one,))
+
+    def peer(self, _handle: int) -> str:
+        return "somewhere"
+
+    def believe(self, handle: int, address: str) -> None:
+        """Without a socket there is nothing to believe."""
 
     def seal(self) -> None:
         """Close the journal's batch and hand it to the store, one at a time."""
