@@ -116,7 +116,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """A CONNECT whose credential the core does not know. ``user_name`` and ``password`` are None when absent."""
+    """A CONNECT that the core does not judge itself. ``user_name`` and ``password`` are None when absent.
+
+    ``certificate`` is what the client has shown in TLS, as DER, and was verified; empty when there was none. Every CONNECT
+    behind a certificate is asked about, also one whose credential the core knows.
+    """
 
     listener: int
     address: str
@@ -124,6 +128,7 @@ class ConnectRequest:
     client_id: str
     user_name: str | None
     password: bytes | None = field(repr=False)
+    certificate: bytes = field(default=b"", repr=False)
 
 
 class Authenticator(Protocol):

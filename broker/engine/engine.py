@@ -17,6 +17,7 @@ from broker.wire import Connect, ProtocolViolation, Subscribe, Unsubscribe
 
 Ask = Callable[[int, ConnectRequest], None]
 AddressOf = Callable[[int], str]
+CertificateOf = Callable[[int], bytes]
 
 REPORTED: dict[int, str] = {RareKind.REFUSED: "connection_refused", RareKind.CLOSED: "connection_closed"}
 
@@ -24,11 +25,19 @@ REPORTED: dict[int, str] = {RareKind.REFUSED: "connection_refused", RareKind.CLO
 class Engine:
     """Answers what the core asks. ``ask(handle, request)`` must lead to one ``judged(handle, ...)``, at any time."""
 
-    def __init__(self, core: CoreFace, ask: Ask, address_of: AddressOf, observer: Observer) -> None:
+    def __init__(
+        self,
+        core: CoreFace,
+        ask: Ask,
+        address_of: AddressOf,
+        observer: Observer,
+        certificate_of: CertificateOf = lambda _: b"",
+    ) -> None:
         self._core = core
         self._ask = ask
         self._address_of = address_of
         self._observer = observer
+        self._certificate_of = certificate_of
 
     def answer(self, rare: Iterable[RarePacket]) -> None:
         """Answer packets in the order given; each connection has at most one among them."""
@@ -94,4 +103,5 @@ class Engine:
             client_id=packet.client_id,
             user_name=packet.user_name,
             password=packet.password,
+            certificate=self._certificate_of(handle),
         )

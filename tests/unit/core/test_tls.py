@@ -1,0 +1,553 @@
+"""TLS on the native core, by OpenSSL and by Python's ssl objects: the same suite for both."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from broker._core.packets import decode, encode
+from broker._core.tls import TlsContext
+from broker.engine.core import RareKind
+from broker.wire import Connack, Connect, Disconnect, Pingreq, Publish, Subscribe, Subscription
+from tests.support.certificates import Authority, authority, der, server_files
+from tests.support.doors import Doors, opened
+
+CONNECT = encode(Connect("client", clean_start=True), 5)
+PINGREQ, PINGRESP = encode(Pingreq(), 5), b"\xd0\x00"
+V3, V2 = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
+MIB = 1 << 20
+STALL_S = 11.0
+
+
+@pytest.fixture(params=["openssl", "ssl objects"])
+def native(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "openssl")
+
+
+@pytest.fixture
+def doors() -> Iterator[Doors]:
+    with opened() as doors:
+        yield doors
+
+
+def context(native: bool, **options: object) -> TlsContext:
+    made = TlsContext(*server_files(), native=native, **options)  # type: ignore[arg-type]  # of many kinds
+    assert made.is_native == native, "OpenSSL cannot be used here"
+    assert (made.fallback is None) == native
+    return made
+
+
+def trusting(version: ssl.TLSVersion | None = None, **files: bytes) -> ssl.SSLContext:
+    """A client's context."""
+    made = ssl.create_default_context(cadata=authority().pem.decode())
+    if version is not None:
+        made.minimum_version = made.maximum_version = version
+    if files:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(files["certificate"] + files["key"])
+            file.flush()
+            made.load_cert_chain(file.name)
+    return made
+
+
+def dial(port: int, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+    try:
+        return client.wrap_socket(plain, server_hostname="localhost", session=session)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def read(stream: socket.socket, n: int) -> bytes:
+    """Exactly n bytes, or what came before the end."""
+    got = b""
+    while len(got) < n and (more := stream.recv(n - len(got))):
+        got += more
+    return got
+
+
+def enter(stream: socket.socket) -> None:
+    """CONNECT and its answer."""
+    stream.sendall(CONNECT)
+    head = read(stream, 2)
+    answer = decode(head + read(stream, head[1]), 5, from_client=False)
+    assert isinstance(answer, Connack)
+    assert answer.reason_code == 0
+
+
+def talk(port: int, client: ssl.SSLContext) -> tuple[str | None, str]:
+    """A whole small life; gives version and cipher."""
+    with dial(port, client) as stream:
+        enter(stream)
+        stream.sendall(PINGREQ)
+        assert read(stream, 2) == PINGRESP
+        cipher = stream.cipher()
+        assert cipher is not None
+        found = stream.version(), cipher[0]
+        stream.sendall(encode(Disconnect(), 5))
+        assert read(stream, 1) == b""  # a close_notify: an end without it would raise
+        return found
+
+
+# ---------------------------------------------------------------- protocol and ciphers
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_a_client_connects_and_is_told_the_end(doors: Doors, native: bool, version: ssl.TLSVersion) -> None:
+    port = doors.listen(context(native))
+    name, cipher = doors.during(lambda: talk(port, trusting(version)))
+    assert name == {V2: "TLSv1.2", V3: "TLSv1.3"}[version]
+    assert "GCM" in cipher or "CHACHA20" in cipher
+    assert version is V3 or cipher.startswith("ECDHE-")
+    doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+    assert doors.reactor.figures()["handshakes"] == 1
+
+
+def test_older_versions_and_weak_ciphers_are_refused(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+    old = trusting()
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    weak = trusting(V2)
+    weak.set_ciphers("AES128-SHA:AES256-GCM-SHA384:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA")
+    for client in (old, weak):
+        with pytest.raises(ssl.SSLError):
+            doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]
+    doors.until(lambda: doors.reactor.figures()["failed_handshakes"] == 2)
+    assert {name for name, _ in doors.core.observer.events} == {"tls_failed"}
+    assert all(fields["why"] for _, fields in doors.core.observer.events)
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(["mqtt"], "mqtt"), (["h2", "mqtt"], "mqtt"), (["h2"], None), ([], None)])
+def test_the_protocol_mqtt_is_chosen_when_it_is_offered(
+    doors: Doors, native: bool, offered: list[str], chosen: str | None
+) -> None:
+    port = doors.listen(context(native))
+    client = trusting()
+    if offered:
+        client.set_alpn_protocols(offered)
+
+    def run() -> str | None:
+        with dial(port, client) as stream:
+            enter(stream)
+            return stream.selected_alpn_protocol()
+
+    assert doors.during(run) == chosen
+
+
+def test_what_is_no_tls_is_closed_and_named(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+
+    def say(words: bytes) -> bytes:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as stream:
+            stream.sendall(words)
+            try:
+                return read(stream, 100)
+            except ConnectionResetError:
+                return b""
+
+    for words in (CONNECT, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256)), b"\x16\x03\x01\xff\xff" + bytes(100)):
+        answer = doors.during(lambda words=words: say(words))  # type: ignore[misc]
+        assert answer == b"" or answer[0] == 21, answer  # an alert at most
+    assert {one[0] for one in doors.rare} == {RareKind.TLS_FAILED}
+    assert len(doors.rare) == 4
+    doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+
+
+def test_tls_on_the_plain_port_is_closed(doors: Doors) -> None:
+    port = doors.listen()
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        doors.during(lambda: talk(port, trusting()))
+    assert doors.core.shard.counters()["connections_accepted"] == 1
+    doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+
+
+# ---------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+@pytest.mark.parametrize("size", [1, 16_383, 16_384, 16_385, 65_537, MIB - 100])
+def test_messages_of_all_sizes_pass(doors: Doors, native: bool, version: ssl.TLSVersion, size: int) -> None:
+    port = doors.listen(context(native))
+    payload = os.urandom(size)
+
+    def run() -> bytes:
+        with dial(port, trusting(version)) as stream:
+            enter(stream)
+            stream.sendall(encode(Subscribe(1, (Subscription("a"),)), 5) + encode(Publish("a", payload), 5))
+            assert read(stream, 6)[0] == 0x90
+            expected = encode(Publish("a", payload), 5)
+            got = read(stream, len(expected))
+            assert got == expected
+            return got
+
+    doors.during(run)
+
+
+def test_many_records_in_one_segment_are_all_read_although_the_kernel_shows_nothing_any_more(
+    doors: Doors, native: bool
+) -> None:
+    port = doors.listen(context(native))
+
+    def run() -> None:
+        with dial(port, trusting()) as stream:
+            enter(stream)
+            stream.sendall(encode(Subscribe(1, (Subscription("a"),)), 5) + encode(Publish("a", bytes(200)), 5) * 3000)
+            assert read(stream, 6)[0] == 0x90
+            one = encode(Publish("a", bytes(200)), 5)
+            assert read(stream, len(one) * 3000) == one * 3000
+
+    doors.during(run)
+
+
+def test_records_of_one_byte_and_segments_of_one_byte(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+
+    def run() -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusting().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def call(what: Callable[[], object]) -> object:
+                while True:
+                    try:
+                        return what()
+                    except ssl.SSLWantReadError:
+                        trickle(plain, outgoing.read())
+                        incoming.write(plain.recv(1 << 16))
+                    finally:
+                        trickle(plain, outgoing.read())
+
+            call(tls.do_handshake)
+            for byte in CONNECT + PINGREQ:
+                tls.write(bytes([byte]))
+                trickle(plain, outgoing.read())
+            got = b""
+            while not got.endswith(PINGRESP):
+                got += call(lambda: tls.read(1000))  # type: ignore[operator]
+
+    doors.during(run)
+
+
+def trickle(plain: socket.socket, data: bytes) -> None:
+    for at in range(len(data)):
+        plain.sendall(data[at : at + 1])
+
+
+def test_a_client_that_reads_slowly_gets_everything(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+    payload = os.urandom(200_000)
+
+    def run() -> None:
+        with ExitStack() as stack:
+            plain = stack.enter_context(closing(socket.socket()))
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.settimeout(20)
+            plain.connect(("127.0.0.1", port))
+            stream = stack.enter_context(trusting().wrap_socket(plain, server_hostname="localhost"))
+            enter(stream)
+            stream.sendall(encode(Subscribe(1, (Subscription("a", 1),)), 5))
+            assert read(stream, 6)[0] == 0x90
+            for number in range(1, 6):
+                stream.sendall(encode(Publish("a", payload, 1, packet_id=number), 5))
+            got = b""
+            wanted = 5 * len(encode(Publish("a", payload, 1, packet_id=1), 5)) + 5 * 4
+            while len(got) < wanted:
+                got += stream.recv(3000)
+            assert got.count(payload) == 5
+
+    doors.during(run)
+
+
+def test_a_peer_that_vanishes_is_noticed(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+
+    def run() -> None:
+        stream = dial(port, trusting())
+        enter(stream)
+        plain = socket.socket(fileno=stream.detach())
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        plain.close()
+
+    doors.during(run)
+    doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+    assert doors.core.shard.counters()["connections"] == 0
+
+
+# ---------------------------------------------------------------- sessions
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_a_client_comes_back_with_a_ticket_also_after_a_reload(doors: Doors, version: ssl.TLSVersion) -> None:
+    first = context(True)
+    port = doors.listen(first)
+    client = trusting(version)
+
+    def come(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+        with dial(port, client, session) as stream:
+            enter(stream)
+            return stream.session, stream.session_reused
+
+    session, reused = doors.during(lambda: come(None))
+    assert not reused
+    assert doors.during(lambda: come(session))[1]
+    second = TlsContext(*authority().server("localhost"), previous=first)
+    doors.reactor.set_tls(0, second)
+    del first
+    renewed, reused = doors.during(lambda: come(session))
+    assert reused
+    doors.reactor.set_tls(0, TlsContext(*server_files(), previous=second, client_certificate="optional"))
+    assert not doors.during(lambda: come(renewed))[1], "who may come in has changed"
+    assert doors.reactor.figures()["resumptions"] == 2
+
+
+def test_who_is_connected_stays_when_the_certificate_changes(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native))
+    other = authority().server("localhost")
+    stream = doors.during(lambda: dial(port, trusting()))
+    with stream:
+        doors.during(lambda: enter(stream))
+        doors.reactor.set_tls(0, TlsContext(*other, native=native))
+
+        def run() -> bytes | None:
+            stream.sendall(PINGREQ)
+            assert read(stream, 2) == PINGRESP
+            with dial(port, trusting()) as newcomer:
+                return newcomer.getpeercert(True)
+
+        assert doors.during(run) == der(other[0])
+
+
+# ---------------------------------------------------------------- certificates of clients
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+@pytest.mark.parametrize("asked", ["optional", "required"])
+def test_a_clients_certificate_is_verified_and_shown(
+    doors: Doors, native: bool, asked: str, version: ssl.TLSVersion
+) -> None:
+    certificate, key = authority().client("device")
+    port = doors.listen(context(native, client_ca=authority().pem, client_certificate=asked), is_open=False)
+
+    def come() -> None:
+        with dial(port, trusting(version, certificate=certificate, key=key)) as stream:
+            enter(stream)
+
+    def judge() -> None:
+        while doors.core.asked:
+            handle, request = doors.core.asked.pop()
+            assert request.certificate == der(certificate)
+            doors.core.admit(handle)
+            doors.reactor.soon()
+
+    waiting = doors.round
+
+    def round_and_judge(step_s: float = 0.02) -> None:
+        waiting(step_s)
+        judge()
+
+    doors.round = round_and_judge  # type: ignore[method-assign]
+    doors.during(come)
+
+
+def test_a_known_password_does_not_pass_by_what_a_certificate_says(doors: Doors, native: bool) -> None:
+    certificate, key = authority().client("device")
+    port = doors.listen(context(native, client_ca=authority().pem, client_certificate="optional"), is_open=False)
+    doors.core.grant()
+    connect = encode(Connect("c", user_name="user", password=b"pw", clean_start=True), 5)
+
+    def come(**files: bytes) -> bytes:
+        with dial(port, trusting(**files)) as stream:
+            stream.sendall(connect)
+            return read(stream, 1)
+
+    assert doors.during(come) == b"\x20"
+    stream = doors.during(lambda: dial(port, trusting(certificate=certificate, key=key)))
+    with stream:
+        doors.during(lambda: stream.sendall(connect))
+        doors.until(lambda: bool(doors.core.asked))
+        assert doors.core.asked[0][1].certificate == der(certificate)
+
+
+def test_without_or_with_a_wrong_or_revoked_certificate_nobody_comes_in(doors: Doors, native: bool) -> None:
+    stranger = Authority()
+    revoked, good = authority().client("revoked"), authority().client("good")
+    port = doors.listen(
+        context(native, client_ca=authority().pem, crl=authority().revoke(revoked[0]), client_certificate="required")
+    )
+
+    def come(certificate: bytes = b"", key: bytes = b"") -> None:
+        files = {"certificate": certificate, "key": key} if certificate else {}
+        with dial(port, trusting(**files)) as stream:
+            stream.sendall(CONNECT)
+            if read(stream, 1) == b"":
+                raise ssl.SSLError
+
+    for files in ((), stranger.client("device"), revoked):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            doors.during(lambda files=files: come(*files))  # type: ignore[misc]
+    doors.during(lambda: come(*good)) if not doors.core.asked else None
+    assert doors.reactor.figures()["failed_handshakes"] == 3
+
+
+# ---------------------------------------------------------------- stalls and storms
+
+
+def test_a_handshake_that_stalls_ends_in_time(native: bool) -> None:
+    with opened(connect_timeout_ns=300_000_000) as doors:
+        port = doors.listen(context(native))
+        hello = ssl.MemoryBIO()
+        tls = trusting().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        whole = hello.read()
+
+        def run() -> None:
+            with ExitStack() as stack:
+                stalled = []
+                for part in (b"", whole[:3], whole[:100], whole):
+                    stream = stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=20)))
+                    stream.sendall(part)
+                    stalled.append(stream)
+                for stream in stalled:
+                    while stream.recv(1000):
+                        pass
+
+        doors.during(run)
+        doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+
+
+def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
+    port = doors.listen(context(True))
+
+    def run() -> int:
+        served = 0
+        with ExitStack() as stack:
+            stream = stack.enter_context(dial(port, trusting()))
+            enter(stream)
+            hellos = []
+            for _ in range(150):
+                out = ssl.MemoryBIO()
+                tls = trusting().wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                hellos.append(out.read())
+            storm = [
+                stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=20))) for _ in hellos
+            ]
+            for plain, hello in zip(storm, hellos, strict=True):
+                plain.sendall(hello)
+            waiting = list(storm)
+            while waiting:
+                stream.sendall(PINGREQ)
+                assert read(stream, 2) == PINGRESP
+                served += 1
+                waiting = [one for one in waiting if not readable(one)]
+        return served
+
+    assert doors.during(run) > 10, "the handshakes went before everybody else"
+
+
+def readable(plain: socket.socket) -> bool:
+    plain.setblocking(False)
+    try:
+        return bool(plain.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+# ---------------------------------------------------------------- contexts
+
+
+def wrong_contexts() -> dict[str, dict[str, object]]:
+    chain, key = server_files()
+    other_key = authority().server()[1]
+    return {
+        "no certificate": {"certificate_chain": b"", "private_key": key},
+        "no PEM": {"certificate_chain": b"hello", "private_key": key},
+        "no key": {"certificate_chain": chain, "private_key": b""},
+        "another key": {"certificate_chain": chain, "private_key": other_key},
+        "no CA": {"certificate_chain": chain, "private_key": key, "client_ca": b"x", "client_certificate": "required"},
+        "no list": {"certificate_chain": chain, "private_key": key, "crl": b"x", "client_certificate": "required"},
+        "no such word": {"certificate_chain": chain, "private_key": key, "client_certificate": "maybe"},
+        "no such protocol": {"certificate_chain": chain, "private_key": key, "protocol": "h2"},
+    }
+
+
+@pytest.mark.parametrize("wrong", wrong_contexts())
+def test_a_wrong_context_is_refused_with_words(native: bool, wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        TlsContext(**wrong_contexts()[wrong], native=native)  # type: ignore[arg-type]
+
+
+def test_a_listener_must_exist(doors: Doors) -> None:
+    with pytest.raises(ValueError, match="no listener 0"):
+        doors.reactor.set_tls(0, context(True))
+
+
+# ---------------------------------------------------------------- together
+
+
+def test_a_proxy_header_comes_before_tls_and_tells_who_the_client_is(doors: Doors, native: bool) -> None:
+    port = doors.listen(context(native), proxy=True)
+    doors.reactor.trust(["127.0.0.0/8"])
+    before = b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 8883\r\n"
+
+    def run(split: bool) -> None:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+        trickle(plain, before) if split else plain.sendall(before)
+        with trusting().wrap_socket(plain, server_hostname="localhost") as stream:
+            enter(stream)
+            (peer,) = [doors.reactor.peer(handle) for handle in handles(doors)]
+            assert peer == "192.0.2.7"
+
+    doors.during(lambda: run(split=False))
+    doors.until(lambda: not handles(doors))
+    doors.during(lambda: run(split=True))
+
+
+def handles(doors: Doors) -> list[int]:
+    shard = doors.core.shard
+    return [handle for slot in range(64) for handle in [slot | 1 << 32, slot | 2 << 32] if shard.is_open(handle)]
+
+
+@pytest.mark.parametrize("header", [b"", b"PROXY NONSENSE\r\n", b"\r\n\r\n\0\r\nQUIT\n\xff\xff\xff\xff"])
+def test_without_a_proxy_header_nobody_comes_in(doors: Doors, header: bytes) -> None:
+    port = doors.listen(proxy=True)
+    doors.reactor.trust(["127.0.0.1/32"])
+
+    def run() -> bytes:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as stream:
+            stream.sendall(header + CONNECT)
+            try:
+                return read(stream, 10)
+            except ConnectionResetError:
+                return b""
+
+    assert doors.during(run) == b""
+
+
+def test_a_proxy_that_is_not_trusted_is_refused(doors: Doors) -> None:
+    port = doors.listen(proxy=True)
+    doors.reactor.trust(["192.0.2.0/24", "2001:db8::/32", "127.0.0.2/32"])
+
+    def run() -> bytes:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as stream:
+            try:
+                stream.sendall(b"PROXY UNKNOWN\r\n" + CONNECT)
+                return read(stream, 10)
+            except (ConnectionResetError, BrokenPipeError):
+                return b""
+
+    assert doors.during(run) == b""
+    doors.reactor.trust(["127.0.0.0/30"])
+    assert doors.during(run)[:1] == b"\x20"
