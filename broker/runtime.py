@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from api import application
 from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
@@ -36,9 +36,8 @@ from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, Wr
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
 from broker.net.certificates import HTTPS, Authority, CertificateStore, TlsMaterial, open_certificates
+from broker.net.front import HttpFront
 from broker.net.gateway import Gateway, core_limits
-from broker.net.http import HttpServer
-from broker.net.https import SecureDoor
 from broker.net.listeners import Doors, raise_descriptor_limit
 from broker.observability.alarms import Alarms
 from broker.observability.apart import ObserverApart
@@ -114,8 +113,7 @@ class Broker:
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
         self._certificates: CertificateStore | None = None
-        self._secure_door: SecureDoor | None = None
-        self._reloading: set[asyncio.Task[bool]] = set()
+        self._front: HttpFront | None = None
         self._judging: set[asyncio.Task[None]] = set()
         self._doubts_records = False
         self._stack = AsyncExitStack()
@@ -133,7 +131,7 @@ class Broker:
         return self._first_key
 
     def endpoint(self, name: str = "mqtt") -> Endpoint:
-        """Where the listener of this name listens, ``http`` or ``https``. Raises ``NotFound``, which tells the names."""
+        """Where the listener of this name listens, ``http`` or ``https``. Raises ``NotFound`` with all names."""
         for one in self._endpoints:
             if one.name == name:
                 return one
@@ -314,9 +312,7 @@ class Broker:
 
     def _reload_soon(self) -> None:
         if self._certificates is not None:
-            task = asyncio.get_running_loop().create_task(self._certificates.reload(), name="certificates")
-            self._reloading.add(task)
-            task.add_done_callback(self._reloading.discard)
+            self._certificates.reload_soon()
 
     def stop(self) -> None:
         """Let ``run_until_signal`` return."""
@@ -437,16 +433,17 @@ class Broker:
         """Read or make the certificates of all that is encrypted, and take changed ones from now on."""
         store = open_certificates(self._config, data_dir.path / "tls", alarms, wall_s=self._clock.wall_s)
         store.on_change(self._take_certificate)
+        store.start()
         self._certificates = store
-        stack.push_async_callback(self._end_certificates, asyncio.create_task(store.watch(), name="certificates"))
+        stack.push_async_callback(self._end_certificates, store)
 
     def _take_certificate(self, name: str, material: TlsMaterial) -> None:
         """Let handshakes that begin from now on have this certificate; ``name`` is the listener's, or ``https``.
 
         Raises ``ValueError`` when it is not taken; the old one stays in use.
         """
-        if name == HTTPS and self._secure_door is not None:
-            self._secure_door.take(material)
+        if name == HTTPS and self._front is not None:
+            self._front.take(material)
 
     def _certificate_figures(self) -> dict[str, object]:
         assert self._certificates is not None  # it runs
@@ -461,23 +458,14 @@ class Broker:
                 self._reactor.shard.allow_applications(number)
             self._reactor.add_listener(doors.listeners[number].fileno())
         self._endpoints += doors.endpoints(self._config)
-        await self._open_http(stack, admin, doors)
+        assert self._certificates is not None  # opened before
+        trusted = self._config.trusted_proxies
+        self._front = HttpFront(application(admin, self._clock), doors, self._certificates, trusted)
+        stack.push_async_callback(self._front.stop)
+        await self._front.start()
         control = ControlServer(self._config.data_dir, admin.operator, upkeep)
         await control.start()
         stack.push_async_callback(control.stop)
-
-    async def _open_http(self, stack: AsyncExitStack, admin: Admin, doors: Doors) -> None:
-        """Serve the REST API, in the clear and through TLS: one application, so that limits are of both together."""
-        assert self._certificates is not None  # opened before
-        app = application(admin, self._clock)
-        trusted = self._config.trusted_proxies
-        servers = [HttpServer(app, doors.http, trusted_proxies=trusted)]
-        if doors.https is not None:
-            self._secure_door = SecureDoor(self._certificates.material(HTTPS))
-            servers.append(HttpServer(app, doors.https, door=self._secure_door, trusted_proxies=trusted))
-        stack.push_async_callback(_stop_all, servers)
-        for server in servers:
-            await server.start()
 
     def _tell_endpoints(self, data_dir: DataDir, stack: AsyncExitStack) -> None:
         """Write ``DATA_DIR/endpoints.json``, for scripts that let the system pick ports."""
@@ -584,10 +572,9 @@ class Broker:
 
     # ------------------------------------------------------------ stop
 
-    async def _end_certificates(self, watching: asyncio.Task[None]) -> None:
-        self._certificates = self._secure_door = None
-        for task in (watching, *self._reloading):
-            await _end(task)
+    async def _end_certificates(self, store: CertificateStore) -> None:
+        self._certificates = self._front = None
+        await store.close()
 
     def _end_local(self) -> None:
         local, self._local, self._admin, self._metrics = self._local, None, None, None
@@ -663,10 +650,6 @@ def _hash_seed(secret: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(b"hash seed", key=secret, digest_size=8).digest(), "little")
 
 
-async def _stop_all(servers: Sequence[HttpServer]) -> None:
-    await asyncio.gather(*(server.stop() for server in servers))
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
+async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

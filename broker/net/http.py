@@ -27,7 +27,20 @@ REQUEST_TIMEOUT_S = 30.0
 
 
 class _Server(uvicorn.Server):
-    """The runtime owns the process's signals."""
+    """The runtime owns the process's signals, and a ``door`` accepts in the server's place where there is one."""
+
+    door: SecureDoor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        if self.door is None or not sockets:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        arguments = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        self.servers = []
+        self.door.open(sockets[0], partial(cast(Any, self.config.http_protocol_class), **arguments))
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -146,7 +159,7 @@ class HttpServer:
             uvicorn.Config(
                 # uvicorn spells the same protocols in types of its own
                 cast(Any, Forwarded(application, trusted_proxies)),
-                http=in_time if door is None else cast(Any, partial(_through, door, in_time)),
+                http=in_time,
                 proxy_headers=False,  # uvicorn would believe whatever comes from loopback
                 ws="none",
                 lifespan="off",
@@ -158,6 +171,7 @@ class HttpServer:
                 h11_max_incomplete_event_size=64 * 1024,
             )
         )
+        self._server.door = door
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -173,15 +187,10 @@ class HttpServer:
         """Finish the requests that are running, within two seconds, and close."""
         if self._task is None:
             return
+        if self._door is not None:
+            await self._door.close()
         self._server.should_exit = True
         await self._task
         self._task = None
-        if self._door is not None:
-            await self._door.close()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()  # who has not taken its answer until now, or does not say goodbye
-
-
-def _through(door: SecureDoor, in_time: type[_InTime], **arguments: Any) -> asyncio.Protocol:
-    """Make the protocol of an accepted connection, as uvicorn asks for it."""
-    return door.protocol(partial(in_time, **arguments))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from broker.net.certificates.material import CertificateError, MaterialFiles, TlsMaterial, load
 from broker.net.certificates.own import Authority, OwnCertificates
@@ -52,7 +52,7 @@ class CertificateStore:
     """Material by the name of its listener; belongs to the thread of the broker's loop.
 
     ``files`` says where each listener's are; where ``own`` is given, its certificates are made first and renewed in
-    time, and ``authority`` tells whom clients have to trust. Nothing is watched until ``watch`` runs. Raises
+    time, and ``authority`` tells whom clients have to trust. Nothing is watched until ``start``. Raises
     ``CertificateError`` and ``OSError`` for what cannot be used: at the start there is nothing older to go on with.
     """
 
@@ -73,6 +73,7 @@ class CertificateStore:
         self._callbacks: list[OnChange] = []
         self._refusals: dict[str, str] = {}
         self._counts = _Counts()
+        self._tasks: set[asyncio.Task[object]] = set()
         self.authority = None if own is None else self._ready(own)
         self._load_all(files)
         self._tell_doubts()
@@ -120,8 +121,26 @@ class CertificateStore:
 
     # ------------------------------------------------------------ when files are read
 
-    async def watch(self) -> None:
-        """Look at the files every second, and for a due renewal every hour, until it is cancelled."""
+    def start(self) -> None:
+        """Look at the files every second, and for a due renewal every hour, from now on."""
+        self._keep(self._watch())
+
+    def reload_soon(self) -> None:
+        """Begin to read everything again."""
+        self._keep(self.reload())
+
+    async def close(self) -> None:
+        """Look no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="certificates")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
         for looks in count(1):
             await asyncio.sleep(LOOK_S)
             try:
