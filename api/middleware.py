@@ -18,7 +18,7 @@ from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
 from api.routes import needs_key
 from broker.admin import Admin, Clock, KeyContext
-from broker.config import is_loopback
+from broker.doors import is_loopback
 from broker.errors import AuthFailed, BrokerError, PermissionDenied, RateLimited, Unavailable
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from broker.accounts.devices import DeviceDescription
-    from broker.config import BrokerConfig, Capabilities, Endpoint, HttpConfig, ListenerConfig
+    from broker.config import BrokerConfig, Capabilities
+    from broker.doors import Endpoint, HttpConfig, HttpsConfig, ListenerConfig
     from broker.errors import (
         BadRequest,
         BrokerError,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "accounts.devices": ("DeviceDescription",),
-    "config": ("BrokerConfig", "Capabilities", "Endpoint", "HttpConfig", "ListenerConfig"),
+    "config": ("BrokerConfig", "Capabilities"),
+    "doors": ("Endpoint", "HttpConfig", "HttpsConfig", "ListenerConfig"),
     "errors": (
         "BadRequest",
         "BrokerError",
@@ -63,6 +65,7 @@ __all__ = [
     "Grant",
     "GrantLimits",
     "HttpConfig",
+    "HttpsConfig",
     "ListenerConfig",
     "Message",
     "MessageStream",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,13 +23,17 @@ from broker.accounts.plans import DEFAULT_PLAN, PLANS
 from broker.admin import Operator, SystemClock
 from broker.cli_common import config_option, data_dir_option, print_table, told_in_one_line
 from broker.cli_store import backup_command, restore_command, store_group
-from broker.config import BrokerConfig, Endpoint, Flags, is_loopback, load_config
+from broker.config import BrokerConfig, Flags, load_config
+from broker.doors import Endpoint, authority, is_loopback
 from broker.errors import StoreError, Unavailable
 from broker.observability import logs
 from broker.ports import AccountLimits, Grant
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import finish_moves, prepare
+
+if TYPE_CHECKING:
+    from broker.net.certificates import Authority
 
 ACCOUNT_COLUMNS = (
     "account_id",
@@ -62,8 +66,12 @@ main.add_command(store_group)
 @config_option
 @data_dir_option
 @click.option("--host", metavar="H", help="Listen on this address, MQTT and HTTP.")
-@click.option("--mqtt-port", type=_port, metavar="N", help="Port of the first MQTT listener; 0 picks a free one.")
+@click.option("--mqtt-port", type=_port, metavar="N", help="Port of the first listener for TCP; 0 picks a free one.")
+@click.option("--mqtts-port", type=_port, metavar="N", help="Port of the first listener for TLS.")
+@click.option("--ws-port", type=_port, metavar="N", help="Port of the first listener for WebSockets.")
+@click.option("--wss-port", type=_port, metavar="N", help="Port of the first listener for WebSockets over TLS.")
 @click.option("--http-port", type=_port, metavar="N", help="Port of the REST API; 0 picks a free one.")
+@click.option("--https-port", type=_port, metavar="N", help="Port of the REST API over TLS.")
 @click.option("--strict", is_flag=True, help="Refuse to start with a damaged store (exit code 3).")
 @click.option("--open", "open_mode", is_flag=True, help="Let anyone do anything, on loopback only.")
 @told_in_one_line
@@ -79,7 +87,7 @@ async def _serve(config: BrokerConfig) -> None:
     from broker.runtime import Broker  # the native core is loaded for serving alone
 
     async with Broker(config) as broker:
-        click.echo(banner(config, broker.endpoints, broker.first_key))
+        click.echo(banner(config, broker.endpoints, broker.first_key, broker.authority))
         await broker.run_until_signal()
 
 
@@ -98,8 +106,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def check_config(file: Path | None) -> None:
     """Judge file and environment without starting anything; exit code 2 and one line when they cannot be used."""
     config = load_config(file, os.environ)
-    listeners = ", ".join(f"{one.name} on {one.host}:{one.port}" for one in config.listeners)
-    click.echo(f"the configuration can be used: {listeners}; http on {config.http.host}:{config.http.port}")
+    places = [f"{one.name} on {one.address}" for one in config.listeners]
+    places.append(f"http on {authority(config.http.host, config.http.port)}")
+    places += [f"https on {authority(config.https.host, config.https.port)}"] if config.https.enabled else []
+    click.echo(f"the configuration can be used: {', '.join(places)}")
 
 
 @main.group()
@@ -228,10 +238,17 @@ def resume_account(name: str, file: Path | None, data_dir: Path | None) -> None:
     click.echo(f"account {name!r} is back", err=True)
 
 
-def banner(config: BrokerConfig, endpoints: Sequence[Endpoint], first_key: str | None) -> str:
-    """Say where each port listens; on the first start also the key, and the curl line that registers a device."""
+def banner(
+    config: BrokerConfig, endpoints: Sequence[Endpoint], first_key: str | None, trust: Authority | None = None
+) -> str:
+    """Say where each port listens and whom clients have to trust.
+
+    On the first start also the key, and the curl line that registers a device.
+    """
     lines = [f"iot-broker {version('iot-broker')} is ready; its data is in {config.data_dir}"]
-    lines += [f"  {one.name:<8} {one.protocol:<6} {_authority(one.host, one.port)}" for one in endpoints]
+    lines += [f"  {one.name:<8} {one.protocol:<6} {_place(one)}" for one in endpoints]
+    if trust is not None:
+        lines += [f"clients trust {trust.file}, whose SHA-256 is", f"  {trust.fingerprint}"]
     http = next((one for one in endpoints if one.protocol == "http"), None)
     if first_key is not None:
         lines += ["", f"First start: account {DEFAULT_NAME!r} has this API key, shown this once:", "", f"  {first_key}"]
@@ -240,17 +257,17 @@ def banner(config: BrokerConfig, endpoints: Sequence[Endpoint], first_key: str |
     return "\n".join(lines)
 
 
+def _place(endpoint: Endpoint) -> str:
+    return endpoint.unix_path or authority(endpoint.host, endpoint.port)
+
+
 def _curl_line(http: Endpoint, api_key: str) -> str:
     host = http.host if is_loopback(http.host) or http.host not in {"0.0.0.0", "::", ""} else "127.0.0.1"  # noqa: S104
     return (
-        f"  curl -X POST http://{_authority(host, http.port)}/v1/iot/devices"
+        f"  curl -X POST http://{authority(host, http.port)}/v1/iot/devices"
         f' -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json"'
         """ -d '{"name": "Temperature Sensor 01", "type": "sensor"}'"""
     )
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _ask(file: Path | None, data_dir: Path | None, command: str, arguments: dict[str, Any]) -> Any:

@@ -38,13 +38,14 @@ LONG_S = 24 * 3600.0  # a copy takes as long as it takes
 def backup_command(destination: Path, file: Path | None, data_dir: Path | None) -> None:
     """Make a backup in the new folder DIR, while the broker runs or not.
 
-    It holds the secret: whoever can read it can check passwords against it.
+    It holds the secret and the private keys: whoever can read it can check passwords, and pretend to be this broker.
     """
     config = load_config(file, os.environ, Flags(data_dir=data_dir))
     destination = destination.resolve()  # a folder is renamed over what is there, which must not be a link
     gathering = backups.begin(destination)
     try:
         configuration = _copy_store(config, gathering / "store")
+        backups.copy_certificates(config.data_dir, gathering)
         manifest = backups.finish(gathering, destination, backups.read_secret(config.data_dir), configuration)
     except BaseException:
         shutil.rmtree(gathering, ignore_errors=True)

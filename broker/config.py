@@ -1,42 +1,44 @@
 """The one model of everything that can be configured, and how files, environment and flags become one.
 
-Here belong names, defaults, ranges and the words of their refusals. Not here: anything that acts on them. In rising
-precedence: defaults, the TOML file, the environment (``IOT_BROKER_...``), flags. ``docs/configuration.md`` lists all.
+Here belong names, defaults, ranges and the words of their refusals. Not here: the tables about addresses and
+certificates (``doors``), and anything that acts on the configuration. In rising precedence: defaults, the TOML file,
+the environment (``IOT_BROKER_...``), flags. ``docs/configuration.md`` lists all.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from broker.doors import (
+    SERVED_TRANSPORTS,
+    HttpConfig,
+    HttpsConfig,
+    ListenerConfig,
+    Protocol,
+    Transport,
+    is_loopback,
+    move_doors,
+    with_default_doors,
+)
 from broker.errors import ConfigError
+from broker.sections import KIB, MIB, Section
 
 ENVIRONMENT_PREFIX = "IOT_BROKER_"
-KIB = 1024
-MIB = 1024 * KIB
 PACKET_HEADROOM_BYTES = 128 * KIB
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
-DurabilityName = Literal["synced", "relaxed", "memory"]
 QueueFullPolicy = Literal["drop_newest", "drop_oldest", "refuse"]
 QUEUE_FULL_POLICIES: tuple[str, ...] = get_args(QueueFullPolicy)  # in the order of the core's numbers
 
 # Variables of the same prefix that are not configuration: how the core is built, and where the file is.
 FOREIGN_VARIABLES = frozenset({"CONFIG", "BUILD", "BUILD_DIR", "JOBS", "LINETRACE"})
-
-
-class Section(BaseModel):
-    """Base of all tables: frozen, and a key it does not know is refused by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Capabilities(Section):
@@ -90,52 +92,18 @@ class AccountBudgets(Section):
     device_queue_maximum_bytes: int = Field(default=32 * MIB, ge=KIB, le=2**62)
 
 
-class ListenerConfig(Section):
-    """One address on which MQTT clients are awaited; port 0 picks a free one."""
-
-    name: str = Field(default="mqtt", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
-    host: str = Field(default="", description="default: every IPv4 address; an open listener: 127.0.0.1")
-    port: Port = 1883
-    transport: Literal["tcp"] = "tcp"
-    open: bool = False
-    durability: DurabilityName = Field(
-        default="synced", description="the most that clients of this listener are promised; their account may say less"
-    )
-    applications_from_anywhere: bool = Field(
-        default=False, description="else API keys are taken from loopback alone: this transport is not encrypted"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_host(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("host"):
-            return values
-        return {**values, "host": "127.0.0.1" if values.get("open") in (True, "true", "1") else "0.0.0.0"}  # noqa: S104
-
-    @property
-    def protocol(self) -> Protocol:
-        """The word for this listener in answers to clients and in ``public_ports``."""
-        return "mqtt"
-
-
-class HttpConfig(Section):
-    """Where the REST API listens, without TLS; loopback unless configured."""
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: Port = 8080
-    metrics: Literal["loopback", "anywhere", "off"] = Field(
-        default="loopback", description="who may see /metrics: figures of the whole broker, never of one account"
-    )
-
-
 class BrokerConfig(Section):
     """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
 
     data_dir: Path = Path("data")
-    listeners: tuple[ListenerConfig, ...] = Field(default=(ListenerConfig.model_validate({}),), max_length=64)
+    listeners: tuple[ListenerConfig, ...] = Field(default=(), max_length=64)
     http: HttpConfig = HttpConfig.model_validate({})
+    https: HttpsConfig = HttpsConfig.model_validate({})
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(), max_length=1000, description="who may say for whom it speaks, by X-Forwarded-For or PROXY"
+    )
     public_host: str = Field(default="localhost", min_length=1, max_length=253)
-    public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = {}
+    public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = Field(default={})
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
@@ -144,62 +112,65 @@ class BrokerConfig(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_the_doors(cls, values: Any) -> Any:
+        return with_default_doors(values) if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _listeners_have_names_of_their_own(self) -> BrokerConfig:
         names = [listener.name for listener in self.listeners]
-        if len(set(names)) != len(names):
-            raise ValueError("listeners: each needs a name of its own")
+        if len({*names, "http", "https"}) != len(names) + 2:
+            raise ValueError("listeners: each needs a name of its own, other than http and https")
+        return self
+
+    @model_validator(mode="after")
+    def _listeners_can_be_served(self) -> BrokerConfig:
+        for number, listener in enumerate(self.listeners):
+            if listener.transport not in SERVED_TRANSPORTS:
+                served = ", ".join(sorted(SERVED_TRANSPORTS))
+                raise ValueError(
+                    f"listeners.{number}.transport: {listener.transport!r} is not served by this version, only {served}"
+                )
+            if listener.proxy_protocol and listener.unix_path is None and not self.trusted_proxies:
+                raise ValueError(f"listeners.{number}.proxy_protocol: nobody is in trusted_proxies")
         return self
 
     @model_validator(mode="after")
     def _open_mode_stays_at_home(self) -> BrokerConfig:
-        if any(listener.open for listener in self.listeners):
-            addresses = [*((one.name, one.host) for one in self.listeners), ("http", self.http.host)]
-            for name, host in addresses:
-                if not is_loopback(host):
-                    raise ValueError(f"open mode is for loopback only, but {name!r} listens on {host}")
+        if not any(listener.open for listener in self.listeners):
+            return self
+        addresses = [(one.name, one.host) for one in self.listeners if one.unix_path is None]
+        addresses.append(("http", self.http.host))
+        addresses += [("https", self.https.host)] if self.https.enabled else []
+        for name, host in addresses:
+            if not is_loopback(host):
+                raise ValueError(f"open mode is for loopback only, but {name!r} listens on {host}")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a listener really listens: the port is never 0. ``protocol`` is ``http`` or as in ``public_ports``."""
-
-    name: str
-    protocol: str
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """As clients on this machine take it: ``mqtt://127.0.0.1:1883``."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - only told, not bound
-        return f"{self.protocol}://[{host}]:{self.port}" if ":" in host else f"{self.protocol}://{host}:{self.port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine alone; of names, only ``localhost`` can."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
     """What the command line may say; None and False leave the configuration as it is.
 
-    ``host`` moves every listener, HTTP included; ``mqtt_port`` and ``open_mode`` belong to the first listener.
+    ``host`` moves every listener, HTTP included; each port moves the first listener of its transport, which is added
+    where there is none; ``open_mode`` belongs to the first listener of all.
     """
 
     data_dir: Path | None = None
     host: str | None = None
     mqtt_port: int | None = None
+    mqtts_port: int | None = None
+    ws_port: int | None = None
+    wss_port: int | None = None
     http_port: int | None = None
+    https_port: int | None = None
     open_mode: bool = False
     strict: bool = False
+
+    def listener_ports(self) -> tuple[tuple[Transport, int | None], ...]:
+        """Give the ports of the listeners, by transport."""
+        return ("tcp", self.mqtt_port), ("tls", self.mqtts_port), ("ws", self.ws_port), ("wss", self.wss_port)
 
 
 def load_config(
@@ -225,19 +196,13 @@ def _lay_over(values: dict[str, Any], flags: Flags) -> None:
         values["data_dir"] = flags.data_dir
     if flags.strict:
         values["strict"] = True
-    if flags.http_port is not None:
-        _merge(values, {"http": {"port": flags.http_port}})
-    if flags.host is not None:
-        _merge(values, {"http": {"host": flags.host}})
-    if flags.host is None and flags.mqtt_port is None and not flags.open_mode:
-        return
-    listeners = values.get("listeners") or [{}]
-    if not isinstance(listeners, list) or not all(isinstance(one, dict) for one in listeners):
-        return
-    first = {} if flags.mqtt_port is None else {"port": flags.mqtt_port}
-    first |= {"open": True} if flags.open_mode else {}
-    moved = {} if flags.host is None else {"host": flags.host}
-    values["listeners"] = [{**listeners[0], **first, **moved}, *({**one, **moved} for one in listeners[1:])]
+    for table, port in (("http", flags.http_port), ("https", flags.https_port)):
+        moved = {key: value for key, value in (("port", port), ("host", flags.host)) if value is not None}
+        if moved:
+            _merge(values, {table: moved})
+    ports = {transport: port for transport, port in flags.listener_ports() if port is not None}
+    if flags.host is not None or ports or flags.open_mode:
+        move_doors(values, flags.host, ports, opened=flags.open_mode)
 
 
 def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:

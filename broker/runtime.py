@@ -27,16 +27,18 @@ from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
 from broker.control import ControlServer
+from broker.doors import Endpoint
 from broker.engine import Engine
 from broker.engine.core import RarePacket
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
+from broker.net.certificates import HTTPS, Authority, CertificateStore, TlsMaterial, open_certificates
+from broker.net.front import HttpFront
 from broker.net.gateway import Gateway, core_limits
-from broker.net.http import HttpServer
-from broker.net.listeners import open_socket, raise_descriptor_limit
+from broker.net.listeners import Doors, raise_descriptor_limit
 from broker.observability.alarms import Alarms
 from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
@@ -110,6 +112,8 @@ class Broker:
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
+        self._certificates: CertificateStore | None = None
+        self._front: HttpFront | None = None
         self._judging: set[asyncio.Task[None]] = set()
         self._doubts_records = False
         self._stack = AsyncExitStack()
@@ -127,7 +131,7 @@ class Broker:
         return self._first_key
 
     def endpoint(self, name: str = "mqtt") -> Endpoint:
-        """Where the listener of this name listens, or ``http``. Raises ``NotFound`` with the names there are."""
+        """Where the listener of this name listens, ``http`` or ``https``. Raises ``NotFound`` with all names."""
         for one in self._endpoints:
             if one.name == name:
                 return one
@@ -143,6 +147,26 @@ class Broker:
     def http_url(self) -> str:
         """The REST API's address, as HTTP clients on this machine take it: ``http://127.0.0.1:8080``."""
         return self.endpoint("http").url
+
+    @property
+    def https_url(self) -> str:
+        """The same through TLS: ``https://127.0.0.1:8443``. Raises ``NotFound`` where HTTPS is disabled."""
+        return self.endpoint(HTTPS).url
+
+    @property
+    def authority(self) -> Authority | None:
+        """Whom clients have to trust, where the broker has made a certificate itself; None where it uses none."""
+        return None if self._certificates is None else self._certificates.authority
+
+    async def reload_certificates(self) -> bool:
+        """Read all certificates, keys and revocation lists again now; those that changed are used from now on.
+
+        Tells whether all of them can be used; where not, the log says why and the old ones stay. Without this changes
+        are found within seconds. Raises ``BrokerStopped``.
+        """
+        if self._certificates is None:
+            raise BrokerStopped(NOT_RUNNING)
+        return await self._certificates.reload()
 
     @property
     def admin(self) -> Admin:
@@ -275,13 +299,20 @@ class Broker:
     async def run_until_signal(self) -> None:
         """Wait for SIGINT, SIGTERM or ``stop``; leaving the ``async with`` block then stops the broker.
 
-        The signals stay the broker's until it has stopped: a second one does not cut the first one's work short.
+        Meanwhile SIGHUP is ``reload_certificates``. The signals stay the broker's until it has stopped: a second one
+        does not cut the first one's work short.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
             self._signals.callback(loop.remove_signal_handler, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        self._signals.callback(loop.remove_signal_handler, signal.SIGHUP)
         await self._stopping.wait()
+
+    def _reload_soon(self) -> None:
+        if self._certificates is not None:
+            self._certificates.reload_soon()
 
     def stop(self) -> None:
         """Let ``run_until_signal`` return."""
@@ -296,7 +327,7 @@ class Broker:
         data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
         finish_moves(data_dir.path)
         secret = data_dir.secret()
-        doors = self._bind(stack)  # before anything is written: a taken port must not cost the first key
+        doors = Doors.opened(self._config, stack)  # first of all: a taken port must not cost the first key
         damage = prepare(
             data_dir.path,
             map_size_bytes=self._config.store_map_size_bytes,
@@ -310,6 +341,7 @@ class Broker:
         alarms = Alarms(observer)
         if damage is not None:
             _tell_damage(damage, alarms, observer)
+        self._open_certificates(data_dir, stack, alarms)
         upkeep = Upkeep(lmdb_store, self._config, lambda: alarms.set(DAMAGE, ""))
         shard = Shard(
             core_limits(self._config.capabilities),
@@ -353,6 +385,7 @@ class Broker:
                 "store": store.figures,
                 "alarms": alarms.figures,
                 "directory": directory.figures,
+                "certificates": self._certificate_figures,
             },
             HOLD_BOUNDS_NS,
         )
@@ -374,7 +407,7 @@ class Broker:
         stack.push_async_callback(_end, writing)
         counting = asyncio.create_task(self._keep_count(gateway, directory), name="usage")
         stack.push_async_callback(self._end_counting, counting, gateway, directory)
-        stack.push_async_callback(self._drain, admin, doors[:-1])
+        stack.push_async_callback(self._drain, admin, doors.listeners)
         admin.start_serving()
         self._admin = admin
         self._tell_endpoints(data_dir, stack)
@@ -396,31 +429,40 @@ class Broker:
         took_s = (self._clock.monotonic_ns() - started) / NS_PER_S
         log.info("restored", extra={"fields": {**shard.journal(), "took_s": round(took_s, 3)}})
 
-    def _bind(self, stack: AsyncExitStack) -> list[socket.socket]:
-        """Take all addresses, the listeners' in their order and HTTP's last; nothing is accepted yet."""
-        addresses = [*((one.host, one.port) for one in self._config.listeners)]
-        addresses.append((self._config.http.host, self._config.http.port))
-        return [stack.enter_context(open_socket(host, port)) for host, port in addresses]
+    def _open_certificates(self, data_dir: DataDir, stack: AsyncExitStack, alarms: Alarms) -> None:
+        """Read or make the certificates of all that is encrypted, and take changed ones from now on."""
+        store = open_certificates(self._config, data_dir.path / "tls", alarms, wall_s=self._clock.wall_s)
+        store.on_change(self._take_certificate)
+        store.start()
+        self._certificates = store
+        stack.push_async_callback(self._end_certificates, store)
 
-    async def _open_doors(
-        self, stack: AsyncExitStack, admin: Admin, doors: list[socket.socket], upkeep: Upkeep
-    ) -> None:
+    def _take_certificate(self, name: str, material: TlsMaterial) -> None:
+        """Let handshakes that begin from now on have this certificate; ``name`` is the listener's, or ``https``.
+
+        Raises ``ValueError`` when it is not taken; the old one stays in use.
+        """
+        if name == HTTPS and self._front is not None:
+            self._front.take(material)
+
+    def _certificate_figures(self) -> dict[str, object]:
+        assert self._certificates is not None  # it runs
+        return self._certificates.figures()
+
+    async def _open_doors(self, stack: AsyncExitStack, admin: Admin, doors: Doors, upkeep: Upkeep) -> None:
         for number, listener in enumerate(self._config.listeners):
-            listening = doors[number]
             if listener.open:
                 self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
             self._reactor.shard.set_durability(number, Durability(listener.durability).level)
             if listener.applications_from_anywhere:
                 self._reactor.shard.allow_applications(number)
-            self._reactor.add_listener(listening.fileno())
-            self._endpoints.append(
-                Endpoint(listener.name, listener.protocol, listener.host, listening.getsockname()[1])
-            )
-        http = doors[-1]
-        self._endpoints.append(Endpoint("http", "http", self._config.http.host, http.getsockname()[1]))
-        server = HttpServer(application(admin, self._clock), http)
-        await server.start()
-        stack.push_async_callback(server.stop)
+            self._reactor.add_listener(doors.listeners[number].fileno())
+        self._endpoints += doors.endpoints(self._config)
+        assert self._certificates is not None  # opened before
+        trusted = self._config.trusted_proxies
+        self._front = HttpFront(application(admin, self._clock), doors, self._certificates, trusted)
+        stack.push_async_callback(self._front.stop)
+        await self._front.start()
         control = ControlServer(self._config.data_dir, admin.operator, upkeep)
         await control.start()
         stack.push_async_callback(control.stop)
@@ -530,6 +572,10 @@ class Broker:
 
     # ------------------------------------------------------------ stop
 
+    async def _end_certificates(self, store: CertificateStore) -> None:
+        self._certificates = self._front = None
+        await store.close()
+
     def _end_local(self) -> None:
         local, self._local, self._admin, self._metrics = self._local, None, None, None
         if local is not None:
@@ -547,7 +593,7 @@ class Broker:
         except Unavailable as error:  # the rest of the stop is not to be missed for it
             log.warning("usage could not be stored: %s", error)
 
-    async def _drain(self, admin: Admin, doors: list[socket.socket]) -> None:
+    async def _drain(self, admin: Admin, doors: Sequence[socket.socket]) -> None:
         admin.stop_serving()
         self._reactor.stop_accepting()
         for door in doors:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from broker.accounts.directory import Directory
 from broker.admin import Admin
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
+from broker.doors import Endpoint
 from broker.errors import BadRequest
 from broker.ports import AccountLimits, Change, Grant, Presence, Store
 from broker.storage.memory import MemoryStore

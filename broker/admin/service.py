@@ -25,7 +25,8 @@ from broker.admin.views import (
     MetricsText,
     MqttCredentials,
 )
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
+from broker.doors import Endpoint
 from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
 from broker.policy.credentials import new_message_id
 from broker.ports import PresenceSource, Publisher

@@ -1,20 +1,25 @@
 """The HTTP server in the broker's own loop: uvicorn, without its signal handlers.
 
 Here belongs serving an ASGI application on a socket, start and stop. Not here: the application (``api``), signals
-(``runtime``).
+(``runtime``), TLS (``https``), and the rule for whom a proxy speaks (``forwarded``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from broker.net.forwarded import Network, client_address
+from broker.net.https import SecureDoor
 
 STOP_TIMEOUT_S = 2
 KEEP_ALIVE_S = 30
@@ -22,7 +27,20 @@ REQUEST_TIMEOUT_S = 30.0
 
 
 class _Server(uvicorn.Server):
-    """The runtime owns the process's signals."""
+    """The runtime owns the process's signals, and a ``door`` accepts in the server's place where there is one."""
+
+    door: SecureDoor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        if self.door is None or not sockets:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        arguments = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        self.servers = []
+        self.door.open(sockets[0], partial(cast(Any, self.config.http_protocol_class), **arguments))
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -101,21 +119,48 @@ class _InTime(H11Protocol):
             self._unread = None
 
 
-class HttpServer:
-    """Serves one ASGI application on one listening socket.
+class Forwarded:
+    """Tells the application for whom a trusted proxy speaks: ``scope["client"]`` becomes the caller's address."""
 
-    A request has ``request_timeout_s`` to come whole, and a caller as long to read on.
+    def __init__(self, inner: ASGIApp, trusted: Sequence[Network]) -> None:
+        self._inner = inner
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope of the server."""
+        if scope["type"] == "http" and scope.get("client"):
+            peer, port = scope["client"]
+            caller = client_address(peer, Headers(scope=scope).getlist("x-forwarded-for"), self._trusted)
+            if caller != peer:
+                scope["client"] = (caller, port)
+        await self._inner(scope, receive, send)
+
+
+class HttpServer:
+    """Serves one ASGI application on one listening socket, through TLS where there is a ``door``.
+
+    A request has ``request_timeout_s`` to come whole, and a caller as long to read on. ``trusted_proxies`` are believed
+    for whom they speak.
     """
 
     def __init__(
-        self, application: ASGIApp, listening: socket.socket, request_timeout_s: float = REQUEST_TIMEOUT_S
+        self,
+        application: ASGIApp,
+        listening: socket.socket,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        *,
+        door: SecureDoor | None = None,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._listening = listening
-        protocol = type("_InTime", (_InTime,), {"request_timeout_s": request_timeout_s})
+        self._door = door
+        in_time = type("_InTime", (_InTime,), {"request_timeout_s": request_timeout_s})
         self._server = _Server(
             uvicorn.Config(
-                cast(Any, application),  # uvicorn spells the same protocol in types of its own
-                http=protocol,
+                # uvicorn spells the same protocols in types of its own
+                cast(Any, Forwarded(application, trusted_proxies)),
+                http=in_time,
+                proxy_headers=False,  # uvicorn would believe whatever comes from loopback
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -126,6 +171,7 @@ class HttpServer:
                 h11_max_incomplete_event_size=64 * 1024,
             )
         )
+        self._server.door = door
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -141,6 +187,10 @@ class HttpServer:
         """Finish the requests that are running, within two seconds, and close."""
         if self._task is None:
             return
+        if self._door is not None:
+            await self._door.close()
         self._server.should_exit = True
         await self._task
         self._task = None
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()  # who has not taken its answer until now, or does not say goodbye

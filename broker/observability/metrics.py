@@ -169,6 +169,10 @@ COMMITTED = "store_commit_seconds"
 COMMITTED_TEXT = "How long each commit waited for the disk."
 STATE = "store_state"
 STATE_TEXT = "1 for the state that the store is in."
+CERTIFICATE_END = "certificate_not_after_seconds"
+CERTIFICATE_END_TEXT = "When each listener's certificate ends, in seconds since 1970, UTC."
+CERTIFICATE_RELOADS = "certificate_reloads"
+CERTIFICATE_RELOADS_TEXT = "Changed certificates, by what became of them."
 BUILD = "build"
 BUILD_TEXT = "The version that runs."
 
@@ -182,6 +186,8 @@ LABELLED = {
     ("store", "commit_counts"),
     ("store", "synced_ns"),
     ("store", "state"),
+    ("certificates", "not_after"),
+    ("certificates", "reloads"),
 }
 
 
@@ -225,6 +231,14 @@ class BrokerCollector(Collector):
         yield _durations(HELD, HELD_TEXT, self._hold_bounds_ns, reactor["holds"], reactor["held_ns"])
         yield _durations(COMMITTED, COMMITTED_TEXT, COMMIT_BOUNDS_NS, store["commit_counts"], store["synced_ns"])
         yield _state(store["state"])
+        yield _by_label(
+            GaugeMetricFamily(PREFIX + CERTIFICATE_END, CERTIFICATE_END_TEXT, labels=["listener"]),
+            read["certificates"]["not_after"],
+        )
+        yield _by_label(
+            CounterMetricFamily(PREFIX + CERTIFICATE_RELOADS, CERTIFICATE_RELOADS_TEXT, labels=["outcome"]),
+            read["certificates"]["reloads"],
+        )
         yield InfoMetricFamily(PREFIX + BUILD, BUILD_TEXT, {"version": self._version})
 
 
@@ -258,6 +272,13 @@ def _by_level(counts: Sequence[int]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(PREFIX + LEVELS, LEVELS_TEXT, labels=["durability"])
     for level in Durability:
         family.add_metric([level.value], counts[level.level])
+    return family
+
+
+def _by_label(family: CounterMetricFamily | GaugeMetricFamily, values: object) -> Family:
+    assert isinstance(values, dict)
+    for label, value in values.items():
+        family.add_metric([label], value)
     return family
 
 

@@ -6,6 +6,7 @@ Here belong the folder's shape, its manifest, and both directions. Not here: who
     manifest.json       its version, when and of what it was made, and size and SHA-256 of every other file
     store/data.mdb      the store as one commit has left it, without free pages
     secret              the key without which no credential in the store can be checked: keep the folder as safe as it
+    tls/                the broker's own certificates, where it has made any: clients trust this authority
     configuration.json  the configuration in effect, for people: ``restore`` leaves configuration alone
 """
 
@@ -33,10 +34,13 @@ from broker.storage.rescue import RESTORE_READY, UNFINISHED_RESTORE, finish_move
 from broker.storage.tables import FORMAT
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2  # 1 knew no certificates
 STORE_FILE = f"store/{DATA_FILE}"
 SECRET_FILE = "secret"  # noqa: S105 - its name
 CONFIGURATION_FILE = "configuration.json"
+TLS = "tls"
+TLS_FILES = {f"{TLS}/ca.pem": 0o644, f"{TLS}/ca.key": 0o600, f"{TLS}/server.pem": 0o600}
+"""The broker's own certificates, and the modes of their files in a data directory."""
 BLOCK_BYTES = 1024 * 1024
 
 
@@ -80,6 +84,17 @@ def copy_store(store: Path, folder: Path) -> None:
         raise StoreError(f"the store in {store} could not be copied: {error}") from error
 
 
+def copy_certificates(data_dir: Path, gathering: Path) -> None:
+    """Copy the broker's own certificates, those that there are, into a backup's folder. Raises ``StoreError``."""
+    try:
+        for name in TLS_FILES:
+            if (data_dir / name).exists():
+                (gathering / TLS).mkdir(mode=0o700, exist_ok=True)
+                _write(gathering / name, (data_dir / name).read_bytes())
+    except OSError as error:
+        raise StoreError(f"the certificates in {data_dir / TLS} could not be copied: {error.strerror}") from error
+
+
 def finish(gathering: Path, destination: Path, secret: bytes, configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a copied store what else a backup has, and let it appear; gives the manifest. Raises ``StoreError``."""
     if findings := look(gathering / STORE_FILE, run_seconds=0):
@@ -89,8 +104,9 @@ def finish(gathering: Path, destination: Path, secret: bytes, configuration: Map
     manifest = _manifest(gathering)
     _write(gathering / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     (gathering / STORE_FILE).chmod(0o600)
-    for file in (STORE_FILE, "store", "."):
-        _sync(gathering / file)
+    for file in (STORE_FILE, "store", TLS, "."):
+        if (gathering / file).exists():
+            _sync(gathering / file)
     refuse_taken(destination)
     gathering.rename(destination)
     sync_folder(destination.parent)
@@ -99,13 +115,14 @@ def finish(gathering: Path, destination: Path, secret: bytes, configuration: Map
 
 def _manifest(gathering: Path) -> dict[str, Any]:
     report = examine(gathering / STORE_FILE)
+    files = [STORE_FILE, SECRET_FILE, CONFIGURATION_FILE, *(name for name in TLS_FILES if (gathering / name).exists())]
     return {
         "backup": MANIFEST_VERSION,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "broker_version": version("iot-broker"),
         "store_format": stored_format(gathering / STORE_FILE) or 0,
         "entries": {table: figures.entries for table, figures in report.tables.items()},
-        "files": {name: _fingerprint(gathering / name) for name in (STORE_FILE, SECRET_FILE, CONFIGURATION_FILE)},
+        "files": {name: _fingerprint(gathering / name) for name in files},
     }
 
 
@@ -141,7 +158,7 @@ def _read_manifest(backup: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict) or not {STORE_FILE, SECRET_FILE} <= set(files):
         raise StoreError(f"the backup in {backup} is damaged: its manifest names no store or no secret")
-    if not set(files) <= {STORE_FILE, SECRET_FILE, CONFIGURATION_FILE}:
+    if not set(files) <= {STORE_FILE, SECRET_FILE, CONFIGURATION_FILE, *TLS_FILES}:
         raise StoreError(f"the backup in {backup} is damaged: its manifest names files that no backup has")
     return manifest
 
@@ -155,7 +172,7 @@ def restore(backup: Path, data_dir: Path, *, force: bool = False, set_aside: Cal
     manifest = verify_backup(backup)
     with DataDir.claim(data_dir):
         finish_moves(data_dir)
-        taken = [name for name in ("store", SECRET_FILE) if (data_dir / name).exists()]
+        taken = [name for name in ("store", SECRET_FILE, TLS) if (data_dir / name).exists()]
         if taken and not force:
             raise StoreError(f"{data_dir} is not empty: it has a {taken[0]}; --force moves it aside")
         unfinished = data_dir / UNFINISHED_RESTORE
@@ -175,14 +192,16 @@ def _copy_back(backup: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "store").mkdir(mode=0o700, parents=True)
     folder.chmod(0o700)
-    for name in (STORE_FILE, SECRET_FILE):
+    certificates = [name for name in TLS_FILES if name in manifest["files"]]
+    for name in (STORE_FILE, SECRET_FILE, *certificates):
+        (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
         shutil.copyfile(backup / name, folder / name)
-        (folder / name).chmod(0o600)
+        (folder / name).chmod(TLS_FILES.get(name, 0o600))
         _sync(folder / name)
         if _fingerprint(folder / name) != manifest["files"][name]:
             raise StoreError(f"the backup in {backup} has changed, or could not be read twice alike")
-    _sync(folder / "store")
-    _sync(folder)
+    for made in ("store", *([TLS] if certificates else []), "."):
+        _sync(folder / made)
 
 
 def read_secret(data_dir: Path) -> bytes:

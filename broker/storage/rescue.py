@@ -257,7 +257,7 @@ def _aside_name(rescued: Path) -> str:
 def _finish_restore(data_dir: Path, restored: Path) -> Path | None:
     """Move what a backup has to its place, piece by piece, each after what it replaces."""
     aside = data_dir / f"before-restore-{_stamp()}"
-    for name in (STORE, "secret"):
+    for name in (STORE, "secret", "tls"):
         if not (restored / name).exists():
             continue
         if (data_dir / name).exists():

@@ -54,7 +54,9 @@ def test_a_backup_has_store_secret_configuration_and_manifest_for_its_owner_alon
     lively: tuple[Path, Path, str, list[Login]],
 ) -> None:
     data_dir, backup, _, _ = lively
-    assert sorted(contents(backup)) == ["configuration.json", "manifest.json", "secret", "store/data.mdb"]
+    own = ["tls/ca.key", "tls/ca.pem", "tls/server.pem"]
+    assert sorted(contents(backup)) == ["configuration.json", "manifest.json", "secret", "store/data.mdb", *own]
+    assert all((backup / name).read_bytes() == (data_dir / name).read_bytes() for name in own)
     assert (backup / "secret").read_bytes() == (data_dir / "secret").read_bytes()
     modes = {stat.S_IMODE(path.stat().st_mode) for path in backup.rglob("*") if path.is_file()}
     assert modes == {0o600}
@@ -216,7 +218,9 @@ def test_a_restored_broker_has_everything(
     data_dir, backup, key, devices = lively
     assert run_cli("restore", backup, "--data-dir", tmp_path / "new").returncode == 0
     assert entries(tmp_path / "new") == entries(data_dir)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["lock", "secret", "store"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["lock", "secret", "store", "tls"]
+    modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "new" / "tls").iterdir()}
+    assert modes == {"ca.pem": "644", "ca.key": "600", "server.pem": "600"}
     broker = serve(data_dir=tmp_path / "new", api_key=key)
     assert broker.shown_key is None
     for device in devices[1:]:
@@ -255,7 +259,7 @@ def test_a_taken_directory_is_refused_or_moved_aside(
     assert broker.call("GET", "/devices", api_key=theirs).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "secret", "store/data.mdb", "configuration.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "secret", "store/data.mdb", "configuration.json", "tls/ca.key"])
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 def test_a_damaged_backup_is_refused_and_nothing_touched(
     lively: tuple[Path, Path, str, list[Login]], tmp_path: Path, name: str, how: str
@@ -289,11 +293,11 @@ def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     assert "newer version" in run_cli("restore", tmp_path / "b", "--data-dir", tmp_path / "new").stderr
 
 
-@pytest.mark.parametrize("done", range(4))
+@pytest.mark.parametrize("done", range(6))
 def test_a_restore_that_a_crash_interrupted_is_finished_by_the_next_start(
     lively: tuple[Path, Path, str, list[Login]], serve: Serve, tmp_path: Path, done: int
 ) -> None:
-    """The steps after the copy is whole: old store away, new one in, old secret away, new one in."""
+    """The steps after the copy is whole: old store away, new one in, then the secret, then the certificates."""
     _, backup, key, devices = lively
     data_dir = tmp_path / "data"
     serve(data_dir=data_dir).stop()
@@ -301,14 +305,33 @@ def test_a_restore_that_a_crash_interrupted_is_finished_by_the_next_start(
     (ready / "store").mkdir(parents=True)
     shutil.copy(backup / "store" / "data.mdb", ready / "store")
     shutil.copy(backup / "secret", ready)
+    shutil.copytree(backup / "tls", ready / "tls")
     aside.mkdir()
-    steps = [(data_dir / "store", aside / "store"), (ready / "store", data_dir / "store")]
-    steps += [(data_dir / "secret", aside / "secret"), (ready / "secret", data_dir / "secret")]
+    steps = []
+    for name in ("store", "secret", "tls"):
+        steps += [(data_dir / name, aside / name), (ready / name, data_dir / name)]
     for one, other in steps[:done]:
         one.rename(other)
     broker = serve(data_dir=data_dir, api_key=key)
     assert all(may_log_in(broker, device) for device in devices)
     assert not ready.exists()
+    assert (data_dir / "tls" / "ca.pem").read_bytes() == (backup / "tls" / "ca.pem").read_bytes()
+
+
+def test_a_backup_of_before_there_were_certificates_is_restored_beside_new_ones(
+    lively: tuple[Path, Path, str, list[Login]], serve: Serve, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(lively[1], old, ignore=shutil.ignore_patterns("tls"))
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["backup"] = 1
+    manifest["files"] = {name: told for name, told in manifest["files"].items() if not name.startswith("tls/")}
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    serve(data_dir=tmp_path / "data").stop()
+    authority = (tmp_path / "data" / "tls" / "ca.pem").read_bytes()
+    assert run_cli("restore", old, "--force", "--data-dir", tmp_path / "data").returncode == 0
+    assert (tmp_path / "data" / "tls" / "ca.pem").read_bytes() == authority
+    assert may_log_in(serve(data_dir=tmp_path / "data", api_key=lively[2]), lively[3][0])
 
 
 # ---------------------------------------------------------------- figures

@@ -45,7 +45,8 @@ def test_no_file_is_left_but_what_the_next_start_needs(tmp_path: Path) -> None:
 
     run(asyncio.new_event_loop, body)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"data/lock", "data/secret", "data/store/data.mdb", "data/store/lock.mdb"}
+    own = {f"data/tls/{name}" for name in ("ca.pem", "ca.key", "server.pem")}
+    assert left == {"data/lock", "data/secret", "data/store/data.mdb", "data/store/lock.mdb", *own}
     assert (tmp_path / "data" / "lock").read_bytes() == b""
 
 

@@ -16,7 +16,8 @@ import pytest
 
 import api
 from broker.cli import banner
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
+from broker.doors import Endpoint
 from broker.net.http import HttpServer
 from tests.upper import Upper
 

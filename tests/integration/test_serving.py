@@ -50,7 +50,7 @@ def test_what_holds_secrets_belongs_to_its_owner_alone(serve: Serve) -> None:
 def test_after_a_clean_end_nothing_of_the_running_broker_is_left(serve: Serve) -> None:
     broker = serve()
     assert broker.stop() == 0
-    assert sorted(path.name for path in broker.data_dir.iterdir()) == ["lock", "secret", "store"]
+    assert sorted(path.name for path in broker.data_dir.iterdir()) == ["lock", "secret", "store", "tls"]
 
 
 def test_the_table_of_descriptors_has_room_for_all_connections_from_the_start(serve: Serve) -> None:
@@ -158,7 +158,7 @@ def test_flags_win_over_the_environment_which_wins_over_the_file(serve: Serve, t
     }
     broker = serve(ports=FREE, environment=environment)
     hosts = {one["name"]: one["host"] for one in broker.endpoints}
-    assert hosts == {"first": "127.0.0.3", "second": "127.0.0.2", "http": "127.0.0.1"}
+    assert hosts == {"first": "127.0.0.3", "second": "127.0.0.2", "http": "127.0.0.1", "https": "127.0.0.1"}
     assert not (tmp_path / "not-here").exists()
     assert broker.call("GET", "/credentials").json()["broker"] == "from-environment"
     assert " INFO " not in broker.log, "log_level is the file's"

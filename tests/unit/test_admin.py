@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker.admin import DeviceDescription, DeviceFilter
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
+from broker.doors import Endpoint
 from broker.errors import NotFound, PayloadTooLarge, Unavailable
 from broker.ports import Presence
 from tests.upper import NOW_S, Upper

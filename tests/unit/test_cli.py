@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli import banner, main
-from broker.config import BrokerConfig, Endpoint
+from broker.config import BrokerConfig
 from broker.control import ControlServer
+from broker.doors import Endpoint
 from broker.storage.data_dir import DataDir
 from tests.upper import Upper
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from api.errors import STATUS
 from api.table import ROUTES
 from benchmarks.scenarios import BY_NAME
-from broker.config import BrokerConfig, Capabilities, HttpConfig, ListenerConfig, load_config
+from broker.config import BrokerConfig, Capabilities, load_config
+from broker.doors import HttpConfig, HttpsConfig, ListenerConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -34,9 +35,10 @@ def section(heading: str) -> str:
 @pytest.mark.parametrize(
     ("heading", "model", "nested"),
     [
-        ("## Keys", BrokerConfig, {"http", "capabilities", "account_budgets"}),
+        ("## Keys", BrokerConfig, {"http", "https", "capabilities", "account_budgets"}),
         ("### `[[listeners]]`", ListenerConfig, set()),
         ("### `[http]`", HttpConfig, set()),
+        ("### `[https]`", HttpsConfig, set()),
         ("### `[capabilities]`", Capabilities, set()),
     ],
 )
@@ -48,7 +50,8 @@ def test_every_key_is_documented_with_its_default_and_no_other(
     for name, field in model.model_fields.items():
         default: Any = field.default
         if name not in nested and isinstance(default, int | float | str) and default != "":
-            assert documented[name].strip("`").lower() == str(default).lower(), name
+            shown = oct(default) if name == "unix_mode" else str(default).lower()
+            assert documented[name].strip("`").lower() == shown, name
 
 
 def test_the_example_in_the_document_can_be_used(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def sources(one: Reactor) -> dict[str, Mapping[str, object]]:
         "store": store,
         "alarms": Alarms(LogObserver()).figures(),
         "directory": directory,
+        "certificates": {"not_after": {"https": 1_893_456_000}, "reloads": {"taken": 2, "refused": 1}},
     }
 
 
@@ -119,6 +120,13 @@ def test_commits_are_told_as_a_histogram_and_the_state_by_its_name() -> None:
         "iot_broker_store_state failed": 0,
         "iot_broker_store_state read_only": 0,
     }
+
+
+def test_certificates_are_told_by_listener_and_reloads_by_outcome() -> None:
+    samples = told(sources(reactor()))
+    assert samples["iot_broker_certificate_not_after_seconds https"] == 1_893_456_000
+    assert samples["iot_broker_certificate_reloads_total taken"] == 2
+    assert samples["iot_broker_certificate_reloads_total refused"] == 1
 
 
 def test_the_reactor_counts_every_round_by_how_long_it_held_the_loop() -> None:

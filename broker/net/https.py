@@ -1,0 +1,122 @@
+"""TLS before the HTTP server: a handshake in time, with the certificate of the moment, then a connection as usual.
+
+Here belong the context of HTTPS and the way from an accepted socket to an encrypted transport. Not here: HTTP
+(``http``), where certificates come from (``certificates``), and TLS for MQTT (the core).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+
+from broker.net.certificates import TlsMaterial
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 1.0
+ACCEPT_PAUSE_S = 0.5
+HANDSHAKES_MAXIMUM = 1000
+HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption; 1.3 has no others
+
+
+def server_context(material: TlsMaterial) -> ssl.SSLContext:
+    """Make a context for HTTPS: TLS 1.2 and later, no compression, no renegotiation. Raises ``ValueError``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    _load(context, material)
+    return context
+
+
+def _load(context: ssl.SSLContext, material: TlsMaterial) -> None:
+    """Give a context what is in memory: OpenSSL reads files alone, and a key goes into none that has a name."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as out:
+            out.write(material.private_key_pem + material.certificate_chain_pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError as error:
+        raise ValueError(f"OpenSSL does not take the certificate: {error.reason or error}") from error
+    finally:
+        os.close(descriptor)
+
+
+class SecureDoor:
+    """Lets connections in through TLS: those that begin now get the certificate of now, those that are in stay.
+
+    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address. What
+    does not speak TLS is closed without a word. (The loop's own server would keep one context for ever, let handshakes
+    stall for a minute, and know of none of them at the stop.)
+    """
+
+    def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+        self._context = server_context(material)
+        self._handshake_timeout_s = handshake_timeout_s
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._by_address: Counter[str] = Counter()
+
+    def take(self, material: TlsMaterial) -> None:
+        """Use this certificate for handshakes from now on. Raises ``ValueError``; the old one stays then."""
+        self._context = server_context(material)
+
+    def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accept from now on; ``protocol`` makes the one that speaks inside of each connection."""
+        accepting = self._accept(listening, protocol)
+        self._accepting = asyncio.get_running_loop().create_task(accepting, name="https")
+
+    async def close(self) -> None:
+        """Accept no more, and cut the handshakes that are under way."""
+        tasks = [*self._handshakes, *([self._accepting] if self._accepting else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(listening)
+            except OSError as error:  # it is gone already, or there is no descriptor for it
+                log.warning("HTTPS could not accept a connection: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            self._begin(accepted, str(peer[0]), protocol)
+
+    def _begin(self, accepted: socket.socket, address: str, protocol: Callable[[], asyncio.Protocol]) -> None:
+        full = len(self._handshakes) >= HANDSHAKES_MAXIMUM
+        if full or self._by_address[address] >= HANDSHAKES_PER_ADDRESS_MAXIMUM:
+            accepted.close()
+            return
+        self._by_address[address] += 1
+        task = asyncio.get_running_loop().create_task(self._secure(accepted, protocol), name="handshake")
+        self._handshakes.add(task)
+        task.add_done_callback(lambda task: self._over(task, address))
+
+    async def _secure(self, accepted: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=self._handshake_timeout_s,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            )
+        except OSError as error:  # not TLS, no cipher in common, too late, gone meanwhile
+            log.debug("a TLS handshake failed: %s", error)
+
+    def _over(self, task: asyncio.Task[None], address: str) -> None:
+        self._handshakes.discard(task)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
