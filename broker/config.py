@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from broker.doors import (
-    SERVED_TRANSPORTS,
     HttpConfig,
     HttpsConfig,
     ListenerConfig,
@@ -127,11 +126,6 @@ class BrokerConfig(Section):
     @model_validator(mode="after")
     def _listeners_can_be_served(self) -> BrokerConfig:
         for number, listener in enumerate(self.listeners):
-            if listener.transport not in SERVED_TRANSPORTS:
-                served = ", ".join(sorted(SERVED_TRANSPORTS))
-                raise ValueError(
-                    f"listeners.{number}.transport: {listener.transport!r} is not served by this version, only {served}"
-                )
             if listener.proxy_protocol and listener.unix_path is None and not self.trusted_proxies:
                 raise ValueError(f"listeners.{number}.proxy_protocol: nobody is in trusted_proxies")
         return self

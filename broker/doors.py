@@ -20,9 +20,6 @@ Transport = Literal["tcp", "tls", "ws", "wss"]
 Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
 ClientCertificate = Literal["off", "optional", "required"]
 
-SERVED_TRANSPORTS: frozenset[Transport] = frozenset({"tcp"})
-"""What the core serves: another transport can be described, but not configured, and is none of the defaults."""
-
 PROTOCOLS: dict[Transport, Protocol] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 DEFAULT_PORTS: dict[Transport, int] = {"tcp": 1883, "tls": 8883, "ws": 8083, "wss": 8084}
 ENCRYPTED: frozenset[Transport] = frozenset({"tls", "wss"})
@@ -215,8 +212,8 @@ def is_loopback(host: str) -> bool:
 
 
 def default_listeners() -> list[dict[str, Any]]:
-    """Give the listeners of a broker that is told of none: one for each transport that is served."""
-    return [{"transport": transport} for transport in PROTOCOLS if transport in SERVED_TRANSPORTS]
+    """Give the listeners of a broker that is told of none: one for each transport."""
+    return [{"transport": transport} for transport in PROTOCOLS]
 
 
 def with_default_doors(values: Mapping[str, Any]) -> dict[str, Any]:

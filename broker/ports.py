@@ -118,8 +118,8 @@ class Refusal:
 class ConnectRequest:
     """A CONNECT that the core does not judge itself. ``user_name`` and ``password`` are None when absent.
 
-    ``certificate`` is what the client has shown in TLS, as DER, and was verified; empty when there was none. Every CONNECT
-    behind a certificate is asked about, also one whose credential the core knows.
+    ``certificate`` is what the client has shown in TLS, as DER, and was verified; empty when there was none. Every
+    CONNECT behind a certificate is asked about, also one whose credential the core knows.
     """
 
     listener: int

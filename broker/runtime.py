@@ -31,11 +31,12 @@ from broker.config import BrokerConfig
 from broker.control import ControlServer
 from broker.doors import Endpoint
 from broker.engine import Engine
-from broker.engine.core import RarePacket
+from broker.engine.core import RareKind, RarePacket
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
 from broker.net.certificates import HTTPS, Authority, CertificateStore, TlsMaterial, open_certificates
+from broker.net.entrances import OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, Entrances
 from broker.net.front import HttpFront
 from broker.net.gateway import Gateway, core_limits
 from broker.net.listeners import Doors, raise_descriptor_limit
@@ -48,7 +49,6 @@ from broker.ports import (
     OWN_PRINCIPALS,
     Authenticator,
     ConnectRequest,
-    Durability,
     Grant,
     Observer,
     Refusal,
@@ -63,8 +63,6 @@ from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
 
-OPEN_PRINCIPAL_ID = 0
-OPEN_ACCOUNT_ID = 0
 DAMAGE = "damage"
 HOUSEKEEPING_S = 60.0
 COUNT_S = 1.0
@@ -114,6 +112,7 @@ class Broker:
         self._metrics: Metrics | None = None
         self._certificates: CertificateStore | None = None
         self._front: HttpFront | None = None
+        self._entrances: Entrances | None = None
         self._judging: set[asyncio.Task[None]] = set()
         self._doubts_records = False
         self._stack = AsyncExitStack()
@@ -372,7 +371,9 @@ class Broker:
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=self._clock.monotonic_s)
-        self._engine = Engine(shard, self._ask, self._reactor.peer, observer)
+        self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
+        assert self._certificates is not None  # just opened
+        self._entrances = Entrances(self._config, self._reactor, self._certificates, observer)
         stack.push_async_callback(self._end_judging)
         loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
         stack.callback(loop.remove_reader, self._reactor.fileno())
@@ -444,21 +445,18 @@ class Broker:
         """
         if name == HTTPS and self._front is not None:
             self._front.take(material)
+        elif self._entrances is not None:
+            self._entrances.take(name, material)
 
     def _certificate_figures(self) -> dict[str, object]:
         assert self._certificates is not None  # it runs
         return self._certificates.figures()
 
     async def _open_doors(self, stack: AsyncExitStack, admin: Admin, doors: Doors, upkeep: Upkeep) -> None:
-        for number, listener in enumerate(self._config.listeners):
-            if listener.open:
-                self._reactor.shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
-            self._reactor.shard.set_durability(number, Durability(listener.durability).level)
-            if listener.applications_from_anywhere:
-                self._reactor.shard.allow_applications(number)
-            self._reactor.add_listener(doors.listeners[number].fileno())
-        self._endpoints += doors.endpoints(self._config)
         assert self._certificates is not None  # opened before
+        assert self._entrances is not None
+        self._entrances.open(doors)
+        self._endpoints += doors.endpoints(self._config)
         trusted = self._config.trusted_proxies
         self._front = HttpFront(application(admin, self._clock), doors, self._certificates, trusted)
         stack.push_async_callback(self._front.stop)
@@ -487,7 +485,10 @@ class Broker:
     def _on_rare(self, rare: list[RarePacket]) -> None:
         for one in rare:
             try:
-                self._engine.answer((one,))
+                if one[0] == RareKind.UPGRADE and self._entrances is not None:
+                    self._entrances.upgrades.answer(one[1], one[4], one[5])
+                else:
+                    self._engine.answer((one,))
             except Exception:  # one connection's trouble is not the others'
                 log.exception("a rare packet could not be answered")
                 self._reactor.shard.fail_connection(one[1], ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
@@ -573,7 +574,7 @@ class Broker:
     # ------------------------------------------------------------ stop
 
     async def _end_certificates(self, store: CertificateStore) -> None:
-        self._certificates = self._front = None
+        self._certificates = self._front = self._entrances = None
         await store.close()
 
     def _end_local(self) -> None:

@@ -74,8 +74,8 @@ class Reactor:
     ) -> int:
         """Accept on a non-blocking listening socket (which stays the caller's); returns its number, 0 to 63.
 
-        With ``proxy`` each connection begins with a PROXY header (version 1 or 2), and must come from a trusted network or
-        over a Unix socket. Raises ``ValueError`` for a listener too many.
+        With ``proxy`` each connection begins with a PROXY header (version 1 or 2), and must come from a trusted network
+        or over a Unix socket. Raises ``ValueError`` for a listener too many.
         """
         ...
 
@@ -93,8 +93,8 @@ class Reactor:
     def believe(self, handle: int, address: str) -> None:
         """Take an address as that of a connection's client; nothing happens when the connection is gone.
 
-        It is closed when as many strangers as may be from there are waiting already. Raises ``ValueError`` for what is not
-        an address.
+        It is closed when as many strangers as may be from there are waiting already. Raises ``ValueError`` for what is
+        not an address.
         """
         ...
 
@@ -145,7 +145,7 @@ class Reactor:
         ...
 
     def peer(self, handle: int) -> str:
-        """Give the client's address, as a trusted peer has told it or the socket's own; empty when the connection or its socket is gone."""
+        """Give the client's address, the socket's own or what a trusted peer has told; empty when it is gone."""
         ...
 
     def figures(self) -> Figures:

@@ -104,7 +104,7 @@ from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger, forget_stranger
 from broker._core.timers cimport timer_set, wheel_next_ns
 from broker._core.tls cimport TlsContext, tls_open, tls_peer_certificate, tls_presented, tls_resumed
-from broker._core.tls_object cimport object_open, object_peer_certificate
+from broker._core.tls_object cimport object_open, object_peer_certificate, object_presented
 from broker._core.transport cimport (
     end_transport,
     is_encrypted,
@@ -213,7 +213,8 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             continue
         net.sockets += 1
         connection.from_loopback = is_loopback(&peer)
-        if not net.doors[listener].has_proxy and address_of(&peer, address) and not count_stranger(net.shard, connection, address):
+        if not net.doors[listener].has_proxy and address_of(&peer, address) and \
+                not count_stranger(net.shard, connection, address):
             net.shard.counters.connections_refused += 1
             close_connection(net.shard, connection)
             continue
@@ -430,7 +431,7 @@ cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) 
         net.handshakes += 1
         net.resumptions += transport.ssl != NULL and tls_resumed(transport.ssl)
         transport.presented = net.doors[connection.listener].asks_certificate and (
-            transport.ssl == NULL or tls_presented(transport.ssl))
+            tls_presented(transport.ssl) if transport.ssl != NULL else object_presented(transport.tls_object))
         transport.phase = phase_after(transport, PHASE_HANDSHAKE)
         transport.unread = 1        # what came with its last flight
         queue_handle(&net.unread, handle_of(connection))

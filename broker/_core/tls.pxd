@@ -1,7 +1,7 @@
 # TLS by OpenSSL, without Python per record: contexts, and the records of one connection.
 #
-# Here belong contexts made of PEM bytes, handshakes, reading, writing and saying good-bye. Not here: when any of it happens
-# (reactor), files and their renewal (broker.net), and how the same is done by Python's ssl objects (tls_object).
+# Here belong contexts made of PEM bytes, handshakes, reading, writing and saying good-bye. Not here: when any of it
+# happens (reactor), files and their renewal (broker.net), and how Python's ssl objects do the same (tls_object).
 
 from libc.stdint cimport uint8_t, uint32_t
 

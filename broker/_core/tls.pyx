@@ -34,7 +34,7 @@ from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, clock_ns, re
 from broker._core.tls_tickets cimport TicketKeys, make_ticket_keys, share_ticket_keys, use_ticket_keys
 
 from broker._core.libssl import why_unusable
-from broker._core.tls_settings import CIPHERS, SESSION_S, python_context
+from broker._core import tls_settings as _settings
 
 
 cdef enum:
@@ -303,7 +303,7 @@ cdef void use_revocations(void* context, bytes pem) except *:
 
 cdef void set_policy(void* context, str client_certificate) except *:
     cdef int verify = 0
-    cdef bytes ciphers = CIPHERS
+    cdef bytes ciphers = _settings.CIPHERS
     if client_certificate == "optional":
         verify = SSL_VERIFY_PEER
     elif client_certificate == "required":
@@ -318,7 +318,7 @@ cdef void set_policy(void* context, str client_certificate) except *:
     lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL)       # its client keeps a session, not we
     lib.SSL_CTX_set_session_id_context(context, SESSION_CONTEXT, <unsigned int>len(SESSION_CONTEXT))
     lib.SSL_CTX_set_num_tickets(context, TICKETS)
-    lib.SSL_CTX_set_timeout(context, SESSION_S)
+    lib.SSL_CTX_set_timeout(context, _settings.SESSION_S)
     lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
     lib.SSL_CTX_set_verify(context, verify, NULL)
 
@@ -334,7 +334,8 @@ cdef class TlsContext:
         self.client_certificate = client_certificate
         self.trust = b"\0".join((client_certificate.encode(), client_ca, crl))
         if not native or why_unusable():
-            self.fallback = python_context(certificate_chain, private_key, client_ca, crl, client_certificate, protocol)
+            self.fallback = _settings.python_context(
+                certificate_chain, private_key, client_ca, crl, client_certificate, protocol)
             return
         self.make(certificate_chain, private_key, client_ca, crl, protocol)
         self.take_tickets(previous)
@@ -363,7 +364,7 @@ cdef class TlsContext:
             keys = <TicketKeys*>previous.tickets
             share_ticket_keys(keys)
         else:
-            keys = make_ticket_keys(clock_ns(), SESSION_S * SECOND_NS // 2)
+            keys = make_ticket_keys(clock_ns(), _settings.SESSION_S * SECOND_NS // 2)
         if keys == NULL or not use_ticket_keys(self.context, keys):
             raise refused("no keys for session tickets")
         self.tickets = keys

@@ -25,5 +25,6 @@ cdef int object_send(void* tls, const uint8_t* bytes, uint32_t n) noexcept with 
 # Whether the socket has taken all that was encrypted.
 cdef bint object_is_out(void* tls) noexcept with gil
 cdef void object_end(void* tls) noexcept with gil
+cdef bint object_presented(void* tls) noexcept with gil
 cdef bytes object_peer_certificate(void* tls)
 cdef str object_why(void* tls)

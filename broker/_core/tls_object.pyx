@@ -145,6 +145,10 @@ cdef void object_end(void* tls) noexcept with gil:
         pass
 
 
+cdef bint object_presented(void* tls) noexcept with gil:
+    return bool((<TlsObject>tls).tls.getpeercert(True))
+
+
 cdef bytes object_peer_certificate(void* tls):
     return (<TlsObject>tls).tls.getpeercert(True) or b""
 

@@ -47,16 +47,16 @@ def python_context(
 
 def _load_chain(context: ssl.SSLContext, certificate_chain: bytes, private_key: bytes) -> None:
     """``load_cert_chain`` takes files alone: these have no name in any directory."""
-    with _nameless(certificate_chain + b"\n" + private_key) as path:
-        context.load_cert_chain(path, password="")  # noqa: S106 - else OpenSSL asks at the terminal
+    with _Nameless(certificate_chain + b"\n" + private_key) as path:
+        context.load_cert_chain(path, password="")  # else OpenSSL asks at the terminal
 
 
 def _load_file(context: ssl.SSLContext, pem: bytes) -> None:
-    with _nameless(pem) as path:
+    with _Nameless(pem) as path:
         context.load_verify_locations(path)
 
 
-class _nameless:
+class _Nameless:
     """A file in memory alone, by a path that ends with the block."""
 
     def __init__(self, content: bytes) -> None:

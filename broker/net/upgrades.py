@@ -69,7 +69,7 @@ def _response(server: ServerProtocol, request: Request, rules: UpgradeRules) -> 
 def _selection(
     rules: UpgradeRules,
 ) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None]:
-    def select(server: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    def select(_server: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         if SUBPROTOCOL in offered:
             return SUBPROTOCOL
         if offered or rules.subprotocol_required:

@@ -18,6 +18,7 @@ from broker._core.tls import TlsContext
 from broker.engine import Engine
 from broker.engine.core import RareKind, RarePacket
 from broker.net.upgrades import Upgrades
+from broker.ports import ConnectRequest, Durability, Grant, Policy
 from tests.support.core import Core
 
 T = TypeVar("T")
@@ -31,9 +32,7 @@ class Doors:
     def __init__(self, **limits: int) -> None:
         self.core = Core(**limits)
         self.due: list[Callable[[], None]] = []
-        self.reactor = Reactor(
-            self.core.shard, on_rare=self._on_rare, on_batch=self.core.seal, again=self.due.append
-        )
+        self.reactor = Reactor(self.core.shard, on_rare=self._on_rare, on_batch=self.core.seal, again=self.due.append)
         self.core.engine = Engine(
             self.core.shard,
             self.core._ask,
@@ -61,6 +60,14 @@ class Doors:
         port: int = listener.getsockname()[1]
         return port
 
+    def admit(self) -> ConnectRequest:
+        """The Authenticator answers yes to whoever asks next."""
+        self.until(lambda: bool(self.core.asked))
+        handle, request = self.core.asked.pop()
+        self.core.engine.judged(handle, Grant(1, 900, "someone", "", Policy("all", ("#",), ("#",)), Durability.MEMORY))
+        self.reactor.soon()
+        return request
+
     def _on_rare(self, rare: list[RarePacket]) -> None:
         self.rare += rare
         for one in rare:
@@ -86,7 +93,7 @@ class Doors:
         def run() -> None:
             try:
                 got.append(client())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)

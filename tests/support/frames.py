@@ -93,7 +93,10 @@ class Frames:
         return taken
 
 
-def frame(data: bytes, opcode: int = Opcode.BINARY, *, fin: bool = True, mask: bytes | None = b"\x12\x9a\xf7\x05") -> bytes:
+MASK = b"\x12\x9a\xf7\x05"
+
+
+def frame(data: bytes, opcode: int = Opcode.BINARY, *, fin: bool = True, mask: bytes | None = MASK) -> bytes:
     """The bytes of one frame, made by hand."""
     size = len(data)
     if size < 126:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,14 +48,14 @@ def connected(core: Core, client_id: str = "client") -> FramedClient:
 
 
 def test_the_subprotocol_is_chosen(core: Core) -> None:
-    """v5:MQTT-6.0.0-4"""
+    """v5:MQTT-6.0.0-4."""
     client = opened(core)
     assert (client.frames.status, client.frames.subprotocol) == (101, "mqtt")
 
 
 @pytest.mark.parametrize("subprotocol", [None, "chat", "mqttv3.1"])
 def test_another_subprotocol_or_none_is_refused(core: Core, subprotocol: str | None) -> None:
-    """v5:MQTT-6.0.0-3"""
+    """v5:MQTT-6.0.0-3."""
     client = FramedClient(core, subprotocol=subprotocol)
     assert client.frames.status == 400
     assert not client.is_open
@@ -153,7 +154,7 @@ def framed(data: bytes, cuts: Sequence[int], fins: Sequence[bool], pings: set[in
     """One stream in frames of given sizes, some of them fragments."""
     places = [0, *sorted({at for at in cuts if at < len(data)}), len(data)]
     wire, is_first = b"", True
-    for number, (begin, end) in enumerate(zip(places, places[1:], strict=False)):
+    for number, (begin, end) in enumerate(pairwise(places)):
         fin = fins[number % len(fins)] or end == len(data)
         wire += frame(data[begin:end], Opcode.BINARY if is_first else Opcode.CONT, fin=fin)
         is_first = fin
@@ -261,7 +262,9 @@ def test_a_wrong_frame_ends_the_connection_with_its_code(core: Core, wrong: str,
     assert not any(isinstance(one, Pingresp) for one in client.unread)
 
 
-@pytest.mark.parametrize(("body", "code"), [(b"", 1000), (b"\x03\xe8", 1000), (b"\x03\xe9bye", 1001), (b"\x0f\xa0", 4000)])
+@pytest.mark.parametrize(
+    ("body", "code"), [(b"", 1000), (b"\x03\xe8", 1000), (b"\x03\xe9bye", 1001), (b"\x0f\xa0", 4000)]
+)
 def test_a_close_is_answered_with_its_code_and_ends_as_a_lost_network(core: Core, body: bytes, code: int) -> None:
     watcher = core.connect("watcher")
     watcher.subscribe("will")

@@ -1,0 +1,1 @@
+"""Keys of session tickets. Native only: see ``tls_tickets.pxd``."""

@@ -1,0 +1,1 @@
+"""WebSocket frames, both ways. Native only: see ``websocket.pxd``."""
