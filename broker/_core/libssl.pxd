@@ -103,4 +103,4 @@ cdef extern from "libssl.h" nogil:
     const char* libssl_resolve(Libssl*, const char*)
 
 # All of them, or none: see is_usable in libssl.pyi.
-cdef Libssl lib
+cdef Libssl LIB

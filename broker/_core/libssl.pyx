@@ -9,16 +9,16 @@ cdef enum:
 cdef str look():
     # Why OpenSSL cannot be used from here; empty when it can.
     cdef bytes path = getattr(_ssl, "__file__", "").encode()
-    cdef const char* missing = libssl_resolve(&lib, NULL if not path else <const char*>path)
+    cdef const char* missing = libssl_resolve(&LIB, NULL if not path else <const char*>path)
     if missing != NULL:
         return f"{missing.decode()} was not found in the library of Python's ssl module"
-    if lib.OpenSSL_version_num() < OLDEST_VERSION:
+    if LIB.OpenSSL_version_num() < OLDEST_VERSION:
         return f"OpenSSL 3 is needed, Python's ssl module has {_ssl.OPENSSL_VERSION}"
     return ""
 
 
-cdef str why_not = look()
+cdef str WHY_NOT = look()
 
 
 def why_unusable():
-    return why_not
+    return WHY_NOT

@@ -57,7 +57,7 @@ from broker._core.journal cimport (
     seal_batch,
 )
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
-from broker._core.libssl cimport lib
+from broker._core.libssl cimport LIB
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
@@ -670,7 +670,7 @@ cdef class Shard:
         cdef const char* words
         if transport.tls_object != NULL:
             return object_why(transport.tls_object).encode()
-        words = lib.ERR_reason_error_string(transport.why)
+        words = LIB.ERR_reason_error_string(transport.why)
         return b"unknown" if words == NULL else words
 
     def take_rare(self):

@@ -28,7 +28,7 @@ from broker._core.libssl cimport (
     SSL_VERIFY_PEER,
     TLS1_2_VERSION,
     X509_V_FLAG_CRL_CHECK,
-    lib,
+    LIB,
 )
 from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, clock_ns, recv
 from broker._core.tls_tickets cimport TicketKeys, make_ticket_keys, share_ticket_keys, use_ticket_keys
@@ -47,25 +47,24 @@ cdef enum:
 cdef uint64_t OPTIONS = 1 << 17 | 1 << 30 | 1 << 22 | 1 << 7
 cdef int64_t SECOND_NS = 1000000000
 cdef bytes SESSION_CONTEXT = b"iot-broker"
-cdef void* socket_method = NULL     # a BIO_METHOD
 
 
 # ---------------------------------------------------------------- sockets, as OpenSSL calls them
 
 cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
     # OpenSSL's own uses write(), whose SIGPIPE ends a process that does not ignore it.
-    cdef ssize_t sent = c_send(<int><size_t>lib.BIO_get_data(bio), bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
-    lib.BIO_clear_flags(bio, RETRY_FLAGS)
+    cdef ssize_t sent = c_send(<int><size_t>LIB.BIO_get_data(bio), bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
+    LIB.BIO_clear_flags(bio, RETRY_FLAGS)
     if sent < 0 and (errno == EAGAIN or errno == EINTR):
-        lib.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
+        LIB.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
     return <int>sent
 
 
 cdef int socket_read(void* bio, char* to, int n) noexcept nogil:
-    cdef ssize_t got = recv(<int><size_t>lib.BIO_get_data(bio), to, <size_t>n, MSG_DONTWAIT)
-    lib.BIO_clear_flags(bio, RETRY_FLAGS)
+    cdef ssize_t got = recv(<int><size_t>LIB.BIO_get_data(bio), to, <size_t>n, MSG_DONTWAIT)
+    LIB.BIO_clear_flags(bio, RETRY_FLAGS)
     if got < 0 and (errno == EAGAIN or errno == EINTR):
-        lib.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
+        LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
     return <int>got
 
 
@@ -73,53 +72,57 @@ cdef long socket_control(void* bio, int command, long number, void* pointer) noe
     return command == BIO_CTRL_FLUSH
 
 
-cdef bint prepare_sockets() noexcept nogil:
-    global socket_method
-    if socket_method == NULL:
-        socket_method = lib.BIO_meth_new(BIO_TYPE_SOURCE_SINK, b"a connection's socket")
-        if socket_method != NULL:
-            lib.BIO_meth_set_write(socket_method, <void*>socket_write)
-            lib.BIO_meth_set_read(socket_method, <void*>socket_read)
-            lib.BIO_meth_set_ctrl(socket_method, <void*>socket_control)
-    return socket_method != NULL
+cdef void* make_socket_method() noexcept:
+    cdef void* method
+    if why_unusable():
+        return NULL
+    method = LIB.BIO_meth_new(BIO_TYPE_SOURCE_SINK, b"a connection's socket")
+    if method != NULL:
+        LIB.BIO_meth_set_write(method, <void*>socket_write)
+        LIB.BIO_meth_set_read(method, <void*>socket_read)
+        LIB.BIO_meth_set_ctrl(method, <void*>socket_control)
+    return method
+
+
+cdef void* SOCKET_METHOD = make_socket_method()
 
 
 # ---------------------------------------------------------------- one connection
 
 cdef void* tls_open(void* context, int fd) noexcept nogil:
-    cdef void* ssl = lib.SSL_new(context)
+    cdef void* ssl = LIB.SSL_new(context)
     cdef void* bio
     if ssl == NULL:
         return NULL
-    bio = lib.BIO_new(socket_method)
+    bio = LIB.BIO_new(SOCKET_METHOD)
     if bio == NULL:
-        lib.SSL_free(ssl)
+        LIB.SSL_free(ssl)
         return NULL
-    lib.BIO_set_data(bio, <void*><size_t>fd)
-    lib.BIO_set_init(bio, 1)
-    lib.SSL_set_bio(ssl, bio, bio)
-    lib.SSL_set_accept_state(ssl)
+    LIB.BIO_set_data(bio, <void*><size_t>fd)
+    LIB.BIO_set_init(bio, 1)
+    LIB.SSL_set_bio(ssl, bio, bio)
+    LIB.SSL_set_accept_state(ssl)
     return ssl
 
 
 cdef void tls_free(void* ssl) noexcept nogil:
-    lib.SSL_free(ssl)
+    LIB.SSL_free(ssl)
 
 
 cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcept nogil:
     cdef int done, error
-    lib.ERR_clear_error()
-    done = lib.SSL_do_handshake(ssl)
+    LIB.ERR_clear_error()
+    done = LIB.SSL_do_handshake(ssl)
     wants_write[0] = False
     why[0] = 0
     if done == 1:
         return 1
-    error = lib.SSL_get_error(ssl, done)
+    error = LIB.SSL_get_error(ssl, done)
     if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
         wants_write[0] = error == SSL_ERROR_WANT_WRITE
         return TLS_AGAIN
-    why[0] = lib.ERR_peek_last_error()
-    lib.ERR_clear_error()
+    why[0] = LIB.ERR_peek_last_error()
+    LIB.ERR_clear_error()
     return TLS_ENDED
 
 
@@ -128,20 +131,20 @@ cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcep
     cdef uint32_t taken = 0
     cdef int got = 1
     has_more[0] = False
-    lib.ERR_clear_error()
+    LIB.ERR_clear_error()
     while taken < n:
-        got = lib.SSL_read(ssl, to + taken, <int>(n - taken))
+        got = LIB.SSL_read(ssl, to + taken, <int>(n - taken))
         if got <= 0:
             break
         taken += <uint32_t>got
-        if not lib.SSL_has_pending(ssl):
+        if not LIB.SSL_has_pending(ssl):
             return <int>taken
     if got > 0:
         has_more[0] = True
         return <int>taken
-    if lib.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ:
+    if LIB.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ:
         return <int>taken
-    lib.ERR_clear_error()
+    LIB.ERR_clear_error()
     if taken:
         has_more[0] = True      # its end is seen again, after what came before it
         return <int>taken
@@ -150,46 +153,46 @@ cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcep
 
 cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil:
     cdef int sent, error
-    lib.ERR_clear_error()
-    sent = lib.SSL_write(ssl, bytes, <int>min(n, <uint32_t>ENCRYPTED_MAXIMUM))
+    LIB.ERR_clear_error()
+    sent = LIB.SSL_write(ssl, bytes, <int>min(n, <uint32_t>ENCRYPTED_MAXIMUM))
     if sent > 0:
         return sent
-    error = lib.SSL_get_error(ssl, sent)
+    error = LIB.SSL_get_error(ssl, sent)
     if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
         return TLS_AGAIN
-    lib.ERR_clear_error()
+    LIB.ERR_clear_error()
     return TLS_ENDED
 
 
 cdef void tls_end(void* ssl) noexcept nogil:
-    lib.ERR_clear_error()
-    lib.SSL_shutdown(ssl)
-    lib.ERR_clear_error()
+    LIB.ERR_clear_error()
+    LIB.SSL_shutdown(ssl)
+    LIB.ERR_clear_error()
 
 
 cdef bint tls_resumed(void* ssl) noexcept nogil:
-    return lib.SSL_session_reused(ssl)
+    return LIB.SSL_session_reused(ssl)
 
 
 cdef bint tls_presented(void* ssl) noexcept nogil:
-    cdef void* certificate = lib.SSL_get1_peer_certificate(ssl)
+    cdef void* certificate = LIB.SSL_get1_peer_certificate(ssl)
     if certificate != NULL:
-        lib.X509_free(certificate)
+        LIB.X509_free(certificate)
     return certificate != NULL
 
 
 cdef bytes tls_peer_certificate(void* ssl):
-    cdef void* certificate = lib.SSL_get1_peer_certificate(ssl)
+    cdef void* certificate = LIB.SSL_get1_peer_certificate(ssl)
     cdef bytes found
     cdef unsigned char* at
     cdef int size
     if certificate == NULL:
         return b""
-    size = lib.i2d_X509(certificate, NULL)
+    size = LIB.i2d_X509(certificate, NULL)
     found = PyBytes_FromStringAndSize(NULL, max(size, 0))
     at = <unsigned char*>PyBytes_AS_STRING(found)
-    lib.i2d_X509(certificate, &at)
-    lib.X509_free(certificate)
+    LIB.i2d_X509(certificate, &at)
+    LIB.X509_free(certificate)
     return found
 
 
@@ -215,8 +218,8 @@ cdef int no_password(char* to, int size, int writes, void* context) noexcept nog
 
 
 cdef const char* reason() noexcept nogil:
-    cdef const char* words = lib.ERR_reason_error_string(lib.ERR_peek_last_error())
-    lib.ERR_clear_error()
+    cdef const char* words = LIB.ERR_reason_error_string(LIB.ERR_peek_last_error())
+    LIB.ERR_clear_error()
     return words
 
 
@@ -226,7 +229,7 @@ cdef object refused(str what):
 
 
 cdef void* read_from(bytes pem) except NULL:
-    cdef void* bio = lib.BIO_new_mem_buf(<const char*>pem, <int>len(pem))
+    cdef void* bio = LIB.BIO_new_mem_buf(<const char*>pem, <int>len(pem))
     if bio == NULL:
         raise MemoryError
     return bio
@@ -234,71 +237,71 @@ cdef void* read_from(bytes pem) except NULL:
 
 cdef void use_chain(void* context, bytes pem) except *:
     cdef void* bio = read_from(pem)
-    cdef void* certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    cdef void* certificate = LIB.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
     cdef bint is_used
     if certificate == NULL:
-        lib.BIO_free(bio)
+        LIB.BIO_free(bio)
         raise refused("no certificate can be read")
-    is_used = lib.SSL_CTX_use_certificate(context, certificate) == 1
+    is_used = LIB.SSL_CTX_use_certificate(context, certificate) == 1
     while is_used:
-        lib.X509_free(certificate)
-        certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+        LIB.X509_free(certificate)
+        certificate = LIB.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
         if certificate == NULL:
             break
-        is_used = lib.SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 1, certificate) == 1
+        is_used = LIB.SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 1, certificate) == 1
     if not is_used:
-        lib.X509_free(certificate)
-    lib.BIO_free(bio)
+        LIB.X509_free(certificate)
+    LIB.BIO_free(bio)
     if not is_used:
         raise refused("the certificate is not taken")
-    lib.ERR_clear_error()       # "no start line": the end of the chain
+    LIB.ERR_clear_error()       # "no start line": the end of the chain
 
 
 cdef void use_key(void* context, bytes pem) except *:
     cdef void* bio = read_from(pem)
-    cdef void* key = lib.PEM_read_bio_PrivateKey(bio, NULL, <void*>no_password, NULL)
+    cdef void* key = LIB.PEM_read_bio_PrivateKey(bio, NULL, <void*>no_password, NULL)
     cdef bint is_used
-    lib.BIO_free(bio)
+    LIB.BIO_free(bio)
     if key == NULL:
         raise refused("no private key can be read (one with a password is not taken)")
-    is_used = lib.SSL_CTX_use_PrivateKey(context, key) == 1
-    lib.EVP_PKEY_free(key)
-    if not is_used or lib.SSL_CTX_check_private_key(context) != 1:
+    is_used = LIB.SSL_CTX_use_PrivateKey(context, key) == 1
+    LIB.EVP_PKEY_free(key)
+    if not is_used or LIB.SSL_CTX_check_private_key(context) != 1:
         raise refused("the private key does not belong to the certificate")
 
 
 cdef void trust_clients(void* context, bytes pem) except *:
     cdef void* bio = read_from(pem)
-    cdef void* store = lib.SSL_CTX_get_cert_store(context)
-    cdef void* certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    cdef void* store = LIB.SSL_CTX_get_cert_store(context)
+    cdef void* certificate = LIB.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
     cdef int count = 0
     while certificate != NULL:
-        lib.X509_STORE_add_cert(store, certificate)
-        lib.SSL_CTX_add_client_CA(context, certificate)
-        lib.X509_free(certificate)
+        LIB.X509_STORE_add_cert(store, certificate)
+        LIB.SSL_CTX_add_client_CA(context, certificate)
+        LIB.X509_free(certificate)
         count += 1
-        certificate = lib.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
-    lib.BIO_free(bio)
+        certificate = LIB.PEM_read_bio_X509(bio, NULL, <void*>no_password, NULL)
+    LIB.BIO_free(bio)
     if not count:
         raise refused("no certificate of a CA for clients can be read")
-    lib.ERR_clear_error()
+    LIB.ERR_clear_error()
 
 
 cdef void use_revocations(void* context, bytes pem) except *:
     cdef void* bio = read_from(pem)
-    cdef void* store = lib.SSL_CTX_get_cert_store(context)
-    cdef void* revocations = lib.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
+    cdef void* store = LIB.SSL_CTX_get_cert_store(context)
+    cdef void* revocations = LIB.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
     cdef int count = 0
     while revocations != NULL:
-        lib.X509_STORE_add_crl(store, revocations)
-        lib.X509_CRL_free(revocations)
+        LIB.X509_STORE_add_crl(store, revocations)
+        LIB.X509_CRL_free(revocations)
         count += 1
-        revocations = lib.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
-    lib.BIO_free(bio)
+        revocations = LIB.PEM_read_bio_X509_CRL(bio, NULL, <void*>no_password, NULL)
+    LIB.BIO_free(bio)
     if not count:
         raise refused("no list of revoked certificates can be read")
-    lib.ERR_clear_error()
-    lib.X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK)
+    LIB.ERR_clear_error()
+    LIB.X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK)
 
 
 cdef void set_policy(void* context, str client_certificate) except *:
@@ -308,19 +311,19 @@ cdef void set_policy(void* context, str client_certificate) except *:
         verify = SSL_VERIFY_PEER
     elif client_certificate == "required":
         verify = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL)
-    lib.SSL_CTX_set_options(context, OPTIONS)
-    if lib.SSL_CTX_set_cipher_list(context, <const char*>ciphers) != 1:
+    LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL)
+    LIB.SSL_CTX_set_options(context, OPTIONS)
+    if LIB.SSL_CTX_set_cipher_list(context, <const char*>ciphers) != 1:
         raise refused("the ciphers are not taken")
-    lib.SSL_CTX_ctrl(
+    LIB.SSL_CTX_ctrl(
         context, SSL_CTRL_MODE,
         SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL)
-    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL)       # its client keeps a session, not we
-    lib.SSL_CTX_set_session_id_context(context, SESSION_CONTEXT, <unsigned int>len(SESSION_CONTEXT))
-    lib.SSL_CTX_set_num_tickets(context, TICKETS)
-    lib.SSL_CTX_set_timeout(context, _settings.SESSION_S)
-    lib.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
-    lib.SSL_CTX_set_verify(context, verify, NULL)
+    LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL)       # its client keeps a session, not we
+    LIB.SSL_CTX_set_session_id_context(context, SESSION_CONTEXT, <unsigned int>len(SESSION_CONTEXT))
+    LIB.SSL_CTX_set_num_tickets(context, TICKETS)
+    LIB.SSL_CTX_set_timeout(context, _settings.SESSION_S)
+    LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
+    LIB.SSL_CTX_set_verify(context, verify, NULL)
 
 
 cdef class TlsContext:
@@ -333,7 +336,7 @@ cdef class TlsContext:
             raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, not {protocol!r}")
         self.client_certificate = client_certificate
         self.trust = b"\0".join((client_certificate.encode(), client_ca, crl))
-        if not native or why_unusable():
+        if not native or SOCKET_METHOD == NULL:
             self.fallback = _settings.python_context(
                 certificate_chain, private_key, client_ca, crl, client_certificate, protocol)
             return
@@ -341,10 +344,8 @@ cdef class TlsContext:
         self.take_tickets(previous)
 
     cdef void make(self, bytes certificate_chain, bytes private_key, bytes client_ca, bytes crl, str protocol) except *:
-        lib.ERR_clear_error()
-        if not prepare_sockets():
-            raise MemoryError
-        self.context = lib.SSL_CTX_new(lib.TLS_server_method())
+        LIB.ERR_clear_error()
+        self.context = LIB.SSL_CTX_new(LIB.TLS_server_method())
         if self.context == NULL:
             raise MemoryError
         set_policy(self.context, self.client_certificate)
@@ -354,7 +355,7 @@ cdef class TlsContext:
             trust_clients(self.context, client_ca)
         if crl:
             use_revocations(self.context, crl)
-        lib.SSL_CTX_set_alpn_select_cb(
+        LIB.SSL_CTX_set_alpn_select_cb(
             self.context, <void*>choose_protocol, <void*><const unsigned char*><bytes>PROTOCOLS[protocol])
 
     cdef void take_tickets(self, TlsContext previous) except *:
@@ -371,7 +372,7 @@ cdef class TlsContext:
 
     def __dealloc__(self):
         if self.context != NULL:
-            lib.SSL_CTX_free(self.context)
+            LIB.SSL_CTX_free(self.context)
 
     @property
     def is_native(self):

@@ -4,9 +4,11 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stddef cimport size_t
 from libc.string cimport memcmp, memcpy, memset
 
-from broker._core.libssl cimport CRYPTO_EX_INDEX_SSL_CTX, lib
+from broker._core.libssl cimport CRYPTO_EX_INDEX_SSL_CTX, LIB
 from broker._core.linux cimport clock_ns
 from broker._core.memory cimport give_memory, take_zeroed
+
+from broker._core.libssl import why_unusable
 
 
 cdef enum:
@@ -24,8 +26,6 @@ cdef struct Param:          # OSSL_PARAM
     size_t data_size
     size_t return_size
 
-cdef int keys_index = -1    # where a context keeps its keys
-
 
 cdef void forget_keys(
         void* context, void* keys, void* data, int index, long number, void* pointer) noexcept nogil:
@@ -41,12 +41,22 @@ cdef void drop_keys(TicketKeys* keys) noexcept nogil:
         give_memory(keys)
 
 
+cdef int take_index() noexcept:
+    # Where each context keeps its keys.
+    if why_unusable():
+        return -1
+    return LIB.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, NULL, NULL, <void*>forget_keys)
+
+
+cdef int KEYS_INDEX = take_index()
+
+
 cdef TicketKeys* make_ticket_keys(int64_t now_ns, int64_t lifetime_ns) noexcept nogil:
     cdef TicketKeys* keys = <TicketKeys*>take_zeroed(sizeof(TicketKeys))
     keys.references = 1
     keys.made_at_ns = now_ns
     keys.lifetime_ns = lifetime_ns
-    if lib.RAND_bytes(<unsigned char*>&keys.current, sizeof(TicketKey)) != 1:
+    if LIB.RAND_bytes(<unsigned char*>&keys.current, sizeof(TicketKey)) != 1:
         drop_keys(keys)
         return NULL
     return keys
@@ -57,11 +67,8 @@ cdef void share_ticket_keys(TicketKeys* keys) noexcept nogil:
 
 
 cdef bint use_ticket_keys(void* context, TicketKeys* keys) noexcept nogil:
-    global keys_index
-    if keys_index < 0:
-        keys_index = lib.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, NULL, NULL, <void*>forget_keys)
-    return keys_index >= 0 and lib.SSL_CTX_set_ex_data(context, keys_index, keys) == 1 and \
-        lib.SSL_CTX_set_tlsext_ticket_key_evp_cb(context, <void*>ticket_key) == 1
+    return KEYS_INDEX >= 0 and LIB.SSL_CTX_set_ex_data(context, KEYS_INDEX, keys) == 1 and \
+        LIB.SSL_CTX_set_tlsext_ticket_key_evp_cb(context, <void*>ticket_key) == 1
 
 
 cdef bint renew(TicketKeys* keys, int64_t now_ns) noexcept nogil:
@@ -72,7 +79,7 @@ cdef bint renew(TicketKeys* keys, int64_t now_ns) noexcept nogil:
     keys.has_previous = age_ns < 2 * keys.lifetime_ns
     memcpy(&keys.previous, &keys.current, sizeof(TicketKey))
     keys.made_at_ns = now_ns
-    return lib.RAND_bytes(<unsigned char*>&keys.current, sizeof(TicketKey)) == 1
+    return LIB.RAND_bytes(<unsigned char*>&keys.current, sizeof(TicketKey)) == 1
 
 
 cdef bint set_up(void* cipher, void* mac, TicketKey* key, const uint8_t* iv, bint encrypts) noexcept nogil:
@@ -83,20 +90,20 @@ cdef bint set_up(void* cipher, void* mac, TicketKey* key, const uint8_t* iv, bin
     params[0].data = <void*><const char*>b"sha256"
     params[0].data_size = 6
     params[0].return_size = <size_t>-1
-    if lib.EVP_MAC_init(mac, key.mac, sizeof(key.mac), params) != 1:
+    if LIB.EVP_MAC_init(mac, key.mac, sizeof(key.mac), params) != 1:
         return False
     if encrypts:
-        return lib.EVP_EncryptInit_ex(cipher, lib.EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1
-    return lib.EVP_DecryptInit_ex(cipher, lib.EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1
+        return LIB.EVP_EncryptInit_ex(cipher, LIB.EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1
+    return LIB.EVP_DecryptInit_ex(cipher, LIB.EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1
 
 
 cdef int ticket_key(void* ssl, uint8_t* name, uint8_t* iv, void* cipher, void* mac, int encrypts) noexcept nogil:
-    cdef TicketKeys* keys = <TicketKeys*>lib.SSL_CTX_get_ex_data(lib.SSL_get_SSL_CTX(ssl), keys_index)
+    cdef TicketKeys* keys = <TicketKeys*>LIB.SSL_CTX_get_ex_data(LIB.SSL_get_SSL_CTX(ssl), KEYS_INDEX)
     if keys == NULL or not renew(keys, clock_ns()):
         return FAILED
     if encrypts:
         memcpy(name, keys.current.name, sizeof(keys.current.name))
-        if lib.RAND_bytes(iv, IV_BYTES) != 1 or not set_up(cipher, mac, &keys.current, iv, True):
+        if LIB.RAND_bytes(iv, IV_BYTES) != 1 or not set_up(cipher, mac, &keys.current, iv, True):
             return FAILED
         return KEY_FITS
     if memcmp(name, keys.current.name, sizeof(keys.current.name)) == 0:

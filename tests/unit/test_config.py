@@ -21,7 +21,12 @@ def written(path: Path, text: str) -> Path:
 def test_defaults_are_complete_and_listen_as_the_contract_says() -> None:
     config = load_config()
     assert config == BrokerConfig()
-    assert [(one.name, one.host, one.port) for one in config.listeners] == [("mqtt", "0.0.0.0", 1883)]
+    assert [(one.name, one.host, one.port) for one in config.listeners] == [
+        ("mqtt", "0.0.0.0", 1883),
+        ("mqtts", "0.0.0.0", 8883),
+        ("ws", "0.0.0.0", 8083),
+        ("wss", "0.0.0.0", 8084),
+    ]
     assert (config.http.host, config.http.port) == ("127.0.0.1", 8080)
     assert config.capabilities.maximum_packet_size_bytes == 1_048_576 + 131_072
 

@@ -10,11 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from broker import config as configuration
-from broker import doors
 from broker.config import BrokerConfig, Flags, load_config
 from broker.doors import DEFAULT_PORTS, PROTOCOLS, Endpoint, HttpsConfig, ListenerConfig, Transport, is_loopback
-from broker.errors import ConfigError
 
 TRANSPORTS: tuple[Transport, ...] = tuple(PROTOCOLS)
 PLAIN, ENCRYPTED, WEBSOCKETS = ("tcp", "ws"), ("tls", "wss"), ("ws", "wss")
@@ -26,13 +23,6 @@ TLS_KEYS: dict[str, Any] = {
     "crl_file": "crl.pem",
     "certificate_names": "san",
 }
-
-
-@pytest.fixture
-def _all_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the core served every transport: what is configured then is judged now."""
-    for module in (doors, configuration):
-        monkeypatch.setattr(module, "SERVED_TRANSPORTS", frozenset(TRANSPORTS))
 
 
 def listener(**values: Any) -> ListenerConfig:
@@ -142,20 +132,6 @@ def test_a_listener_is_the_same_after_being_told_its_own_values(values: dict[str
 # ---------------------------------------------------------------- the broker's doors together
 
 
-def test_what_is_not_served_yet_is_refused_by_its_number(tmp_path: Path) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text("[[listeners]]\n[[listeners]]\ntransport = 'wss'\n")
-    with pytest.raises(ConfigError, match=r"listeners\.1\.transport: 'wss' is not served by this version, only tcp"):
-        load_config(file)
-    with pytest.raises(ConfigError, match="'tls' is not served"):
-        load_config(flags=Flags(mqtts_port=0))
-
-
-def test_only_what_is_served_is_there_by_default() -> None:
-    assert {one.transport for one in BrokerConfig().listeners} == set(doors.SERVED_TRANSPORTS)
-
-
-@pytest.mark.usefixtures("_all_served")
 def test_the_four_doors_are_there_by_default() -> None:
     config = load_config()
     assert [(one.name, one.host, one.port, one.transport) for one in config.listeners] == [
@@ -168,7 +144,6 @@ def test_the_four_doors_are_there_by_default() -> None:
     assert (config.http.host, config.http.port) == ("127.0.0.1", 8080)
 
 
-@pytest.mark.usefixtures("_all_served")
 def test_each_flag_moves_the_first_listener_of_its_transport(tmp_path: Path) -> None:
     config = load_config(flags=Flags(mqtt_port=1, mqtts_port=2, ws_port=3, wss_port=4, http_port=5, https_port=6))
     assert [one.port for one in config.listeners] == [1, 2, 3, 4]
@@ -179,7 +154,6 @@ def test_each_flag_moves_the_first_listener_of_its_transport(tmp_path: Path) -> 
     assert [(one.name, one.port) for one in config.listeners] == [("wss", 7), ("b", 8084), ("ws", 8)]
 
 
-@pytest.mark.usefixtures("_all_served")
 def test_open_mode_opens_the_first_alone_and_keeps_the_others_at_home() -> None:
     config = load_config(flags=Flags(open_mode=True))
     assert [one.open for one in config.listeners] == [True, False, False, False]
@@ -187,7 +161,6 @@ def test_open_mode_opens_the_first_alone_and_keeps_the_others_at_home() -> None:
     assert config.https.host == "127.0.0.1"
 
 
-@pytest.mark.usefixtures("_all_served")
 def test_a_free_port_for_the_first_means_free_ports_for_those_that_nobody_chose() -> None:
     config = load_config(flags=Flags(mqtt_port=0, ws_port=9))
     assert [one.port for one in config.listeners] == [0, 0, 9, 0]
@@ -196,7 +169,6 @@ def test_a_free_port_for_the_first_means_free_ports_for_those_that_nobody_chose(
     assert BrokerConfig.model_validate({"http": {"port": 0}}).https.port == 0
 
 
-@pytest.mark.usefixtures("_all_served")
 def test_the_host_flag_moves_all_but_unix_sockets(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[[listeners]]\nunix_path='/s'\n[[listeners]]\nname='b'\ntransport='tls'\n")

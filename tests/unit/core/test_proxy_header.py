@@ -24,13 +24,11 @@ def binary(command: int, family: int, body: bytes, size: int | None = None) -> b
 
 INET = ipaddress.IPv4Address("192.0.2.7").packed + bytes([192, 0, 2, 1]) + b"\x12\x34\x07\x5b"
 INET6 = V6 + ipaddress.IPv6Address("2001:db8::1").packed + b"\x12\x34\x07\x5b"
+LONGEST = b"2001:0db8:0000:0000:0000:0000:0000:0007"
 GOOD = {
     "line, IPv4": (b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 1883\r\n", V4),
     "line, IPv6": (b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 1883\r\n", V6),
-    "line, the longest": (
-        b"PROXY TCP6 " + b" ".join([b"2001:0db8:0000:0000:0000:0000:0000:0007"] * 2) + b" 1 1\r\n",
-        V6,
-    ),
+    "line, the longest": (b"PROXY TCP6 " + LONGEST + b" " + LONGEST + b" 65535 65535\r\n", V6),
     "line, of nobody known": (b"PROXY UNKNOWN\r\n", b""),
     "line, of nobody known, with words": (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", b""),
     "binary, IPv4": (binary(1, 1, INET), V4),
