@@ -52,6 +52,11 @@ class Frames:
                 self._send(data)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the handshake was answered with yes, and nobody has begun to close."""
+        return self._protocol.state is State.OPEN
+
+    @property
     def status(self) -> int:
         """The HTTP status of the answer to the handshake."""
         error = self._protocol.handshake_exc
