@@ -71,6 +71,7 @@ class SecureDoor:
 
     def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Accept from now on; ``protocol`` makes the one that speaks inside of each connection."""
+        listening.setblocking(False)
         accepting = self._accept(listening, protocol)
         self._accepting = asyncio.get_running_loop().create_task(accepting, name="https")
 
