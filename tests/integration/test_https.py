@@ -166,6 +166,20 @@ def test_a_session_can_be_resumed(served: Served, tmp_path: Path) -> None:
     assert "Reused, TLSv1.2" in s_client(served, "-tls1_2", "-sess_in", kept)
 
 
+@pytest.mark.parametrize(("trusted", "left"), [("[]", [1199, 1198]), ('["127.0.0.0/8"]', [1199, 1199])])
+def test_requests_without_a_key_are_counted_for_whom_a_trusted_proxy_speaks(
+    serve: Serve, trusted: str, left: list[int]
+) -> None:
+    broker = serve(environment={"IOT_BROKER_TRUSTED_PROXIES": trusted})
+    with api(broker) as client:
+        told = []
+        for caller in ("192.0.2.1", "192.0.2.2"):
+            answer = client.get("/v1/iot/devices", headers={"X-Forwarded-For": f"127.0.0.1, {caller}"})
+            assert answer.status_code == 401
+            told.append(int(answer.headers["X-RateLimit-Remaining"]))
+    assert told == left
+
+
 def test_metrics_are_for_loopback_over_https_too(served: Served) -> None:
     with api(served) as client:
         assert "iot_broker_certificate_not_after_seconds" in client.get("/metrics").text

@@ -99,6 +99,12 @@ def test_a_new_one_is_made_30_days_before_the_end_by_the_same_authority(tmp_path
     assert load(own(tmp_path).files).not_after == int((NOW + (367 + 397) * DAY).timestamp())
 
 
+def test_a_clock_that_was_never_set_makes_nothing_that_is_old_when_it_is(tmp_path: Path) -> None:
+    own(tmp_path).ensure(datetime(1970, 1, 1, tzinfo=UTC))
+    own(tmp_path).ensure(NOW)
+    assert load(own(tmp_path).files).doubts(NOW) == []
+
+
 def test_other_names_are_another_certificate(tmp_path: Path) -> None:
     own(tmp_path).ensure(NOW)
     assert own(tmp_path, ("new.example.org", *NAMES[1:])).ensure(NOW)
@@ -143,12 +149,12 @@ def test_a_damaged_key_of_the_authority_is_told(tmp_path: Path, content: bytes) 
 
 
 def test_nothing_lasts_longer_than_its_authority(tmp_path: Path) -> None:
-    authority = make_authority(NOW - 3500 * DAY)
-    server = x509.load_pem_x509_certificate(issue(authority, ["a"], NOW).certificate_pem)
-    assert server.not_valid_after_utc == NOW + 152 * DAY
-    own(tmp_path).ensure(NOW - 3500 * DAY)
-    assert own(tmp_path).ensure(NOW)
-    assert not own(tmp_path).ensure(NOW + 151 * DAY)  # another one would end on the same day
+    authority, late = make_authority(NOW), NOW + 3500 * DAY
+    server = x509.load_pem_x509_certificate(issue(authority, ["a"], late).certificate_pem)
+    assert server.not_valid_after_utc == late + 152 * DAY
+    own(tmp_path).ensure(NOW)
+    assert own(tmp_path).ensure(late)
+    assert not own(tmp_path).ensure(late + 151 * DAY)  # another one would end on the same day
 
 
 def test_names_are_the_public_host_and_all_that_is_local() -> None:

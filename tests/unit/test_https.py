@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -83,6 +84,15 @@ class Caller:
         await asyncio.wait_for(self.writer.wait_closed(), WAIT_S)
 
 
+async def connected_in_the_end(port: int) -> Caller:
+    """Connect, once what others have left is cleared away."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(OSError):
+                return await Caller.connected(port)
+            await asyncio.sleep(0.02)
+
+
 def in_loop(new_loop: NewLoop, body: Callable[[], Awaitable[None]]) -> None:
     run(new_loop, body)
 
@@ -150,14 +160,37 @@ def test_handshakes_that_stall_are_limited_and_cut_at_the_stop(
             assert await asyncio.wait_for(reader.read(), WAIT_S) == b""  # one too many
             writer.close()
             stalled[0][1].close()
-            await asyncio.sleep(0.1)
-            caller = await Caller.connected(port)
+            caller = await connected_in_the_end(port)
             assert await caller.ask() == "https 127.0.0.1"
             await caller.close()
         for reader, writer in stalled[1:]:
             assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
             writer.close()
             await writer.wait_closed()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_there_are_so_many_connections_and_no_more(
+    tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "CONNECTIONS_MAXIMUM", 3)
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            callers = []
+            for _ in range(3):
+                callers.append(await Caller.connected(port))
+                await callers[-1].ask()
+                await asyncio.sleep(0.05)
+            with pytest.raises(OSError):
+                await Caller.connected(port)
+            await callers.pop().close()
+            callers.append(await connected_in_the_end(port))
+            for one in callers:
+                assert await one.ask() == "https 127.0.0.1"
+                await one.close()
 
     in_loop(new_loop, body)
 
