@@ -237,8 +237,11 @@ class Admin:
         return MqttCredentials(device.user_name, password, device.device_id, info.broker, port, protocol)
 
     def _connection_info(self) -> ConnectionInfo:
-        """Build from the listeners, the first of each protocol, and what is configured to be told instead."""
-        listening = {one.protocol: one.port for one in reversed(self._endpoints())}
+        """Build from the listeners, the first of each protocol, and what is configured to be told instead.
+
+        A Unix socket is nothing for devices: it has no port, and whoever may use it knows where it is.
+        """
+        listening = {one.protocol: one.port for one in reversed(self._endpoints()) if not one.unix_path}
         told = {**listening, **{str(name): port for name, port in self._config.public_ports.items()}}
         ports = {name: told[name] for name in PROTOCOLS if name in told}
         return ConnectionInfo(self._config.public_host, ports, list(ports), MQTT_VERSIONS)

@@ -39,7 +39,8 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         arguments = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
         self.servers = []
-        self.door.open(sockets[0], partial(cast(Any, self.config.http_protocol_class), **arguments))
+        protocol = partial(cast(Any, self.config.http_protocol_class), **arguments)
+        self.door.open(sockets[0], protocol, self.server_state.connections)
         self.started = True
 
     @contextmanager

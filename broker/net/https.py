@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from broker.net.certificates import TlsMaterial
 
@@ -23,6 +23,7 @@ SHUTDOWN_TIMEOUT_S = 1.0
 ACCEPT_PAUSE_S = 0.5
 HANDSHAKES_MAXIMUM = 1000
 HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
+CONNECTIONS_MAXIMUM = 5000
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption; 1.3 has no others
 
 
@@ -53,9 +54,9 @@ def _load(context: ssl.SSLContext, material: TlsMaterial) -> None:
 class SecureDoor:
     """Lets connections in through TLS: those that begin now get the certificate of now, those that are in stay.
 
-    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address. What
-    does not speak TLS is closed without a word. (The loop's own server would keep one context for ever, let handshakes
-    stall for a minute, and know of none of them at the stop.)
+    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address; of all
+    connections 5,000. What does not speak TLS is closed without a word. (The loop's own server would keep one context
+    for ever, let handshakes stall for a minute, and know of none of them at the stop.)
     """
 
     def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
@@ -64,13 +65,19 @@ class SecureDoor:
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._by_address: Counter[str] = Counter()
+        self._inside: Sized = ()
 
     def take(self, material: TlsMaterial) -> None:
         """Use this certificate for handshakes from now on. Raises ``ValueError``; the old one stays then."""
         self._context = server_context(material)
 
-    def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Accept from now on; ``protocol`` makes the one that speaks inside of each connection."""
+    def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], inside: Sized) -> None:
+        """Accept from now on; ``protocol`` makes the one that speaks inside of each connection.
+
+        ``inside`` are the connections whose handshake is over and that have not ended.
+        """
+        self._inside = inside
+        listening.setblocking(False)
         accepting = self._accept(listening, protocol)
         self._accepting = asyncio.get_running_loop().create_task(accepting, name="https")
 
@@ -93,7 +100,7 @@ class SecureDoor:
             self._begin(accepted, str(peer[0]), protocol)
 
     def _begin(self, accepted: socket.socket, address: str, protocol: Callable[[], asyncio.Protocol]) -> None:
-        full = len(self._handshakes) >= HANDSHAKES_MAXIMUM
+        full = len(self._handshakes) >= min(HANDSHAKES_MAXIMUM, CONNECTIONS_MAXIMUM - len(self._inside))
         if full or self._by_address[address] >= HANDSHAKES_PER_ADDRESS_MAXIMUM:
             accepted.close()
             return

@@ -127,3 +127,17 @@ def test_before_the_start_and_while_it_stops_changes_are_refused_and_reads_are_n
         assert (await upper.admin.get_device(1, view.device_id)).device_id == view.device_id
 
     run(body)
+
+
+def test_clients_are_told_all_doors_that_they_can_come_through_and_the_best_one_first() -> None:
+    async def body(upper: Upper) -> None:
+        doors = [("mqtt", 1883), ("mqtts", 8883), ("ws", 8083), ("wss", 8084), ("https", 8443)]
+        upper.endpoints = [Endpoint("local", "mqtt", "", 0, "/run/broker.sock")]
+        upper.endpoints += [Endpoint(name, name, "0.0.0.0", port) for name, port in doors]
+        upper.endpoints.append(Endpoint("second", "mqtts", "0.0.0.0", 9883))
+        info = await upper.admin.credentials_info(1)
+        assert info.connection.ports == {"mqtt": 1883, "mqtts": 8883, "ws": 18083, "wss": 8084}
+        _, login = await upper.admin.create_device(1, SENSOR)
+        assert (login.broker, login.protocol, login.port) == ("mqtt.example.org", "mqtts", 8883)
+
+    run(body, BrokerConfig.model_validate({"public_host": "mqtt.example.org", "public_ports": {"ws": 18083}}))

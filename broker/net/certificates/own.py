@@ -15,7 +15,7 @@ import shutil
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -31,6 +31,7 @@ AUTHORITY_FILE = "ca.pem"
 AUTHORITY_KEY_FILE = "ca.key"
 SERVER_FILE = "server.pem"
 RENEWED_BEFORE = timedelta(days=30)
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # a clock that says less has not been set yet
 LONGER_BY = timedelta(days=1)  # an authority near its own end issues nothing that lasts longer
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - these are no names
@@ -86,6 +87,7 @@ class OwnCertificates:
         After any crash all of it is there, or nothing. Raises ``OSError``; ``CertificateError`` for an authority that
         is damaged or not whole: a new one would be trusted by nobody.
         """
+        now = max(now, EARLIEST)
         if not self._folder.exists():
             self._begin(now)
             return True

@@ -1,0 +1,284 @@
+"""Rules of HTTPS itself, whatever it serves: what is spoken, what is cut in time, and certificates that change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from broker.net import https
+from broker.net.certificates import MaterialFiles, TlsMaterial, load
+from broker.net.http import HttpServer
+from broker.net.https import SecureDoor, server_context
+from tests.integration.embedded import LOOPS, NewLoop, run
+from tests.support import pki
+
+ROOT = pki.authority()
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WAIT_S = 5.0
+
+
+def material(folder: Path, name: str = "first", **how: object) -> TlsMaterial:
+    return load(MaterialFiles(*pki.issue(name, by=ROOT, **how).write(folder)))  # type: ignore[arg-type]
+
+
+async def tell_caller(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the scheme and the address of who asks."""
+    request = Request(scope)
+    assert request.client is not None
+    await PlainTextResponse(f"{request.url.scheme} {request.client.host}")(scope, receive, send)
+
+
+@asynccontextmanager
+async def served(door: SecureDoor, **more: object) -> AsyncIterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = HttpServer(tell_caller, listening, door=door, **more)  # type: ignore[arg-type]
+        await server.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            await server.stop()
+
+
+def client_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=ROOT.pem.decode())
+
+
+class Caller:
+    """One connection through TLS."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connected(cls, port: int, context: ssl.SSLContext | None = None) -> Caller:
+        context = context or client_context()
+        pair = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        return cls(*pair)
+
+    @property
+    def subject(self) -> str:
+        (((_, name),),) = self.writer.get_extra_info("peercert")["subject"]
+        return str(name)
+
+    async def ask(self, headers: bytes = b"") -> str:
+        self.writer.write(REQUEST[:-2] + headers + b"\r\n")
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WAIT_S)
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+        return (await self.reader.readexactly(length)).decode()
+
+    async def close(self) -> None:
+        self.writer.close()
+        await asyncio.wait_for(self.writer.wait_closed(), WAIT_S)
+
+
+async def connected_in_the_end(port: int) -> Caller:
+    """Connect, once what others have left is cleared away."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(OSError):
+                return await Caller.connected(port)
+            await asyncio.sleep(0.02)
+
+
+def in_loop(new_loop: NewLoop, body: Callable[[], Awaitable[None]]) -> None:
+    run(new_loop, body)
+
+
+@LOOPS
+def test_requests_are_answered_through_tls(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            for _ in range(20):
+                caller = await Caller.connected(port)
+                assert [await caller.ask() for _ in range(3)] == ["https 127.0.0.1"] * 3
+                await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_new_certificate_is_for_new_connections_and_those_that_are_in_stay(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        door = SecureDoor(material(tmp_path, key=pki.rsa.generate_private_key(65537, 2048)))
+        async with served(door) as port:
+            old = await Caller.connected(port)
+            door.take(material(tmp_path, "second"))
+            new = await Caller.connected(port)
+            assert (old.subject, new.subject) == ("first", "second")
+            assert [await one.ask() for one in (old, new, old)] == ["https 127.0.0.1"] * 3
+            for one in (old, new):
+                await one.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+@pytest.mark.parametrize("sent", [REQUEST, b"", b"\x16\x03\x01", bytes(100), b"\x10\x10\x00\x04MQTT"], ids=repr)
+def test_what_is_no_tls_is_closed_in_time_and_without_a_traceback(
+    tmp_path: Path, new_loop: NewLoop, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path), handshake_timeout_s=0.3)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            answer = await asyncio.wait_for(reader.read(), WAIT_S)
+            assert b"HTTP" not in answer
+            writer.close()
+            caller = await Caller.connected(port)
+            assert await caller.ask() == "https 127.0.0.1"
+            await caller.close()
+
+    with caplog.at_level(logging.DEBUG):
+        in_loop(new_loop, body)
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING or one.exc_info]
+
+
+@LOOPS
+def test_handshakes_that_stall_are_limited_and_cut_at_the_stop(
+    tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "HANDSHAKES_PER_ADDRESS_MAXIMUM", 5)
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path), handshake_timeout_s=30)) as port:
+            stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            await asyncio.sleep(0.1)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await asyncio.wait_for(reader.read(), WAIT_S) == b""  # one too many
+            writer.close()
+            stalled[0][1].close()
+            caller = await connected_in_the_end(port)
+            assert await caller.ask() == "https 127.0.0.1"
+            await caller.close()
+        for reader, writer in stalled[1:]:
+            assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+            writer.close()
+            await writer.wait_closed()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_there_are_so_many_connections_and_no_more(
+    tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "CONNECTIONS_MAXIMUM", 3)
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            callers = []
+            for _ in range(3):
+                callers.append(await Caller.connected(port))
+                await callers[-1].ask()
+                await asyncio.sleep(0.05)
+            with pytest.raises(OSError):
+                await Caller.connected(port)
+            await callers.pop().close()
+            callers.append(await connected_in_the_end(port))
+            for one in callers:
+                assert await one.ask() == "https 127.0.0.1"
+                await one.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_stop_says_goodbye_to_who_is_idle(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            caller = await Caller.connected(port)
+            await caller.ask()
+        assert await asyncio.wait_for(caller.reader.read(), WAIT_S) == b""
+        await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_request_that_does_not_come_whole_is_cut_in_time(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path)), request_timeout_s=0.2) as port:
+            caller = await Caller.connected(port)
+            caller.writer.write(REQUEST[:10])
+            assert await asyncio.wait_for(caller.reader.read(), WAIT_S) == b""
+            await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_resumed_sessions_are_served_and_also_after_the_certificate_has_changed(
+    tmp_path: Path, new_loop: NewLoop
+) -> None:
+    async def body() -> None:
+        door = SecureDoor(material(tmp_path))
+        async with served(door) as port:
+            context = client_context()
+            for number in range(4):
+                if number == 2:
+                    door.take(material(tmp_path, "second"))
+                caller = await Caller.connected(port, context)
+                assert await caller.ask() == "https 127.0.0.1"
+                await caller.close()
+
+    in_loop(new_loop, body)
+
+
+def test_only_tls_from_1_2_with_forward_secrecy_is_offered(tmp_path: Path) -> None:
+    context = server_context(material(tmp_path))
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    for option in (ssl.OP_NO_COMPRESSION, ssl.OP_NO_RENEGOTIATION):
+        assert context.options & option
+    names = {cipher["name"] for cipher in context.get_ciphers()}
+    assert names
+    for name in names:
+        assert name.startswith(("TLS_", "ECDHE-"))
+        assert "GCM" in name or "CHACHA20" in name
+
+
+def test_a_certificate_that_openssl_does_not_take_leaves_the_old_one(tmp_path: Path) -> None:
+    good = material(tmp_path)
+    door = SecureDoor(good)
+    broken = load(MaterialFiles(*pki.issue("x").write(tmp_path)))
+    object.__setattr__(broken, "private_key_pem", pki.issue("y").key_pem)
+    with pytest.raises(ValueError, match="OpenSSL does not take the certificate"):
+        door.take(broken)
+
+
+# ---------------------------------------------------------------- for whom a proxy speaks
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "caller"),
+    [
+        (["127.0.0.0/8"], b"X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n", "192.0.2.7"),
+        (["127.0.0.0/8"], b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 127.0.0.5\r\n", "192.0.2.7"),
+        (["127.0.0.0/8"], b"X-Forwarded-For: nonsense\r\n", "127.0.0.1"),
+        (["127.0.0.0/8"], b"", "127.0.0.1"),
+        (["10.0.0.0/8"], b"X-Forwarded-For: 192.0.2.7\r\n", "127.0.0.1"),
+        ([], b"X-Forwarded-For: 192.0.2.7\r\n", "127.0.0.1"),
+        ([], b"X-Forwarded-Proto: http\r\n", "127.0.0.1"),
+    ],
+)
+def test_only_trusted_proxies_say_who_asks(tmp_path: Path, trusted: list[str], header: bytes, caller: str) -> None:
+    async def body() -> None:
+        proxies = [ip_network(one) for one in trusted]
+        async with served(SecureDoor(material(tmp_path)), trusted_proxies=proxies) as port:
+            one = await Caller.connected(port)
+            assert await one.ask(header) == f"https {caller}"
+            await one.close()
+
+    asyncio.run(body())
