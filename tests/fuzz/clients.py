@@ -30,6 +30,7 @@ from broker.wire import (
     Will,
 )
 from tests.support.core import UNLIMITED, Client, Core
+from tests.support.frames import FramedClient
 
 STEPS = 250
 NAMES = ("a", "b", "c", "d")
@@ -119,6 +120,15 @@ class Program:
 
     # ------------------------------------------------------------ what clients do
 
+    def newcomer(self, version: int, *, framed: bool) -> Client:
+        """A new connection, plain or over WebSocket."""
+        handle = self.core.shard.open_connection(0, self.core.now_ns, websocket=framed)
+        if not framed:
+            return Client(self.core, handle, version)
+        client = FramedClient(self.core, handle, version)
+        self.core.run()
+        return client
+
     def connect(self) -> None:
         rng = self.rng
         version, name = rng.choice((4, 5)), rng.choice(NAMES)
@@ -136,10 +146,11 @@ class Program:
         if rng.random() < 0.3:
             told: Properties = {"will_delay_interval": rng.choice((0, 1, 100))} if version == 5 else {}
             will = Will(rng.choice(TOPICS), rng.randbytes(9), rng.randint(0, 2), rng.random() < 0.3, told)
-        client = Client(self.core, self.core.shard.open_connection(0, self.core.now_ns), version)
+        client = self.newcomer(version, framed=rng.random() < 0.3)
         if not client.handle:
             return
-        self.core.clients.append(client)
+        if client not in self.core.clients:
+            self.core.clients.append(client)
         self.living.append(client)
         self.owed[client], self.held[client] = [], set()
         self.feed(client, Connect(

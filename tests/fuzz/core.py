@@ -26,6 +26,7 @@ from broker.wire import (
     Will,
 )
 from tests.support.core import SECOND_NS, UNLIMITED, Client, Core
+from tests.support.frames import FramedClient
 
 CLIENTS = 4
 TOPICS = ("a", "a/b", "a/b/c", "$x", "b")
@@ -81,10 +82,14 @@ class Machine:
         place, version = chosen % CLIENTS, 4 + (chosen >> 3 & 1)
         found = self.places[place]
         if found is None or not found.is_open:
-            handle = self.core.shard.open_connection(chosen >> 4 & 1, self.core.now_ns)
-            found = Client(self.core, handle, version)
+            framed = bool(chosen & 0x20)
+            handle = self.core.shard.open_connection(chosen >> 4 & 1, self.core.now_ns, websocket=framed)
+            if framed:
+                found = FramedClient(self.core, handle, version)
+            else:
+                found = Client(self.core, handle, version)
+                self.core.clients.append(found)
             found.reads = bool(handle)
-            self.core.clients.append(found)
             self.places[place] = found
         return found
 
@@ -101,6 +106,14 @@ class Machine:
     def feed_bytes(self) -> None:
         client = self.client()
         client.feed(self.program.take(self.program.byte()))
+
+    def feed_wire(self) -> None:
+        client = self.client()
+        data = self.program.take(self.program.byte())
+        if isinstance(client, FramedClient):
+            client.feed_raw(data)
+        else:
+            client.feed(data)
 
     def connect(self) -> None:
         client, what = self.client(), self.program.byte()
@@ -237,7 +250,8 @@ class Machine:
 
 
 INSTRUCTIONS = (
-    Machine.feed_bytes, Machine.connect, Machine.connect, Machine.publish, Machine.publish, Machine.publish,
+    Machine.feed_bytes, Machine.feed_wire, Machine.connect, Machine.connect,
+    Machine.publish, Machine.publish, Machine.publish,
     Machine.subscribe, Machine.subscribe, Machine.unsubscribe, Machine.acknowledge, Machine.acknowledge,
     Machine.stray, Machine.ping, Machine.disconnect, Machine.close, Machine.fail, Machine.pause, Machine.read_some,
     Machine.turn, Machine.turn, Machine.work, Machine.advance, Machine.judge, Machine.hold, Machine.break_store,

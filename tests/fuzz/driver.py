@@ -15,7 +15,7 @@ from random import Random
 Target = Callable[[bytes], None]
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS = ("codec", "core", "clients")
+TARGETS = ("codec", "core", "clients", "doors")
 INTERESTING = bytes((0x00, 0x01, 0x02, 0x23, 0x26, 0x2B, 0x7F, 0x80, 0xC0, 0xED, 0xFE, 0xFF))
 
 

@@ -55,7 +55,7 @@ class CoreLine:
         self.core = core
         self.client: Client
         if framed:
-            self.client = Framewise(core, 0, listener)
+            self.client = Framewise.opened(core, 0, listener)
         else:
             self.client = Bytewise(core, core.shard.open_connection(listener, core.now_ns), 0)
             core.clients.append(self.client)

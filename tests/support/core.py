@@ -92,13 +92,13 @@ class Client:
     def take(self, at_most: int = -1) -> bool:
         """Read what waits in the outbox; tells whether there was anything."""
         taken = self.core.shard.take_output(self.handle, at_most)
-        if taken and (described := self.core.shard.describe(self.handle)) is not None:
-            self.version = described["protocol_version"]  # of its CONNECT, whatever it was going to speak
         self.keep(taken)
         return bool(taken)
 
     def keep(self, taken: bytes) -> None:
         """Find the packets in bytes that were read."""
+        if taken and (described := self.core.shard.describe(self.handle)) is not None:
+            self.version = described["protocol_version"]  # of its CONNECT, whatever it was going to speak
         self.raw += taken
         while (header := fixed_header(self.raw)) is not None and len(self.raw) >= sum(header):
             whole, self.raw = self.raw[: sum(header)], self.raw[sum(header) :]

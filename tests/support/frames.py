@@ -6,6 +6,7 @@ Here belongs how MQTT's bytes become frames and back. Not here: what MQTT's byte
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -117,13 +118,19 @@ def frame(data: bytes, opcode: int = Opcode.BINARY, *, fin: bool = True, mask: b
 class FramedClient(Client):
     """A client of the core whose packets travel in frames."""
 
-    def __init__(self, core: Core, version: int = 5, listener: int = 0, **options: str | None) -> None:
+    def __init__(self, core: Core, handle: int, version: int = 5, **options: str | None) -> None:
+        super().__init__(core, handle, version)
+        self.frames = Frames(super().feed if handle else lambda _: None, **options)  # type: ignore[arg-type]
+        core.clients.append(self)
+
+    @classmethod
+    def opened(cls, core: Core, version: int = 5, listener: int = 0, **options: str | None) -> Self:
+        """A client whose handshake was answered."""
         handle = core.shard.open_connection(listener, core.now_ns, websocket=True)
         assert handle, "refused at the door"
-        super().__init__(core, handle, version)
-        core.clients.append(self)
-        self.frames = Frames(super().feed, **options)  # type: ignore[arg-type]  # of one kind each
+        client = cls(core, handle, version, **options)
         core.run()
+        return client
 
     def feed(self, data: bytes) -> None:
         """MQTT's bytes arrive in one frame."""

@@ -34,7 +34,7 @@ def core() -> Core:
 
 
 def opened(core: Core) -> FramedClient:
-    return FramedClient(core)
+    return FramedClient.opened(core)
 
 
 def connected(core: Core, client_id: str = "client") -> FramedClient:
@@ -56,16 +56,16 @@ def test_the_subprotocol_is_chosen(core: Core) -> None:
 @pytest.mark.parametrize("subprotocol", [None, "chat", "mqttv3.1"])
 def test_another_subprotocol_or_none_is_refused(core: Core, subprotocol: str | None) -> None:
     """v5:MQTT-6.0.0-3."""
-    client = FramedClient(core, subprotocol=subprotocol)
+    client = FramedClient.opened(core, subprotocol=subprotocol)
     assert client.frames.status == 400
     assert not client.is_open
     assert core.refused_upgrades == [400]
 
 
 def test_another_path_is_not_found(core: Core) -> None:
-    assert FramedClient(core, uri="ws://broker/").frames.status == 404
-    assert FramedClient(core, uri="ws://broker/mqtt/").frames.status == 404
-    assert FramedClient(core, uri="ws://broker/mqtt?token=1").frames.status == 101
+    assert FramedClient.opened(core, uri="ws://broker/").frames.status == 404
+    assert FramedClient.opened(core, uri="ws://broker/mqtt/").frames.status == 404
+    assert FramedClient.opened(core, uri="ws://broker/mqtt?token=1").frames.status == 101
 
 
 @pytest.mark.parametrize("head", [b"POST", b"\x10\x0c", b"\x16\x03", b"GARBAGE"])
