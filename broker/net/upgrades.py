@@ -6,6 +6,7 @@ frames, MQTT.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,7 +23,7 @@ MALFORMED = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRules:
-    """What one listener asks of a request. No ``allowed_origins``: any, and none, will do."""
+    """What one listener asks of a request. ``allowed_origins`` are those of browsers' pages; empty: any will do."""
 
     path: str = "/mqtt"
     subprotocol_required: bool = True
@@ -46,7 +47,7 @@ class Upgrade:
 def judge_upgrade(request: bytes, rules: UpgradeRules) -> Upgrade:
     """Answer one whole request. [MQTT-6.0.0-3] [MQTT-6.0.0-4]."""
     server = ServerProtocol(
-        origins=[Origin(one) for one in rules.allowed_origins] or None,
+        origins=_origins(rules),
         subprotocols=[SUBPROTOCOL],
         select_subprotocol=_selection(rules),
     )
@@ -64,6 +65,11 @@ def _response(server: ServerProtocol, request: Request, rules: UpgradeRules) -> 
     if request.path.partition("?")[0] != rules.path:
         return server.reject(HTTPStatus.NOT_FOUND, f"MQTT is spoken at {rules.path}.\n")
     return server.accept(request)
+
+
+def _origins(rules: UpgradeRules) -> list[Origin | re.Pattern[str] | None] | None:
+    """Give those that are allowed: a program that is no browser sends none, and none is asked of it."""
+    return [None, *(Origin(one) for one in rules.allowed_origins)] if rules.allowed_origins else None
 
 
 def _selection(

@@ -58,6 +58,11 @@ class Frames:
         return self._protocol.state is State.OPEN
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the answer to the handshake has come, whatever it is."""
+        return self._protocol.state is not State.CONNECTING or self._protocol.handshake_exc is not None
+
+    @property
     def status(self) -> int:
         """The HTTP status of the answer to the handshake."""
         error = self._protocol.handshake_exc
