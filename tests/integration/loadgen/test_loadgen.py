@@ -130,6 +130,7 @@ def test_many_filters_may_stand_beside_few_topics(loadgen: Path) -> None:
     assert_counts_agree(report, broker)
 
 
+@pytest.mark.alone
 def test_readers_that_stall_are_measured_against_the_time_before_them(loadgen: Path) -> None:
     broker = FaultyBroker()
     stalled = "--stalled-readers 2 --stalled-filter load/#"
@@ -164,12 +165,14 @@ def test_names_and_filters_expand_for_each_client(loadgen: Path) -> None:
     assert any(b"user49" in connect for connect in broker.connects)
 
 
+@pytest.mark.alone
 def test_the_rate_is_kept(loadgen: Path) -> None:
     report = run(loadgen, FaultyBroker(), "--publishers 3 --subscribers 3 --rate-per-s 500 --duration-s 1")
     assert abs(report["sent_per_s"] - 500) < 15
     assert report["latency_p50_us"] < 50_000
 
 
+@pytest.mark.alone
 def test_latency_is_measured_from_publisher_to_subscriber(loadgen: Path) -> None:
     report = run(loadgen, FaultyBroker(delay_s=0.02), "--rate-per-s 20 --duration-s 1")
     assert 20_000 < report["latency_p50_us"] < 40_000
@@ -184,6 +187,7 @@ def test_a_slow_broker_shows_in_the_latency_of_a_rated_run(loadgen: Path) -> Non
     assert report["lost"] == 0
 
 
+@pytest.mark.alone
 def test_the_time_to_the_acknowledgement_is_told_apart_from_the_time_to_the_receiver(loadgen: Path) -> None:
     acknowledged_first = FaultyBroker(delay_s=0.02)
     report = run(loadgen, acknowledged_first, "--qos 1 --rate-per-s 20 --duration-s 1 --ack-latency")

@@ -123,7 +123,7 @@ def test_a_broker_that_tells_no_figures_is_measured_without_them() -> None:
 def test_every_scenario_has_a_table(monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> None:
     answers(monkeypatch, [])
     monkeypatch.setattr(figures, "read", lambda _: figures.parse(HELD.format(short=1, medium=2, all=3)))
-    monkeypatch.setattr(disk, "sync_times_us", lambda _: [100.0])
+    monkeypatch.setattr(disk, "sync_times_us", lambda *_, **__: [100.0])
     results, _ = play([Idle("iot-broker"), Idle("mosquitto-tuned")], scenario)
     text = table.scenario_text(scenario, results, {})
     assert scenario.title in text
@@ -156,7 +156,7 @@ def test_levels_of_durability_are_measured_in_our_broker_alone() -> None:
 def test_a_sync_is_timed_before_and_after_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, [])
     times = iter([[100.0, 100.0], [300.0, 500.0]])
-    monkeypatch.setattr(disk, "sync_times_us", lambda _: next(times))
+    monkeypatch.setattr(disk, "sync_times_us", lambda *_, **__: next(times))
     report = campaign.run_once(Idle("iot-broker"), BY_NAME["latency"], PLAN)
     assert report["sync_p50_us"] == 200
 
