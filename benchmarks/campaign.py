@@ -61,11 +61,18 @@ def run_load(scenario: Scenario, running: Running, arguments: list[str], plan: P
     """One load, and what the scenario wants to know beside it."""
     if scenario.kind == "hold" and running.http_port:
         return run_watched(running, arguments, plan)
-    before = disk.sync_times_us(running.folder) if scenario.kind == "levels" else []
-    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     if scenario.kind == "levels":
-        report["sync_p50_us"] = statistics.median([*before, *disk.sync_times_us(running.folder)])
+        return run_between_syncs(running, arguments, plan)
+    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     return report | kept_of(report) if scenario.kind == "queue" else report
+
+
+def run_between_syncs(running: Running, arguments: list[str], plan: Plan) -> generator.Report:
+    """One load, with what a sync of the broker's disk takes before it and after it."""
+    before = disk.sync_times_us(running.folder, real_time=plan.real_time)
+    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    after = disk.sync_times_us(running.folder, real_time=plan.real_time)
+    return report | {"sync_p50_us": statistics.median([*before, *after])}
 
 
 def kept_of(report: generator.Report) -> generator.Report:

@@ -14,8 +14,21 @@ PAGE_BYTES = 4096
 PAGES = 64
 
 
-def sync_times_us(folder: Path, count: int = SYNCS) -> list[float]:
-    """Microseconds of each of ``count`` writes of one page into an existing file, each with its ``fdatasync``."""
+def sync_times_us(folder: Path, count: int = SYNCS, *, real_time: bool = False) -> list[float]:
+    """Microseconds of each of ``count`` writes of one page into an existing file, each with its ``fdatasync``.
+
+    ``real_time``: before all other processes, as the broker is that it is compared with.
+    """
+    policy, usual = os.sched_getscheduler(0), os.sched_getparam(0)
+    if real_time:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        return _sync_times_us(folder, count)
+    finally:
+        os.sched_setscheduler(0, policy, usual)
+
+
+def _sync_times_us(folder: Path, count: int) -> list[float]:
     path = folder / "sync-probe"
     with path.open("wb", buffering=0) as file:
         file.write(bytes(PAGES * PAGE_BYTES))
