@@ -126,8 +126,9 @@ def measure(options: argparse.Namespace, contestants: list[Contestant]) -> dict[
     print("\n".join(f"- {name}: {value}" for name, value in (document["machine"] | document["versions"]).items()), "\n")
     for name in options.scenario or [scenario.name for scenario in SCENARIOS]:
         scenario = BY_NAME[name]
-        results: dict[str, Result] = run_scenario(scenario, contestants, plan, say)
-        calls = count_calls(scenario, contestants, options)
+        playing = [variant for contestant in contestants for variant in contestant.variants(scenario)]
+        results: dict[str, Result] = run_scenario(scenario, playing, plan, say)
+        calls = count_calls(scenario, playing, options)
         document["scenarios"][name] = {"title": scenario.title, "results": as_json(results), "system_calls": calls}
         print(scenario_text(scenario, results, calls), flush=True)
     return document

@@ -6,16 +6,19 @@ Belongs here: commands, configuration files and readiness of brokers. Not here: 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
+import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from benchmarks import devices
@@ -35,6 +38,10 @@ MOSQUITTO_TUNED = (
 )
 
 
+IN_MEMORY = "-memory"
+"""What the name of our broker ends in that keeps sessions in memory."""
+
+
 class BrokerFailed(Exception):
     """A broker is missing, did not start, or did not stop; the text says which and why."""
 
@@ -52,12 +59,16 @@ class Running:
     client_arguments: list[str] = field(default_factory=list)
     http_port: int = 0
     """Where it tells its own figures; 0 for nowhere."""
+    folder: Path = Path()
+    """Where it keeps its data."""
 
 
 class Contestant(ABC):
     """A broker with one configuration; ``name`` stands in the table and in the JSON."""
 
     name: str
+    environment: Mapping[str, str] = MappingProxyType({})
+    """What is set for its process, beyond everybody's."""
 
     @abstractmethod
     def version(self) -> str:
@@ -75,6 +86,10 @@ class Contestant(ABC):
         """Fill ``folder`` before the start; return the clients' arguments for the generator."""
         return []
 
+    def variants(self, scenario: Scenario) -> list[Contestant]:
+        """Who plays in its place: itself, or nobody where the scenario is about what it does not have."""
+        return [] if scenario.kind == "levels" else [self]
+
     @contextlib.contextmanager
     def start(self, scenario: Scenario, core: int | None, wrapper: tuple[str, ...] = ()) -> Iterator[Running]:
         """Run a fresh process, alone on ``core``; ``wrapper`` words (a tracer) come before its command."""
@@ -83,19 +98,22 @@ class Contestant(ABC):
             folder.chmod(0o755)  # mosquitto reads its file before it leaves root behind, but not always as root
             clients = self.prepare(scenario, folder)
             command = [*pinned(core), *wrapper, *self.command(folder, port)]
-            process = start_process(command, log)
+            process = start_process(command, log, self.environment)
             try:
                 ports = self.wait_until_ready(folder, port, process)
-                yield Running(process.pid, ports["mqtt"], clients, ports.get("http", 0))
+                yield Running(process.pid, ports["mqtt"], clients, ports.get("http", 0), folder)
             except (BrokerFailed, GeneratorFailed) as error:
                 raise BrokerFailed(f"{self.name}: {error}\n{(folder / 'log').read_text()[-2000:]}") from None
             finally:
                 stop_process(process)
 
 
-def start_process(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a broker whose words go to ``log``."""
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+def start_process(
+    command: list[str], log: IO[bytes], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a broker whose words go to ``log``, with some variables on top of the environment."""
+    variables = {**os.environ, **(environment or {})}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=variables)
 
 
 def stop_process(process: subprocess.Popen[bytes]) -> None:
@@ -171,6 +189,16 @@ class IotBroker(Contestant):
         self.open_mode = open_mode
         self.name = f"{name}-open" if open_mode else name
         self._templates: dict[int, devices.Template] = {}
+
+    def variants(self, scenario: Scenario) -> list[Contestant]:
+        return [self, self.in_memory()] if scenario.kind == "levels" else [self]
+
+    def in_memory(self) -> IotBroker:
+        """The same broker and devices, whose listener promises nothing that a crash would break."""
+        other = copy.copy(self)
+        other.name += IN_MEMORY
+        other.environment = {"IOT_BROKER_LISTENERS": json.dumps([{"durability": "memory"}])}
+        return other
 
     def version(self) -> str:
         said = subprocess.run([*self.words, "--version"], capture_output=True, text=True, check=False)

@@ -5,11 +5,12 @@ Belongs here: alternation, repetition, which runs count. Not here: what a run is
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import figures, generator
+from benchmarks import disk, figures, generator
 from benchmarks.brokers import Contestant, Running
 from benchmarks.scenarios import Scenario
 
@@ -53,9 +54,32 @@ def run_once(contestant: Contestant, scenario: Scenario, plan: Plan) -> generato
         if plan.broker_core is not None:
             where += ["--broker-core", str(plan.broker_core)]
         arguments = [*scenario.generator_arguments(plan.seconds), *where, *running.client_arguments]
-        if scenario.kind == "hold" and running.http_port:
-            return hide_secrets(run_watched(running, arguments, plan))
-        return hide_secrets(generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper))
+        return hide_secrets(run_load(scenario, running, arguments, plan))
+
+
+def run_load(scenario: Scenario, running: Running, arguments: list[str], plan: Plan) -> generator.Report:
+    """One load, and what the scenario wants to know beside it."""
+    if scenario.kind == "hold" and running.http_port:
+        return run_watched(running, arguments, plan)
+    if scenario.kind == "levels":
+        return run_between_syncs(running, arguments, plan)
+    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    return report | kept_of(report) if scenario.kind == "queue" else report
+
+
+def run_between_syncs(running: Running, arguments: list[str], plan: Plan) -> generator.Report:
+    """One load, with what a sync of the broker's disk takes before it and after it."""
+    before = disk.sync_times_us(running.folder, real_time=plan.real_time)
+    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    after = disk.sync_times_us(running.folder, real_time=plan.real_time)
+    return report | {"sync_p50_us": statistics.median([*before, *after])}
+
+
+def kept_of(report: generator.Report) -> generator.Report:
+    """Fields of a report: queue entries a second, and a CPU second, that were there when their sessions came back."""
+    kept = report["received"] - report["duplicated"]
+    per_cpu_s = kept / report["broker_cpu_s"] if report.get("broker_cpu_s") else 0.0
+    return {"kept_per_s": kept / report["publish_s"], "kept_per_cpu_s": per_cpu_s}
 
 
 def run_watched(running: Running, arguments: list[str], plan: Plan) -> generator.Report:

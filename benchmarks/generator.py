@@ -44,7 +44,7 @@ def run(
     timeout_s: float = 180,
     on_mark: Callable[[str], None] | None = None,
 ) -> Report:
-    """Run the generator and return its last report; ``command`` in it is what was run.
+    """Run the generator and return what it reports, phases together; ``command`` in it is what was run.
 
     ``wrapper`` words come before its command. ``on_mark`` is told ``measuring`` and ``measured`` as it is so.
     """
@@ -69,7 +69,7 @@ def _listen(process: subprocess.Popen[str], on_mark: Callable[[str], None] | Non
     report: Report = {}
     for line in process.stdout or ():
         if line.startswith("{"):
-            report = json.loads(line)
+            report |= json.loads(line)
         elif on_mark:
             on_mark(line.strip())
     return report

@@ -13,9 +13,13 @@ TOPICS = ("--topic-name", "devices/{id}/telemetry", "--topic-filter", "devices/{
 EVERY_DEVICE = "devices/+/telemetry"
 CLIENT_IDS = ("--client-id-prefix", "iot_dev_benchmark-")
 
-Kind = Literal["messages", "connections", "subscriptions", "hold", "stall"]
+Kind = Literal["messages", "connections", "subscriptions", "hold", "stall", "queue", "levels"]
 """What the table is about: deliveries per CPU second; memory of an idle connection; memory of a subscription; the time
-one turn holds the loop; latency beside readers that do not read."""
+one turn holds the loop; latency beside readers that do not read; what is queued for sessions that are away; latency of
+our own levels of durability, in syncs of the disk."""
+
+QUEUED_MESSAGES = 10_000
+"""So many for each session that is away: as many as a queue of ours holds by default."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Scenario:
             return [*common, "--mode", "connect", "--clients", str(self.applications), "--keep-alive-s", "600"]
         publishers = self.devices or self.publishing_applications
         counts = ["--publishers", str(publishers), "--subscribers", str(self.applications)]
+        if self.kind == "queue":
+            return [*common, *counts, "--mode", "offline", "--count", str(QUEUED_MESSAGES)]
         return [*common, *counts, "--duration-s", str(seconds), "--warmup-s", str(max(0.5, seconds / 4))]
 
 
@@ -116,6 +122,24 @@ SCENARIOS = (
         10,
         ("--qos", "1", "--rate-per-s", "1000", "--persistent"),
         "none: open loop",
+    ),
+    Scenario(
+        "offline",
+        "10 → 100 sessions that are away, QoS 1, 1,000,000 queue entries (ours: on disk when acknowledged)",
+        10,
+        100,
+        ("--shape", "fanout", "--topic-filter", EVERY_DEVICE, "--qos", "1", "--inflight", "20"),
+        "20 unacknowledged",
+        kind="queue",
+    ),
+    Scenario(
+        "latency",
+        "10 → 10 sessions that are kept, QoS 1, 1,000 messages/s in all: `synced` against `memory`",
+        10,
+        10,
+        ("--qos", "1", "--rate-per-s", "1000", "--persistent", "--ack-latency"),
+        "none: open loop",
+        kind="levels",
     ),
     Scenario(
         "stalled-readers",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from benchmarks.brokers import IN_MEMORY
 from benchmarks.campaign import Result
 from benchmarks.generator import Report
 from benchmarks.scenarios import Scenario
@@ -175,6 +176,56 @@ def _stall_table(results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
+def _queue_table(results: dict[str, Result]) -> str:
+    speed, per_cpu = "kept_per_s", "kept_per_cpu_s"
+    header = [
+        "broker", "queue entries/s", "against mosquitto's best", "queue entries per broker CPU second",
+        "against mosquitto's best", "sessions still there", "lost / duplicated / reordered / wrong", "memory KiB",
+        "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, speed)), _ratio_text(results, name, speed),
+            spread(_values(result, per_cpu)), _ratio_text(results, name, per_cpu),
+            spread(_values(result, "session_present")), _faults(result.runs),
+            spread(_values(result, "broker_rss_kib")), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def added_syncs(results: dict[str, Result], name: str, field: str) -> float | None:
+    """Median latency above that of the same broker in memory, in syncs of the disk in between; None for others."""
+    memory = results.get(name + IN_MEMORY)
+    sync = median(results[name], "sync_p50_us")
+    own, without = median(results[name], field), median(memory, field) if memory else None
+    return None if own is None or without is None or not sync else (own - without) / sync
+
+
+def _levels_table(results: dict[str, Result]) -> str:
+    header = [
+        "broker", "one sync of this disk, p50 µs", "to the receiver, p50 µs", "above memory, in syncs",
+        "to the acknowledgement, p50 µs", "above memory, in syncs", "delivered/s",
+        "lost / duplicated / reordered / wrong", "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, "sync_p50_us")),
+            spread(_values(result, "latency_p50_us")), _syncs_text(results, name, "latency_p50_us"),
+            spread(_values(result, "ack_latency_p50_us")), _syncs_text(results, name, "ack_latency_p50_us"),
+            spread(_values(result, "delivered_per_s")), _faults(result.runs), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def _syncs_text(results: dict[str, Result], name: str, field: str) -> str:
+    value = added_syncs(results, name, field)
+    return "" if value is None else f"{value:.2f}"
+
+
 def _baseline_text(results: dict[str, Result], field: str) -> str:
     ratios = {name: value for name in OURS if (value := against_baseline(results, name, field)) is not None}
     if not ratios:
@@ -190,7 +241,7 @@ def scenario_text(scenario: Scenario, results: dict[str, Result], calls: dict[st
     """One scenario as a heading and its table."""
     tables = {
         "connections": _connection_table, "subscriptions": _subscription_table,
-        "hold": _hold_table, "stall": _stall_table,
+        "hold": _hold_table, "stall": _stall_table, "queue": _queue_table, "levels": _levels_table,
     }  # fmt: skip
     special = tables.get(scenario.kind)
     table = special(results) if special else _message_table(scenario, results)

@@ -11,7 +11,7 @@ int connection_count, subscriber_count, publisher_count, stalled_count;
 int ready_connections, opening_connections, failed_connections, lost_connections;
 bool publishing, measuring, closing;
 uint64_t batch_now_ns;
-Histogram latency, connect_latency;
+Histogram latency, connect_latency, ack_latency;
 Connection **dirty;
 int dirty_count;
 

@@ -50,6 +50,7 @@ typedef struct Connection {
     uint64_t next_number; /* at a rate: the number of the next message it owes */
     uint32_t owed, stream_turn;
     uint64_t acked;
+    uint64_t *stamps; /* by packet identifier, with --ack-latency: when the message was due */
     /* subscriber: by stream, an array when that is small, else a hash */
     uint32_t subacks_due;
     Track *dense;
@@ -71,7 +72,7 @@ extern int connection_count, subscriber_count, publisher_count, stalled_count;
 extern int ready_connections, opening_connections, failed_connections, lost_connections;
 extern bool publishing, measuring, closing;
 extern uint64_t batch_now_ns; /* the time of the read or poll being worked on */
-extern Histogram latency, connect_latency;
+extern Histogram latency, connect_latency, ack_latency;
 
 /* Connections with something to send in this round. */
 extern Connection **dirty;
@@ -85,6 +86,11 @@ void connection_close(Connection *c, const char *why);
 static inline const char *identity_of(const Connection *c)
 {
     return c->username && *c->username ? c->username : c->client_id;
+}
+
+static inline uint64_t since(uint64_t time_ns)
+{
+    return batch_now_ns > time_ns ? batch_now_ns - time_ns : 0;
 }
 
 static inline void mark_dirty(Connection *c)

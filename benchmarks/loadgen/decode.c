@@ -111,6 +111,7 @@ static inline void exchange_completed(Connection *c, const uint8_t *p, const uin
     c->acked++;
     totals.acked++;
     if (measuring) measured.acked++;
+    if (measuring && c->stamps) histogram_add(&ack_latency, since(c->stamps[get_u16(p)]));
     if (publishing) push_ready(c);
 }
 

@@ -140,6 +140,7 @@ void encode_publish(Connection *c, uint64_t stamp_ns)
         take_packet_id(c);
         p = put_u16(p, c->packet_id);
         c->inflight++;
+        if (c->stamps) c->stamps[c->packet_id] = stamp_ns;
     }
     if (options.version == 5) *p++ = 0;
     stamp_payload(p, stamp_ns, c->index, stream, ++stream_sequence[stream]);

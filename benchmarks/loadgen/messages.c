@@ -17,6 +17,8 @@ void build_messages(void)
 {
     if ((uint64_t)subscriber_count * (uint64_t)stream_count <= DENSE_LIMIT)
         for (int i = 0; i < subscriber_count; i++) subscribers[i].dense = xcalloc((size_t)stream_count, sizeof(Track));
+    for (int i = 0; options.ack_latency && i < publisher_count; i++)
+        publishers[i].stamps = xcalloc(UINT16_MAX + 1, sizeof *publishers[i].stamps);
     filler = xcalloc(1, (size_t)options.payload_bytes + 1);
     for (int i = 0; i < options.payload_bytes; i++) filler[i] = (uint8_t)('A' + random_u64() % 26);
 }
@@ -118,6 +120,6 @@ void message_received(Connection *c, const uint8_t *topic_name, unsigned name_le
     if (measuring) {
         measured.delivered++;
         measured.payload_bytes += n;
-        histogram_add(&latency, batch_now_ns > time_ns ? batch_now_ns - time_ns : 0);
+        histogram_add(&latency, since(time_ns));
     }
 }

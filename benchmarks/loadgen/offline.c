@@ -25,7 +25,7 @@ static void run_setup(void)
     double duration_s = connect_range(0, subscriber_count);
     report_begin("offline-setup");
     report_field("sessions", "%d", ready_connections);
-    report_field("duration_s", "%.3f", duration_s);
+    report_field("setup_s", "%.3f", duration_s);
     report_end();
     disconnect_range(0, subscriber_count);
     for (int i = 0; i < subscriber_count; i++) forget_connection(&subscribers[i]);
@@ -60,7 +60,7 @@ static void run_publish(void)
     report_field("acked", "%" PRIu64, totals.acked);
     report_field("ack_errors", "%" PRIu64, totals.ack_errors);
     report_field("expected", "%" PRIu64, totals.expected);
-    report_field("duration_s", "%.3f", duration_s);
+    report_field("publish_s", "%.3f", duration_s);
     report_field("acked_per_s", "%.0f", (double)totals.acked / duration_s);
     report_field("queued_per_s", "%.0f", (double)totals.acked / duration_s * average_fan);
     report_usage(&from, &to, (double)totals.expected);
@@ -111,8 +111,11 @@ static void run_collect(void)
     report_field("received", "%" PRIu64, totals.delivered);
     report_field("duplicated", "%" PRIu64, totals.duplicated);
     report_field("reordered", "%" PRIu64, totals.reordered);
+    report_field("foreign", "%" PRIu64, totals.foreign);
+    report_field("corrupted", "%" PRIu64, totals.corrupted);
+    report_field("misrouted", "%" PRIu64, totals.misrouted);
     report_field("lost", "%" PRId64, (int64_t)expected - (int64_t)(totals.delivered - totals.duplicated));
-    report_field("duration_s", "%.3f", duration_s);
+    report_field("collect_s", "%.3f", duration_s);
     report_field("received_per_s", "%.0f", duration_s > 0 ? (double)totals.delivered / duration_s : 0);
     report_end();
     disconnect_all();

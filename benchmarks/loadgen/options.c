@@ -72,6 +72,7 @@ static const struct row {
     {"retain", FLAG, &options.retain},
     {"persistent", FLAG, &options.persistent},
     {"marks", FLAG, &options.marks},
+    {"ack-latency", FLAG, &options.ack_latency},
     {"label", TEXT, &options.label},
     {"mode", MODE, &options.mode},
     {"shape", SHAPE, &options.shape},
@@ -104,7 +105,8 @@ static void print_usage(void)
          "  --phase all|setup|publish|collect --count N (offline)\n"
          "  --keep-alive-s S --receive-maximum N --source-addresses K --spin --raw\n"
          "  --broker-pid PID --broker-core N --label L --json --quiet --seed N\n"
-         "  --marks (a line when the measured time begins and when it ends)");
+         "  --marks (a line when the measured time begins and when it ends)\n"
+         "  --ack-latency (QoS 1 and 2: from when a message was due until its PUBACK or PUBCOMP; half a MiB for each publisher)");
 }
 
 static int pick(const char *value, const char *const *names, const char *option)
@@ -139,6 +141,7 @@ static void refuse_contradictions(void)
     if (options.shape == SHAPE_MANY && options.topic_count > 1000 * options.filters_per_client) die("too many --topics");
     if (options.filters_per_client < 1 || options.filters_per_client > 10000) die("--filters-per-client 1..10000");
     if (options.stalled_count && options.mode != MODE_PUBSUB) die("--stalled-readers: in --mode pubsub alone");
+    if (options.ack_latency && !options.qos) die("--ack-latency: nothing is acknowledged at QoS 0");
 #ifdef NOTLS
     if (options.tls) die("built without TLS");
 #endif

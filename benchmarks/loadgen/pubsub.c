@@ -48,6 +48,7 @@ static void measure_once(void)
     mark("measuring");
     memset(&measured, 0, sizeof measured);
     memset(&latency, 0, sizeof latency);
+    memset(&ack_latency, 0, sizeof ack_latency);
     idle_total_ns = 0;
     from = moment_now();
     measuring = true;
@@ -156,6 +157,7 @@ static void report(void)
     report_field("delivered_per_s", "%.0f", (double)measured.delivered / duration_s);
     report_field("payload_bytes_per_s", "%.0f", (double)measured.payload_bytes / duration_s);
     report_latency("latency", &latency);
+    if (options.ack_latency) report_latency("ack_latency", &ack_latency);
     report_stalled();
     report_faults();
     report_field("subscriptions", "%ld", subscription_count);

@@ -82,6 +82,9 @@ FIGURES = (
     Figure(
         "reactor", "lost_accepts", "counter", "lost_accepts", "Accepts that failed for want of descriptors or memory."
     ),
+    Figure("reactor", "handshakes", "counter", "tls_handshakes", "Handshakes of TLS that were completed."),
+    Figure("reactor", "resumptions", "counter", "tls_resumptions", "Of them, those by a session ticket."),
+    Figure("reactor", "failed_handshakes", "counter", "tls_failed_handshakes", "Handshakes of TLS that came to nothing."),
     Figure("reactor", "receives", "counter", "receives", "System calls that received."),
     Figure("reactor", "sends", "counter", "sends", "System calls that sent."),
     Figure(

@@ -17,6 +17,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return counters.build(tmp_path_factory.mktemp("counters"))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("load", lockstep.LOADS, ids=lambda load: load.name)
 def test_a_delivered_message_costs_no_more_calls_than_stored(
     load: lockstep.Load, library: Path, tmp_path: Path
@@ -26,6 +27,7 @@ def test_a_delivered_message_costs_no_more_calls_than_stored(
     assert figures.excesses(stored, measured) == []
 
 
+@pytest.mark.alone
 def test_a_message_alone_costs_at_most_one_receive_and_one_send(library: Path, tmp_path: Path) -> None:
     sparse = next(load for load in lockstep.LOADS if load.one_at_a_time)
     measured = runs.count_calls(sparse, tmp_path, library)

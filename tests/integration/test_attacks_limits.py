@@ -90,6 +90,7 @@ def test_sessions_that_are_kept_under_ever_new_identifiers_end_at_five(
     assert codes == [0] * 5 + [0x97 if version == V5 else 3] * 3
 
 
+@pytest.mark.alone
 @VERSIONS
 def test_a_deleted_device_is_cut_within_a_second(served: Served, device: Login, version: int) -> None:
     with Neighbour(served), logged_in(served, device, version) as client:
@@ -103,6 +104,7 @@ def test_a_deleted_device_is_cut_within_a_second(served: Served, device: Login, 
         again.expect_refused(0x87 if version == V5 else 5)
 
 
+@pytest.mark.alone
 @VERSIONS
 def test_a_suspended_account_is_cut_within_a_second_of_it(serve: Serve, version: int) -> None:
     served = serve()

@@ -69,6 +69,7 @@ def test_a_backup_has_store_secret_configuration_and_manifest_for_its_owner_alon
     assert not list(backup.parent.glob(".*unfinished*"))
 
 
+@pytest.mark.timeout(180)
 def test_a_backup_under_traffic_is_whole_and_has_what_was_promised_before(serve: Serve, tmp_path: Path) -> None:
     broker = serve(data_dir=tmp_path / "data")
     assert broker.cli("accounts", "set-plan", "default", "unlimited").returncode == 0
@@ -103,6 +104,7 @@ def test_a_backup_under_traffic_is_whole_and_has_what_was_promised_before(serve:
             thread.join(20)
 
 
+@pytest.mark.timeout(180)
 def test_what_was_acknowledged_before_a_backup_is_in_it_however_busy_the_broker_is(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
         env=plain_environment(),
     )
@@ -55,6 +55,7 @@ def test_a_program_prints_what_the_document_says(tmp_path: Path, heading: str, s
     assert (done.returncode, done.stdout) == (0, output), done.stderr
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("heading", "source", "output"), TESTS)
 def test_a_test_of_the_document_passes(tmp_path: Path, heading: str, source: str, output: str) -> None:
     (tmp_path / "test_example.py").write_text(source)
@@ -62,6 +63,7 @@ def test_a_test_of_the_document_passes(tmp_path: Path, heading: str, source: str
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(180)
 def test_the_programs_satisfy_a_strict_type_checker(tmp_path: Path) -> None:
     for number, example in enumerate(PROGRAMS):
         (tmp_path / f"program_{number}.py").write_text(str(example.values[1]))

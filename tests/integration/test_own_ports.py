@@ -174,6 +174,7 @@ def while_observed(tmp_path: Path, observer: Observer, new_loop: NewLoop = async
     run(new_loop, body)
 
 
+@pytest.mark.alone
 @LOOPS
 def test_an_observer_is_told_from_a_thread_of_its_own_and_has_heard_all_when_the_broker_has_stopped(
     tmp_path: Path, new_loop: NewLoop
@@ -185,6 +186,7 @@ def test_an_observer_is_told_from_a_thread_of_its_own_and_has_heard_all_when_the
     assert observer.threads == {"observer"}
 
 
+@pytest.mark.alone
 def test_an_observer_that_raises_is_told_of_once_and_harms_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,6 +196,7 @@ def test_an_observer_that_raises_is_told_of_once_and_harms_nobody(
     assert caplog.text.count("the observer failed") == 1
 
 
+@pytest.mark.alone
 def test_an_observer_that_is_slow_delays_nobody(tmp_path: Path) -> None:
     observer = Odd(pause_s=0.25)
     while_observed(tmp_path, observer)

@@ -130,6 +130,7 @@ def refusal(served: Served, version: int, username: str, password: str) -> int:
         return code
 
 
+@pytest.mark.alone
 def test_deleting_a_device_cuts_it_and_refuses_it_from_then_on(
     served: Served, device: Login, victim: tuple[Client, Client]
 ) -> None:
@@ -147,6 +148,7 @@ def test_deleting_one_device_leaves_the_others_alone(served: Served, victim: tup
         client.ping()
 
 
+@pytest.mark.alone
 def test_revoking_a_key_cuts_applications_and_leaves_devices(serve: Serve) -> None:
     broker = serve()
     key = broker.new_key("backend")
@@ -168,6 +170,7 @@ def test_revoking_a_key_cuts_applications_and_leaves_devices(serve: Serve) -> No
     assert broker.call("GET", "/devices", api_key=key).status_code == 401
 
 
+@pytest.mark.alone
 def test_suspending_an_account_cuts_and_refuses_all_that_is_its_own_until_it_is_resumed(serve: Serve) -> None:
     broker = serve()
     assert broker.cli("accounts", "create", "acme").returncode == 0

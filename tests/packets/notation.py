@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 V311, V5 = 4, 5
@@ -44,6 +45,8 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 CLOSED_BY: Final = {"(": ")", "{": "}", "[": "]", "<": ">"}
+READ: Final = 64
+"""So many pieces of notation are remembered with what they mean: more than a row has."""
 VARINT_PATTERN: Final = rb"[\x80-\xff]{0,3}[\x00-\x7f]"
 
 
@@ -187,7 +190,13 @@ def first_byte(word: str) -> int:
 
 def to_bytes(text: str, version: int, variables: Mapping[str, bytes]) -> bytes:
     """What is sent: bytes without holes."""
-    found = Reader(text, version, variables).all("").plain
+    return _to_bytes(text, version, tuple(variables.items()))
+
+
+# Each row is carried out in many cuts, and means the same in all of them.
+@lru_cache(maxsize=READ)
+def _to_bytes(text: str, version: int, variables: tuple[tuple[str, bytes], ...]) -> bytes:
+    found = Reader(text, version, dict(variables)).all("").plain
     if found is None:
         raise NotationError("what is sent has no holes")
     return found
@@ -195,4 +204,9 @@ def to_bytes(text: str, version: int, variables: Mapping[str, bytes]) -> bytes:
 
 def to_patterns(text: str, version: int, variables: Mapping[str, bytes]) -> list[re.Pattern[bytes]]:
     """What must come back: a pattern for each packet."""
-    return [re.compile(one.pattern, re.DOTALL) for one in Reader(text, version, variables).packets()]
+    return _to_patterns(text, version, tuple(variables.items()))
+
+
+@lru_cache(maxsize=READ)
+def _to_patterns(text: str, version: int, variables: tuple[tuple[str, bytes], ...]) -> list[re.Pattern[bytes]]:
+    return [re.compile(one.pattern, re.DOTALL) for one in Reader(text, version, dict(variables)).packets()]

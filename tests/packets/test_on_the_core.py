@@ -26,6 +26,7 @@ SHORT_BYTES = 8
 """What one side says in a row of this size is cut in every two places."""
 LONG_BYTES = 40
 """Longer than this is not cut in every single place."""
+CORE_LIMITS = core_limits(Capabilities.model_validate(LIMITS))
 HUGE_BYTES = 5000
 """Longer than this is not sent byte by byte."""
 
@@ -96,7 +97,7 @@ class CoreLines:
     variables: Mapping[str, bytes] = {"id": b"client", "user": b"user", "password": b"pw", "device": b"sensor-1"}
 
     def __init__(self, cuts: Cuts, deliveries: int, *, framed: bool) -> None:
-        self.core = Core(deliveries=deliveries, **core_limits(Capabilities.model_validate(LIMITS)))
+        self.core = Core(deliveries=deliveries, **CORE_LIMITS)
         self.core.open_listener(OPEN_LISTENER)
         rights = ("devices/{device_id}/#",)
         self.core.grant(device_id="sensor-1", publish=rights, subscribe=rights)

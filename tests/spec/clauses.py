@@ -12,6 +12,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -42,6 +43,7 @@ def named_in_python(source: str) -> set[str]:
     return {name for text in strings if isinstance(text, str) for name in NAME.findall(text)}
 
 
+@cache
 def named_in_tests(tests: Path = TESTS) -> dict[str, set[str]]:
     """Every statement that a test names, and the files that do."""
     found: dict[str, set[str]] = {}

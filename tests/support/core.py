@@ -222,6 +222,9 @@ class Client:
         self.core.run()
 
 
+USUAL_LIMITS = core_limits(Capabilities.model_validate({}))
+
+
 class Core:
     """A shard with engine and store. ``deliveries`` is the size of a slice, ``split`` feeds every byte by itself.
 
@@ -229,7 +232,7 @@ class Core:
     """
 
     def __init__(self, *, deliveries: int = UNLIMITED, split: bool = False, **limits: int) -> None:
-        self.limits = {**core_limits(Capabilities.model_validate({})), **limits}
+        self.limits = {**USUAL_LIMITS, **limits}
         self.now_ns = START_NS
         self.deliveries = deliveries
         self.split = split

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from broker.testing import BrokerUnderTest
 from tests.integration.loadgen.faulty_broker import FaultyBroker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,6 +130,7 @@ def test_many_filters_may_stand_beside_few_topics(loadgen: Path) -> None:
     assert_counts_agree(report, broker)
 
 
+@pytest.mark.alone
 def test_readers_that_stall_are_measured_against_the_time_before_them(loadgen: Path) -> None:
     broker = FaultyBroker()
     stalled = "--stalled-readers 2 --stalled-filter load/#"
@@ -163,12 +165,14 @@ def test_names_and_filters_expand_for_each_client(loadgen: Path) -> None:
     assert any(b"user49" in connect for connect in broker.connects)
 
 
+@pytest.mark.alone
 def test_the_rate_is_kept(loadgen: Path) -> None:
     report = run(loadgen, FaultyBroker(), "--publishers 3 --subscribers 3 --rate-per-s 500 --duration-s 1")
     assert abs(report["sent_per_s"] - 500) < 15
     assert report["latency_p50_us"] < 50_000
 
 
+@pytest.mark.alone
 def test_latency_is_measured_from_publisher_to_subscriber(loadgen: Path) -> None:
     report = run(loadgen, FaultyBroker(delay_s=0.02), "--rate-per-s 20 --duration-s 1")
     assert 20_000 < report["latency_p50_us"] < 40_000
@@ -181,6 +185,33 @@ def test_a_slow_broker_shows_in_the_latency_of_a_rated_run(loadgen: Path) -> Non
     )
     assert report["latency_max_us"] > 300_000
     assert report["lost"] == 0
+
+
+@pytest.mark.alone
+def test_the_time_to_the_acknowledgement_is_told_apart_from_the_time_to_the_receiver(loadgen: Path) -> None:
+    acknowledged_first = FaultyBroker(delay_s=0.02)
+    report = run(loadgen, acknowledged_first, "--qos 1 --rate-per-s 20 --duration-s 1 --ack-latency")
+    assert 0 < report["ack_latency_p50_us"] < 20_000 < report["latency_p50_us"]
+
+
+def test_a_late_acknowledgement_counts_from_when_its_message_was_due(loadgen: Path) -> None:
+    slow = "--qos 1 --inflight 1 --rate-per-s 100 --drain-s 10 --duration-s 1 --ack-latency"
+    assert run(loadgen, FaultyBroker(delay_s=0.02), slow)["ack_latency_max_us"] > 300_000
+
+
+@pytest.mark.iot_broker(open=True)
+def test_what_waits_for_sessions_that_are_away_is_counted_when_they_are_back(
+    loadgen: Path, iot_broker: BrokerUnderTest
+) -> None:
+    shape = ["--mode", "offline", "--shape", "fanout", "--topic-filter", "load/+", "--topic-name", "load/{i}"]
+    counts = ["--publishers", "3", "--subscribers", "5", "--count", "90", "--drain-s", "0.3", "--json"]
+    port = str(iot_broker.port)
+    done = subprocess.run([loadgen, "--port", port, *shape, *counts], capture_output=True, check=True, timeout=30)
+    made, published, collected = map(json.loads, done.stdout.splitlines())
+    assert made["sessions"] == collected["session_present"] == 5
+    assert published["acked"] == 90
+    assert collected["received"] == collected["expected"] == 450
+    assert [collected[fault] for fault in ("lost", "duplicated", "reordered", "corrupted", "misrouted")] == [0] * 5
 
 
 def test_idle_connections_are_kept_alive(loadgen: Path) -> None:
@@ -236,7 +267,15 @@ def test_websocket_inside_tls_counts_like_tcp(loadgen: Path, server_tls: ssl.SSL
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--qos 3", "--payload-bytes 8", "--mode nothing", "--inflight 0", "--shape many --topics 100001", "stray"],
+    [
+        "--qos 3",
+        "--ack-latency",
+        "--payload-bytes 8",
+        "--mode nothing",
+        "--inflight 0",
+        "--shape many --topics 100001",
+        "stray",
+    ],
 )
 def test_a_wrong_command_line_is_refused(loadgen: Path, arguments: str) -> None:
     result = subprocess.run([loadgen, *arguments.split()], capture_output=True, check=False, timeout=20)

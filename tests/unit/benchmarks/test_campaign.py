@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import campaign, figures, generator, syscalls, table
-from benchmarks.brokers import Contestant, Running
+from benchmarks import campaign, disk, figures, generator, syscalls, table
+from benchmarks.brokers import Contestant, IotBroker, Running
 from benchmarks.campaign import Plan, Result
 from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario
 
@@ -57,7 +57,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, shares: list[float]) -> None:
         taken = next(left, 0.0)
         for mark in ("measuring", "measured") if on_mark else ():
             on_mark(mark)
-        faults = dict.fromkeys(("lost", "duplicated", "reordered"), 0)
+        faults = dict.fromkeys(("lost", "duplicated", "reordered"), 0) | {"received": 900, "publish_s": 0.5}
         return {"core_busy_share": 0.5 + taken, "broker_cpu_share": 0.5, "command": ["loadgen", *arguments], **faults}
 
     monkeypatch.setattr(generator, "run", run)
@@ -123,6 +123,7 @@ def test_a_broker_that_tells_no_figures_is_measured_without_them() -> None:
 def test_every_scenario_has_a_table(monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> None:
     answers(monkeypatch, [])
     monkeypatch.setattr(figures, "read", lambda _: figures.parse(HELD.format(short=1, medium=2, all=3)))
+    monkeypatch.setattr(disk, "sync_times_us", lambda *_, **__: [100.0])
     results, _ = play([Idle("iot-broker"), Idle("mosquitto-tuned")], scenario)
     text = table.scenario_text(scenario, results, {})
     assert scenario.title in text
@@ -135,6 +136,46 @@ def test_beside_stalled_readers_each_run_is_compared_with_itself() -> None:
         {"latency_p50_us": 44.0, "undisturbed_latency_p50_us": 40.0},
     ]
     assert table.slowdowns(Result(runs)) == pytest.approx([1.5, 1.1])
+
+
+def test_a_queue_entry_counts_when_its_session_came_back_to_it() -> None:
+    kept = campaign.kept_of({"received": 1010, "duplicated": 10, "publish_s": 0.5, "broker_cpu_s": 0.25})
+    assert kept == {"kept_per_s": 2000, "kept_per_cpu_s": 4000}
+
+
+def test_levels_of_durability_are_measured_in_our_broker_alone() -> None:
+    ours = IotBroker(["iot-broker"], open_mode=False)
+    synced, memory = ours.variants(BY_NAME["latency"])
+    assert (synced, memory.name) == (ours, "iot-broker-memory")
+    assert "memory" in memory.environment["IOT_BROKER_LISTENERS"]
+    assert not ours.environment
+    assert Idle("mosquitto-tuned").variants(BY_NAME["latency"]) == []
+    assert ours.variants(SPARSE) == [ours]
+
+
+def test_a_sync_is_timed_before_and_after_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, [])
+    times = iter([[100.0, 100.0], [300.0, 500.0]])
+    monkeypatch.setattr(disk, "sync_times_us", lambda *_, **__: next(times))
+    report = campaign.run_once(Idle("iot-broker"), BY_NAME["latency"], PLAN)
+    assert report["sync_p50_us"] == 200
+
+
+def test_added_latency_is_told_in_syncs_of_the_same_runs() -> None:
+    field = "ack_latency_p50_us"
+    results = {
+        "iot-broker": Result([{field: 700.0, "sync_p50_us": 200.0}]),
+        "iot-broker-memory": Result([{field: 200.0, "sync_p50_us": 100.0}]),
+    }
+    assert table.added_syncs(results, "iot-broker", field) == 2.5
+    assert table.added_syncs(results, "iot-broker-memory", field) is None
+
+
+def test_the_time_of_a_sync_is_measured_on_a_file_that_is_gone_afterwards(tmp_path: Path) -> None:
+    times = disk.sync_times_us(tmp_path, count=5)
+    assert len(times) == 5
+    assert min(times) > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_build_is_compared_in_the_same_mode() -> None:
