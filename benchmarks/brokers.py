@@ -17,13 +17,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
 from benchmarks import devices
 from benchmarks.generator import GeneratorFailed, pinned
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Scenario, Transport
+from broker.doors import PROTOCOLS
+from broker.net.certificates import OwnCertificates
 
 START_TIMEOUT_S = 20.0
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,7 +78,7 @@ class Contestant(ABC):
         """One line of text."""
 
     @abstractmethod
-    def command(self, folder: Path, port: int) -> list[str]:
+    def command(self, scenario: Scenario, folder: Path, port: int) -> list[str]:
         """What is started, with ``folder`` for its files; ``port`` is free just now, for those that must be told."""
 
     @abstractmethod
@@ -97,11 +100,11 @@ class Contestant(ABC):
             folder, port = Path(name), free_port()
             folder.chmod(0o755)  # mosquitto reads its file before it leaves root behind, but not always as root
             clients = self.prepare(scenario, folder)
-            command = [*pinned(core), *wrapper, *self.command(folder, port)]
+            command = [*pinned(core), *wrapper, *self.command(scenario, folder, port)]
             process = start_process(command, log, self.environment)
             try:
                 ports = self.wait_until_ready(folder, port, process)
-                yield Running(process.pid, ports["mqtt"], clients, ports.get("http", 0), folder)
+                yield Running(process.pid, ports[PROTOCOLS[scenario.transport]], clients, ports.get("http", 0), folder)
             except (BrokerFailed, GeneratorFailed) as error:
                 raise BrokerFailed(f"{self.name}: {error}\n{(folder / 'log').read_text()[-2000:]}") from None
             finally:
@@ -166,11 +169,23 @@ class Mosquitto(Contestant):
         """Lines of the configuration beyond the listener."""
         return ["allow_anonymous true", *(MOSQUITTO_TUNED if self.config == "tuned" else ())]
 
-    def command(self, folder: Path, port: int) -> list[str]:
+    def command(self, scenario: Scenario, folder: Path, port: int) -> list[str]:
         config = folder / "mosquitto.conf"
-        config.write_text("\n".join([f"listener {port} 127.0.0.1", *self.settings()]) + "\n")
+        listener = [f"listener {port} 127.0.0.1", *self.door(scenario, folder)]
+        config.write_text("\n".join([*listener, *self.settings()]) + "\n")
         config.chmod(0o644)
         return [self.program, "-c", str(config)]
+
+    def door(self, scenario: Scenario, folder: Path) -> list[str]:
+        """Lines of the listener: a certificate of the same kind as ours."""
+        lines = ["protocol websockets"] if scenario.transport in {"ws", "wss"} else []
+        if scenario.transport in {"tls", "wss"}:
+            own = OwnCertificates(folder / "tls", ("localhost", "127.0.0.1"))
+            own.ensure(datetime.now(UTC))
+            (folder / "tls").chmod(0o755)
+            own.files.certificate.chmod(0o644)
+            lines += [f"certfile {own.files.certificate}", f"keyfile {own.files.private_key}"]
+        return lines
 
     def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> Ports:  # noqa: ARG002
         def connects() -> bool:
@@ -178,7 +193,7 @@ class Mosquitto(Contestant):
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         wait_for(process, connects)
-        return {"mqtt": port}
+        return dict.fromkeys(PROTOCOLS.values(), port)
 
 
 class IotBroker(Contestant):
@@ -239,12 +254,17 @@ class IotBroker(Contestant):
                 stop_process(process)
         return template
 
-    def _serve(self, data: Path, *, open_mode: bool) -> list[str]:
+    def _serve(self, data: Path, *, open_mode: bool, transport: Transport = "tcp") -> list[str]:
         listeners = ["--host", "127.0.0.1", "--mqtt-port", "0", "--http-port", "0"]
-        return [*self.words, "serve", "--data-dir", str(data), *listeners, *(["--open"] if open_mode else [])]
+        serve = [*self.words, "serve", "--data-dir", str(data), *listeners]
+        if not open_mode or transport == "tcp":
+            return [*serve, *(["--open"] if open_mode else [])]
+        config = data.with_name("config.toml")
+        config.write_text(f'[[listeners]]\ntransport = "{transport}"\nport = 0\nopen = true\n')
+        return [*self.words, "serve", "--data-dir", str(data), "--config", str(config), "--http-port", "0"]
 
-    def command(self, folder: Path, port: int) -> list[str]:  # noqa: ARG002 - it finds its own
-        return self._serve(folder / "data", open_mode=self.open_mode)
+    def command(self, scenario: Scenario, folder: Path, port: int) -> list[str]:  # noqa: ARG002 - it finds its own
+        return self._serve(folder / "data", open_mode=self.open_mode, transport=scenario.transport)
 
     def wait_until_ready(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> Ports:  # noqa: ARG002
         return self._endpoints(folder / "data", process)

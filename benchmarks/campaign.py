@@ -6,6 +6,7 @@ Belongs here: alternation, repetition, which runs count. Not here: what a run is
 from __future__ import annotations
 
 import statistics
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from benchmarks.scenarios import Scenario
 
 MAX_OTHERS_SHARE = 0.10
 MAX_REPEATS = 2
+NEWCOMERS = 2000
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def run_load(scenario: Scenario, running: Running, arguments: list[str], plan: P
         return run_watched(running, arguments, plan)
     if scenario.kind == "levels":
         return run_between_syncs(running, arguments, plan)
+    if scenario.kind == "newcomers":
+        return run_beside_newcomers(scenario, running, arguments, plan)
     report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     return report | kept_of(report) if scenario.kind == "queue" else report
 
@@ -73,6 +77,36 @@ def run_between_syncs(running: Running, arguments: list[str], plan: Plan) -> gen
     report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     after = disk.sync_times_us(running.folder, real_time=plan.real_time)
     return report | {"sync_p50_us": statistics.median([*before, *after])}
+
+
+def run_beside_newcomers(scenario: Scenario, running: Running, arguments: list[str], plan: Plan) -> generator.Report:
+    """The load undisturbed, and again while many clients come, from another process on the generator's core."""
+    undisturbed = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    words = ["--json", "--quiet", "--mode", "connect", "--clients", str(NEWCOMERS), "--client-id-prefix", "newcomer-"]
+    words += ["--tls", "--port", str(running.port), "--settle-s", "0", "--hold-s", "0", *_without_pids(running)]
+    came: list[generator.Report] = []
+    storm = threading.Thread(
+        target=lambda: came.append(generator.run(words, core=plan.generator_core, wrapper=plan.wrapper))
+    )
+
+    def begin(mark: str) -> None:
+        if mark == "measuring":
+            storm.start()
+
+    report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper, on_mark=begin)
+    storm.join()
+    if not came:
+        raise generator.GeneratorFailed(f"{scenario.name}: nobody came")
+    told = {"undisturbed_latency_p50_us": undisturbed["latency_p50_us"], "newcomers": came[0]["connected"]}
+    return report | told | {"newcomers_s": came[0]["duration_s"]}
+
+
+def _without_pids(running: Running) -> list[str]:
+    """How newcomers log in: as applications do."""
+    words = running.client_arguments
+    pairs = dict(zip(words[::2], words[1::2], strict=False))
+    renamed = {"--subscriber-username": "--username", "--subscriber-password": "--password"}
+    return [word for name, plain in renamed.items() if name in pairs for word in (plain, pairs[name])]
 
 
 def kept_of(report: generator.Report) -> generator.Report:
@@ -109,7 +143,7 @@ def run_counted(
     for _ in range(1 + MAX_REPEATS):
         report = run_once(contestant, scenario, plan)
         tries.append(report)
-        if scenario.kind == "connections" or plan.real_time or others_share(report) <= MAX_OTHERS_SHARE:
+        if scenario.kind in {"connections", "handshakes"} or plan.real_time or others_share(report) <= MAX_OTHERS_SHARE:
             break
         say(f"{contestant.name}: others took {others_share(report):.0%} of the broker's core; run dropped")
     best = min(tries, key=others_share) if len(tries) > MAX_REPEATS else tries[-1]

@@ -13,13 +13,19 @@ TOPICS = ("--topic-name", "devices/{id}/telemetry", "--topic-filter", "devices/{
 EVERY_DEVICE = "devices/+/telemetry"
 CLIENT_IDS = ("--client-id-prefix", "iot_dev_benchmark-")
 
-Kind = Literal["messages", "connections", "subscriptions", "hold", "stall", "queue", "levels"]
+Kind = Literal[
+    "messages", "connections", "subscriptions", "hold", "stall", "queue", "levels", "handshakes", "newcomers"
+]
 """What the table is about: deliveries per CPU second; memory of an idle connection; memory of a subscription; the time
 one turn holds the loop; latency beside readers that do not read; what is queued for sessions that are away; latency of
-our own levels of durability, in syncs of the disk."""
+our own levels of durability, in syncs of the disk; handshakes of TLS; latency while others shake hands."""
 
 QUEUED_MESSAGES = 10_000
 """So many for each session that is away: as many as a queue of ours holds by default."""
+
+
+Transport = Literal["tcp", "tls", "ws", "wss"]
+FLAGS = {"--tls": ("tls", "wss"), "--ws": ("ws", "wss")}
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class Scenario:
     kind: Kind = "messages"
     publishing_applications: int = 0
     """Who publishes where there are no devices: their topics are not a device's own."""
+    transport: Transport = "tcp"
 
     def generator_arguments(self, seconds: float) -> list[str]:
         """Arguments for a measured time of ``seconds``; a quarter of it, at least half a second, warms up."""
         common = ["--json", "--spin", "--payload-bytes", "100", *CLIENT_IDS, *TOPICS, *self.arguments]
-        if self.kind == "connections":
+        common += [flag for flag, transports in FLAGS.items() if self.transport in transports]
+        if self.kind in {"connections", "handshakes"}:
             return [*common, "--mode", "connect", "--clients", str(self.applications), "--keep-alive-s", "600"]
         publishers = self.devices or self.publishing_applications
         counts = ["--publishers", str(publishers), "--subscribers", str(self.applications)]
@@ -180,6 +188,73 @@ SCENARIOS = (
         ("--settle-s", "2", "--hold-s", "1"),
         "64 handshakes under way",
         kind="connections",
+    ),
+    Scenario(
+        "tls-p2p-qos1",
+        "over TLS: 10 → 10, QoS 1, window 100",
+        10,
+        10,
+        ("--qos", "1", "--inflight", "100"),
+        "100 unacknowledged",
+        transport="tls",
+    ),
+    Scenario(
+        "tls-sparse",
+        "over TLS: 200 → 200, one in flight each, QoS 0",
+        200,
+        200,
+        ("--qos", "0", "--inflight", "1"),
+        "1 undelivered",
+        transport="tls",
+    ),
+    Scenario(
+        "ws-p2p-qos1",
+        "over WebSocket: 10 → 10, QoS 1, window 100",
+        10,
+        10,
+        ("--qos", "1", "--inflight", "100"),
+        "100 unacknowledged",
+        transport="ws",
+    ),
+    Scenario(
+        "tls-connect",
+        "full handshakes of TLS: 2,000 clients",
+        0,
+        2000,
+        ("--settle-s", "2", "--hold-s", "1"),
+        "64 handshakes under way",
+        kind="handshakes",
+        transport="tls",
+    ),
+    Scenario(
+        "tls-resume",
+        "resumed handshakes of TLS: 2,000 clients with tickets",
+        0,
+        2000,
+        ("--resume", "--settle-s", "0.5", "--hold-s", "0.5"),
+        "64 handshakes under way",
+        kind="handshakes",
+        transport="tls",
+    ),
+    Scenario(
+        "tls-return",
+        "10,000 clients of TLS that come at once",
+        0,
+        10_000,
+        ("--burst", "10000", "--settle-s", "0.5", "--hold-s", "0.5"),
+        "10,000 handshakes under way",
+        kind="handshakes",
+        transport="tls",
+    ),
+    Scenario(
+        "tls-newcomers",
+        "over TLS: 10 → 10, QoS 1, 1,000 messages/s in all, undisturbed and while 2,000 clients come",
+        10,
+        10,
+        ("--qos", "1", "--rate-per-s", "1000"),
+        "none: open loop",
+        kind="newcomers",
+        transport="tls",
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

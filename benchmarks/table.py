@@ -118,6 +118,40 @@ def _connection_table(results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
+def _handshake_table(results: dict[str, Result]) -> str:
+    speed, took = "connects_per_cpu_s", "duration_s"
+    header = [
+        "broker", "connected per broker CPU second", "against mosquitto's best", "seconds until all were there",
+        "against mosquitto's best", "connected", "by ticket", "failed", "bytes per idle connection",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, speed)), _ratio_text(results, name, speed),
+            spread(_values(result, took)), _ratio_text(results, name, took, most=False),
+            spread(_values(result, "connected")), spread(_values(result, "resumed")),
+            spread(_values(result, "connections_failed")), spread(_values(result, "rss_per_connection_bytes")),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
+def _newcomers_table(results: dict[str, Result]) -> str:
+    header = [
+        "broker", "p50 µs undisturbed", "p50 µs while they come", "ratio", "p99 µs while they come",
+        "newcomers connected", "lost / duplicated / reordered / wrong", "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, "undisturbed_latency_p50_us")), spread(_values(result, "latency_p50_us")),
+            spread(slowdowns(result)), spread(_values(result, "latency_p99_us")),
+            spread(_values(result, "newcomers")), _faults(result.runs), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
 def _subscription_table(results: dict[str, Result]) -> str:
     memory, speed = "rss_per_subscription_bytes", "delivered_per_cpu_s"
     header = [
@@ -242,10 +276,12 @@ def scenario_text(scenario: Scenario, results: dict[str, Result], calls: dict[st
     tables = {
         "connections": _connection_table, "subscriptions": _subscription_table,
         "hold": _hold_table, "stall": _stall_table, "queue": _queue_table, "levels": _levels_table,
+        "handshakes": _handshake_table, "newcomers": _newcomers_table,
     }  # fmt: skip
     special = tables.get(scenario.kind)
     table = special(results) if special else _message_table(scenario, results)
-    field = "rss_per_connection_bytes" if scenario.kind == "connections" else "delivered_per_cpu_s"
+    fields = {"connections": "rss_per_connection_bytes", "handshakes": "connects_per_cpu_s"}
+    field = fields.get(scenario.kind, "delivered_per_cpu_s")
     text = f"### {scenario.title}\n\nUnder way at most: {scenario.window}.\n\n{table}\n{_baseline_text(results, field)}"
     if calls:
         text += f"\nSystem calls per delivered message: {'; '.join(_calls_text(*row) for row in calls.items())}.\n"

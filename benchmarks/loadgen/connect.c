@@ -1,4 +1,5 @@
 #include "fleet.h"
+#include "io.h"
 #include "loop.h"
 #include "options.h"
 #include "phases.h"
@@ -23,6 +24,7 @@ void run_connect(void)
     report_field("connections_failed", "%d", failed_connections);
     report_field("connections_lost", "%d", lost_connections);
     report_field("burst", "%d", options.burst);
+    report_field("resumed", "%ld", tls_resumed);
     report_field("duration_s", "%.3f", duration_s);
     report_field("connects_per_s", "%.0f", ready_connections / duration_s);
     report_latency("connect", &connect_latency);

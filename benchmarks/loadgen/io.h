@@ -12,6 +12,7 @@ void stop_reading(Connection *c);  /* for good; what happens to it is not heard 
 bool was_cut(const Connection *c); /* by the broker, for a connection that is not read */
 
 /* tls.c; without OpenSSL there is none, and options refuse --tls */
+extern long tls_resumed; /* handshakes by a ticket */
 enum { IO_AGAIN = -1, IO_FAILED = -2 };
 void tls_setup(void);
 void tls_start(Connection *c);

@@ -6,6 +6,17 @@
 #include "options.h"
 
 static SSL_CTX *tls_context;
+static SSL_SESSION *newest;
+long tls_resumed;
+
+/* With --resume every connection after the first ones shows the newest ticket, as a fleet does that comes back. */
+static int keep_session(SSL *ssl, SSL_SESSION *session)
+{
+    (void)ssl;
+    SSL_SESSION_free(newest);
+    newest = session;
+    return 1;
+}
 
 /* The certificate is not verified: what is measured is the broker's work. */
 void tls_setup(void)
@@ -16,6 +27,9 @@ void tls_setup(void)
     SSL_CTX_set_verify(tls_context, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(tls_context, 1);
+    if (!options.resume) return;
+    SSL_CTX_set_session_cache_mode(tls_context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(tls_context, keep_session);
 }
 
 void tls_start(Connection *c)
@@ -24,6 +38,7 @@ void tls_start(Connection *c)
     if (!c->ssl) die("SSL_new failed");
     SSL_set_fd(c->ssl, c->fd);
     SSL_set_connect_state(c->ssl);
+    if (newest) SSL_set_session(c->ssl, newest);
 }
 
 /* Watches for what OpenSSL wants next. */
@@ -42,6 +57,7 @@ int tls_step(Connection *c)
 {
     int result = SSL_do_handshake(c->ssl);
     if (result != 1) return waits_or_failed(c, result);
+    tls_resumed += SSL_session_reused(c->ssl);
     watch(c, false);
     return 1;
 }
@@ -65,6 +81,8 @@ long tls_receive(Connection *c, void *bytes, size_t room)
 }
 #else
 #include "io.h"
+
+long tls_resumed;
 
 void tls_setup(void) {}
 void tls_start(Connection *c) { (void)c; }

@@ -22,6 +22,7 @@ cdef struct Door:           # what a listener's connections have between socket 
     uint8_t is_websocket
     uint8_t has_proxy       # a PROXY header comes first
     uint8_t asks_certificate
+    uint8_t paused          # as many handshakes wait as may
 
 cdef struct Network:        # of peers whose word on their client's address is taken
     uint8_t address[16]
@@ -43,6 +44,7 @@ cdef struct Net:
     HandleQueue unread          # TLS holds bytes of theirs that the kernel does not show
     HandleQueue turns           # they wait to shake hands
     int64_t shaken_ns           # of this round, spent on handshakes
+    uint8_t doors_paused        # at least one door is
     uint64_t* locals            # handles of local connections that Python has to look at when the round ends
     uint32_t local_count
     uint32_t local_capacity

@@ -137,6 +137,7 @@ cdef enum:
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
     FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
+    TURNS_MAXIMUM = 256     # handshakes that wait; who comes then waits in the kernel, where it costs us nothing
     SHAKE_NS = 500000       # of a round, on handshakes: those who are connected are served between them
     LINGER_NS = 1000000000
     FIRST_LOCALS = 16
@@ -199,6 +200,9 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef sockaddr_storage peer
     cdef Connection* connection
     for _ in range(ACCEPTS_PER_ROUND):
+        if net.turns.count >= TURNS_MAXIMUM and is_tls(&net.doors[listener]):
+            pause_door(net, listener)
+            return
         size = sizeof(peer)
         fd = accept4(net.doors[listener].fd, <sockaddr*>&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
@@ -230,7 +234,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
 cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed) noexcept nogil:
     # Puts between socket and MQTT what the listener has; False: it cannot be had, or the peer may not come this way.
     cdef Transport* transport
-    if door.ssl_context == NULL and door.tls_context == NULL and not door.is_websocket and not door.has_proxy:
+    if not is_tls(door) and not door.is_websocket and not door.has_proxy:
         return True
     if door.has_proxy and not is_believed:
         return False
@@ -241,7 +245,7 @@ cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed
         transport.ssl = tls_open(door.ssl_context, connection.fd)
     elif door.tls_context != NULL:
         transport.tls_object = object_open(door.tls_context, connection.fd)
-    if not is_encrypted(transport) and (door.ssl_context != NULL or door.tls_context != NULL):
+    if not is_encrypted(transport) and is_tls(door):
         return False
     transport.phase = PHASE_PROXY_HEADER if door.has_proxy else phase_after(transport, PHASE_PROXY_HEADER)
     return True
@@ -299,7 +303,29 @@ cdef void resume_accepting(Net* net) noexcept nogil:
     net.accepting = 1
     net.accept_again_ns = 0
     for i in range(net.listener_count):
-        watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
+        if not net.doors[i].paused:
+            watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
+
+
+cdef inline bint is_tls(Door* door) noexcept nogil:
+    return door.ssl_context != NULL or door.tls_context != NULL
+
+
+cdef void pause_door(Net* net, int listener) noexcept nogil:
+    # Ten thousand who come back at once are let in as fast as their handshakes go, instead of being refused.
+    net.doors[listener].paused = 1
+    net.doors_paused = 1
+    watch(net, EPOLL_CTL_MOD, net.doors[listener].fd, 0, TAG_LISTENER + listener)
+
+
+cdef void resume_doors(Net* net) noexcept nogil:
+    cdef int i
+    net.doors_paused = 0
+    for i in range(net.listener_count):
+        if net.doors[i].paused:
+            net.doors[i].paused = 0
+            if net.accepting:
+                watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
 
 
 # ---------------------------------------------------------------- connections from inside the process
@@ -939,6 +965,8 @@ cdef class Reactor:
                     read_unread(net, until)
                 if net.turns.count:
                     take_turns(net, until)
+                if net.doors_paused and net.turns.count < TURNS_MAXIMUM // 2:
+                    resume_doors(net)
                 more = work(net, now, until)
                 if not more and state.dirty_count >= GATHER_DIRTY:
                     more = gather(net, now, received)

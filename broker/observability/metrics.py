@@ -84,7 +84,7 @@ FIGURES = (
     ),
     Figure("reactor", "handshakes", "counter", "tls_handshakes", "Handshakes of TLS that were completed."),
     Figure("reactor", "resumptions", "counter", "tls_resumptions", "Of them, those by a session ticket."),
-    Figure("reactor", "failed_handshakes", "counter", "tls_failed_handshakes", "Handshakes of TLS that came to nothing."),
+    Figure("reactor", "failed_handshakes", "counter", "tls_failed_handshakes", "Handshakes that came to nothing."),
     Figure("reactor", "receives", "counter", "receives", "System calls that received."),
     Figure("reactor", "sends", "counter", "sends", "System calls that sent."),
     Figure(

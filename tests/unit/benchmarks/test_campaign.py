@@ -27,7 +27,7 @@ class Idle(Contestant):
     def version(self) -> str:
         return "0"
 
-    def command(self, folder: Path, port: int) -> list[str]:
+    def command(self, scenario: Any, folder: Path, port: int) -> list[str]:
         return []
 
     def wait_until_ready(self, folder: Path, port: int, process: Any) -> dict[str, int]:
@@ -58,6 +58,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, shares: list[float]) -> None:
         for mark in ("measuring", "measured") if on_mark else ():
             on_mark(mark)
         faults = dict.fromkeys(("lost", "duplicated", "reordered"), 0) | {"received": 900, "publish_s": 0.5}
+        faults |= {"latency_p50_us": 20.0, "connected": 2000, "duration_s": 1.5}
         return {"core_busy_share": 0.5 + taken, "broker_cpu_share": 0.5, "command": ["loadgen", *arguments], **faults}
 
     monkeypatch.setattr(generator, "run", run)
