@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from broker import config as configuration
+from broker import doors
 from broker.config import BrokerConfig
 from broker.errors import ConfigError, StoreError
 from broker.net.certificates import CertificateStore, MaterialFiles, OwnCertificates, TlsMaterial, open_certificates
@@ -281,3 +283,40 @@ def test_own_files_and_others_client_authorities_go_together(tmp_path: Path) -> 
     files = MaterialFiles(own.files.certificate, own.files.private_key, tmp_path / "clients.pem")
     store = CertificateStore({"mqtts": files}, Alarms(LogObserver()), wall_s=lambda: NOW_S, own=own)
     assert store.material("mqtts").client_ca_pem == clients.pem
+
+
+def test_all_that_is_encrypted_has_the_broker_s_own_unless_it_has_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (doors, configuration):
+        monkeypatch.setattr(module, "SERVED_TRANSPORTS", frozenset(doors.PROTOCOLS))
+    store = opened(tmp_path, BrokerConfig())
+    assert store.material("mqtts") == store.material("wss") == store.material("https")
+    with pytest.raises(KeyError):
+        store.material("ws")
+    mine, clients = pki.issue("mine"), pki.authority()
+    certificate, key = mine.write(tmp_path)
+    (tmp_path / "clients.pem").write_bytes(clients.pem)
+    (tmp_path / "crl.pem").write_bytes(pki.revoked(clients))
+    files = {"certificate_file": certificate, "private_key_file": key}
+    asks = {"client_certificate": "required", "client_ca_file": tmp_path / "clients.pem"}
+    listeners = [{"transport": "tls", **files, **asks, "crl_file": tmp_path / "crl.pem"}, {"transport": "wss", **asks}]
+    store = opened(tmp_path, BrokerConfig.model_validate({"listeners": listeners}))
+    assert store.material("mqtts").certificate_chain_pem == mine.pem
+    assert store.material("mqtts").crl_pem == (tmp_path / "crl.pem").read_bytes()
+    assert store.material("wss").certificate_chain_pem == store.material("https").certificate_chain_pem
+    assert {store.material(name).client_ca_pem for name in ("mqtts", "wss")} == {clients.pem}
+
+
+def test_a_new_revocation_list_is_a_change(tmp_path: Path) -> None:
+    clients, revoked = pki.authority(), pki.issue("lost")
+    certificate, key = pki.issue("server").write(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(clients.pem)
+    pki.replace(tmp_path / "crl.pem", pki.revoked(clients))
+    files = MaterialFiles(certificate, key, tmp_path / "ca.pem", tmp_path / "crl.pem")
+    store = CertificateStore({"mqtts": files}, Alarms(LogObserver()), wall_s=lambda: NOW_S)
+    told: list[bytes] = []
+    store.on_change(lambda _name, material: told.append(material.crl_pem))
+    pki.replace(tmp_path / "crl.pem", pki.revoked(clients, revoked))
+    asyncio.run(store.reload())
+    assert told == [(tmp_path / "crl.pem").read_bytes()]
