@@ -1,0 +1,71 @@
+"""What the ledger may take for known, and what it may not: a false alarm is a bug of its own."""
+
+from __future__ import annotations
+
+from broker._core.packets import encode
+from broker.wire import Unsubscribe
+from tests.simulator.client import Client
+from tests.simulator.facts import NEVER, Message
+from tests.simulator.network import Link
+from tests.simulator.packets import PUBACK, ack
+from tests.simulator.profile import UNLIMITED
+from tests.simulator.world import World
+
+EXPIRY_S = 100_000
+
+
+def connected(world: World, number: int) -> tuple[Client, Link]:
+    """A client with a session that is kept."""
+    client = world.clients[number]
+    link = world.open(client, 5)
+    link.expiry_s = EXPIRY_S
+    client.connect(link, 0, 0, None)
+    exchange(world, client)
+    return client, link
+
+
+def exchange(world: World, client: Client) -> None:
+    """All that the client has sent arrives, everything is committed, and it reads."""
+    assert client.link is not None
+    world.moment.t += 1
+    world.feed(client.link, len(client.link.up))
+    while world.work(UNLIMITED) or world.disk.step():
+        pass
+    world.read(client, -1)
+
+
+def published(world: World, client: Client, topic: str, qos: int) -> Message:
+    """A message on its way."""
+    message = world.ledger.message(client.number, topic, qos, retain=False)
+    client.publish(message, message.number.to_bytes(8, "big"), b"")
+    return message
+
+
+def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> None:
+    world = World(1, level="synced")
+    publisher, busy = connected(world, 0)
+    receiver, link = connected(world, 1)
+    receiver.subscribe([("a", 1, False, 0)])
+    exchange(world, receiver)
+    message = published(world, publisher, "a", 1)
+    exchange(world, publisher)
+    world.read(receiver, -1)
+    assert link.session is not None
+    (delivery,) = message.seen[link.session]
+    for _ in range(8):
+        published(world, publisher, "b", 0)
+    world.moment.t += 1
+    world.life.shard.feed(busy.handle, bytes(busy.up), world.moment.now_ns, 1)
+    busy.up.clear()
+    link.send(encode(Unsubscribe(9, ("nowhere",)), 5))
+    link.waiting.append((link.send(ack(PUBACK, 1)), delivery))
+    world.feed(link, len(link.up))
+    world.work(1)  # the UNSUBSCRIBE is answered
+    world.moment.t += 1
+    world.work(1)  # and what stands behind it is not parsed yet: it is others' turn
+    described = world.life.shard.describe(link.handle)
+    assert described is not None
+    assert described["outbound_inflight"] == 1
+    assert delivery.acked_t == NEVER
+    exchange(world, publisher)
+    assert delivery.acked_t == world.moment.t
