@@ -68,6 +68,8 @@ class Ledger:
         if message.qos == 1 or message.sent_life != self.moment.life:
             message.sends += 1
             message.sent_life = self.moment.life
+        elif self.moment.refused_since(message.sent_t):
+            message.late = True
 
     def acked(self, message: Message) -> None:
         """Its publisher has been told that it was taken."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker._core.packets import encode
 from broker.wire import Unsubscribe
 from tests.simulator.client import Client
-from tests.simulator.facts import NEVER, Message
+from tests.simulator.facts import NEVER, Broken, Message
 from tests.simulator.network import Link
 from tests.simulator.packets import PUBACK, ack
 from tests.simulator.profile import UNLIMITED
 from tests.simulator.world import World
 
 EXPIRY_S = 100_000
+
+
+def made() -> World:
+    """A run in which receivers may have many messages in flight."""
+    worlds = (World(seed, level="synced") for seed in range(1, 100))
+    return next(one for one in worlds if one.profile.limits["outbound_inflight_maximum"] == 1000)
 
 
 def connected(world: World, number: int) -> tuple[Client, Link]:
@@ -42,7 +50,7 @@ def published(world: World, client: Client, topic: str, qos: int) -> Message:
 
 
 def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> None:
-    world = World(1, level="synced")
+    world = made()
     publisher, busy = connected(world, 0)
     receiver, link = connected(world, 1)
     receiver.subscribe([("a", 1, False, 0)])
@@ -69,3 +77,44 @@ def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> 
     assert delivery.acked_t == NEVER
     exchange(world, publisher)
     assert delivery.acked_t == world.moment.t
+
+
+def sent_in_order(world: World, publisher: Client, *, refuse_first: bool) -> tuple[Message, Message]:
+    """Two messages of QoS 2 whose receipts nobody reads; the second one is taken in any case."""
+    assert publisher.link is not None
+    found = []
+    for refuse in (refuse_first, False):
+        world.disk.become("full" if refuse else "ok")
+        found.append(published(world, publisher, "a", 2))
+        world.moment.t += 1
+        world.feed(publisher.link, len(publisher.link.up))
+    world.cut(publisher.link)
+    publisher.lost()
+    return found[0], found[1]
+
+
+def test_what_was_refused_unheard_is_new_when_it_is_sent_again() -> None:
+    world = made()
+    publisher, _ = connected(world, 0)
+    receiver, _ = connected(world, 1)
+    receiver.subscribe([("a", 2, False, 0)])
+    exchange(world, receiver)
+    first, second = sent_in_order(world, publisher, refuse_first=True)
+    publisher, _ = connected(world, 0)
+    exchange(world, publisher)  # both are sent again, and the second one is known
+    world.read(receiver, -1)
+    assert [one.message for one in receiver.incoming.values()] == [second, first]
+
+
+def test_what_was_not_refused_keeps_its_place_when_it_is_sent_again() -> None:
+    world = made()
+    publisher, _ = connected(world, 0)
+    receiver, link = connected(world, 1)
+    receiver.subscribe([("a", 2, False, 0)])
+    exchange(world, receiver)
+    first, second = sent_in_order(world, publisher, refuse_first=False)
+    publisher, _ = connected(world, 0)
+    deliveries = world.ledger.deliveries
+    deliveries.arrived(link, second.number, "a", 2, dup=False, retained=False, identifiers=())
+    with pytest.raises(Broken, match="order"):
+        deliveries.arrived(link, first.number, "a", 2, dup=False, retained=False, identifiers=())
