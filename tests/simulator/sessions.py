@@ -138,6 +138,10 @@ class Sessions:
         self._answered(link)
         if link.expiry_s and (link.clean or session is None or session.alive != YES):
             self.unseen.add(link.client)
+        self._perhaps_resumed(link, session)
+
+    def _perhaps_resumed(self, link: Link, session: Session | None) -> None:
+        # By a CONNECT that was not answered: then it is away since now.
         if session is not None and session.alive != NO and session.link is None and not link.clean:
             lo, hi = session.deadline_lo_ns, session.deadline_hi_ns
             wall_lo, wall_hi = session.wall_lo_ns, session.wall_hi_ns
@@ -228,10 +232,11 @@ class Sessions:
         """The broker has died while this connection was open."""
         if link.accepted:
             return
+        session = self.of(link.client)  # before the attempt is forgotten, as in _closed_unanswered
         self._answered(link)
-        session = self.of(link.client)
         if link.expiry_s:
             self.unseen.add(link.client)
+        self._perhaps_resumed(link, session)
         if session is not None and session.alive != NO:
             session.away_t = NEVER  # it may have been resumed, and that may be recorded or not
 

@@ -22,14 +22,38 @@ def made() -> World:
     return next(one for one in worlds if one.profile.limits["outbound_inflight_maximum"] == 1000)
 
 
-def connected(world: World, number: int) -> tuple[Client, Link]:
-    """A client with a session that is kept."""
+def connecting(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
+    """A client that has sent its CONNECT, and asks for a session that is kept."""
     client = world.clients[number]
     link = world.open(client, 5)
-    link.expiry_s = EXPIRY_S
+    link.expiry_s = expiry_s
     client.connect(link, 0, 0, None)
+    return client, link
+
+
+def connected(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
+    """The same, and it was answered."""
+    client, link = connecting(world, number, expiry_s)
     exchange(world, client)
     return client, link
+
+
+def commit(world: World) -> None:
+    """The broker works until nothing is left to do, and all of it is on disk."""
+    while world.work(UNLIMITED) or world.disk.step():
+        pass
+
+
+def crash(world: World) -> None:
+    """The process dies and another one starts; nothing more arrives anywhere."""
+    world.moment.t += 1
+    world.moment.crashed_committed_t = world.moment.committed_t
+    world.ledger.crashed(world.links)
+    for client in world.clients:
+        client.lost()
+    world.links.clear()
+    world.start()
+    world.ledger.restarted()
 
 
 def exchange(world: World, client: Client) -> None:
@@ -37,8 +61,7 @@ def exchange(world: World, client: Client) -> None:
     assert client.link is not None
     world.moment.t += 1
     world.feed(client.link, len(client.link.up))
-    while world.work(UNLIMITED) or world.disk.step():
-        pass
+    commit(world)
     world.read(client, -1)
 
 
@@ -118,3 +141,20 @@ def test_what_was_not_refused_keeps_its_place_when_it_is_sent_again() -> None:
     deliveries.arrived(link, second.number, "a", 2, dup=False, retained=False, identifiers=())
     with pytest.raises(Broken, match="order"):
         deliveries.arrived(link, first.number, "a", 2, dup=False, retained=False, identifiers=())
+
+
+def test_a_session_may_go_on_by_a_connect_that_was_not_answered_before_the_crash() -> None:
+    world = made()
+    client, _ = connected(world, 0, expiry_s=5)
+    client.subscribe([("a", 1, False, 0)])
+    exchange(world, client)
+    crash(world)
+    client, link = connecting(world, 0)
+    world.feed(link, len(link.up))
+    commit(world)
+    world.advance(40)  # longer than the session would have lasted
+    commit(world)
+    crash(world)
+    client, link = connected(world, 0)
+    assert link.session is not None
+    assert list(link.session.subs) == ["a"]
