@@ -7,6 +7,7 @@ import pytest
 from broker._core.packets import encode
 from broker.wire import Unsubscribe
 from tests.simulator.client import Client
+from tests.simulator.drain import settle
 from tests.simulator.facts import NEVER, Broken, Message
 from tests.simulator.network import Link
 from tests.simulator.packets import PUBACK, ack
@@ -158,3 +159,18 @@ def test_a_session_may_go_on_by_a_connect_that_was_not_answered_before_the_crash
     client, link = connected(world, 0)
     assert link.session is not None
     assert list(link.session.subs) == ["a"]
+
+
+def test_a_run_is_not_at_rest_while_a_batch_waits_for_another_look_at_the_disk() -> None:
+    world = made()
+    publisher, link = connected(world, 0)
+    message = published(world, publisher, "a", 2)
+    world.feed(link, len(link.up))
+    world.work(UNLIMITED)
+    world.disk.become("failed")
+    world.disk.begin()
+    world.disk.end()
+    world.disk.become("ok")  # and only then the journal learns that its batch was refused
+    settle(world)
+    assert world.life.is_written
+    assert message.acked
