@@ -54,6 +54,7 @@ class Ledger:
             if message.expires_ns != NEVER:
                 message.expires_ns = min(message.expires_ns, message.wall_expires_ns - offset_ns)
                 message.wall_expires_ns = min(message.wall_expires_ns, message.expires_ns + offset_ns)
+        self.sessions.clock_set()
 
     def published(self, message: Message, link: Link) -> None:
         """It was sent, for the first time."""

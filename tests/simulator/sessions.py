@@ -166,6 +166,12 @@ class Sessions:
             session.deadline_hi_ns = max(session.deadline_hi_ns, self.moment.now_ns + session.expiry_hi_s * SECOND_NS)
             session.wall_hi_ns = max(session.wall_hi_ns, self.moment.wall_ns + session.expiry_hi_s * SECOND_NS)
 
+    def clock_set(self) -> None:
+        """The wall clock was set: who was lost and is not seen to yet may be recorded as away since then."""
+        for session in self.parting:
+            lo_ns = self.moment.wall_ns + session.expiry_lo_s * SECOND_NS
+            session.wall_lo_ns = min(session.wall_lo_ns, lo_ns)
+
     def leaving(self, link: Link, expiry_s: int) -> None:
         """A DISCONNECT with another expiry interval was sent: either may hold."""
         session = link.session

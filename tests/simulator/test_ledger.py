@@ -9,6 +9,7 @@ from broker.wire import Unsubscribe
 from tests.simulator.client import Client
 from tests.simulator.drain import settle
 from tests.simulator.facts import NEVER, Broken, Message
+from tests.simulator.moment import SECOND_NS
 from tests.simulator.network import Link
 from tests.simulator.packets import PUBACK, ack
 from tests.simulator.profile import UNLIMITED
@@ -45,14 +46,15 @@ def commit(world: World) -> None:
         pass
 
 
-def crash(world: World) -> None:
-    """The process dies and another one starts; nothing more arrives anywhere."""
+def crash(world: World, down_s: float = 0) -> None:
+    """The process dies and another one starts, so much later; nothing more arrives anywhere."""
     world.moment.t += 1
     world.moment.crashed_committed_t = world.moment.committed_t
     world.ledger.crashed(world.links)
     for client in world.clients:
         client.lost()
     world.links.clear()
+    world.advance(down_s)
     world.start()
     world.ledger.restarted()
 
@@ -174,3 +176,17 @@ def test_a_run_is_not_at_rest_while_a_batch_waits_for_another_look_at_the_disk()
     settle(world)
     assert world.life.is_written
     assert message.acked
+
+
+def test_who_was_lost_before_the_wall_clock_was_set_may_be_recorded_by_the_new_one() -> None:
+    world = made()
+    client, link = connected(world, 0, expiry_s=300)
+    world.cut(link)
+    client.lost()
+    world.moment.skew_ns -= 400 * SECOND_NS
+    world.ledger.clock_set()
+    world.life.clock()
+    commit(world)  # and it is away since now
+    crash(world, down_s=301)
+    _, link = connected(world, 0)  # it has expired
+    assert link.accepted
