@@ -47,6 +47,7 @@ def test_its_subscription_identifier_comes_with_it() -> None:
     core.release()
     (one,) = heir.publishes()
     assert one.properties["subscription_identifier"] == (7,)
+    core.end()
 
 
 def test_a_crash_before_that_has_it_handed_over_once_more_and_sent_once() -> None:
@@ -106,6 +107,7 @@ def test_rights_that_end_meanwhile_end_it() -> None:
     core.release()
     heir.expect()
     assert core.all_drops() == {DropReason.NOT_AUTHORIZED: 1}
+    core.end()
 
 
 def test_what_waits_takes_no_more_memory_than_an_outbox() -> None:
