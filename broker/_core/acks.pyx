@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.connection cimport fail, mark_ready, outbox_put, outbox_reserve
-from broker._core.deliver cimport publish_held
+from broker._core.deliver cimport publish_held, publish_once
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.journal cimport add_op, batch_committed
 from broker._core.memory cimport likely_, take_memory
@@ -15,6 +15,7 @@ from broker._core.model cimport (
     INFLIGHT_PUBREL,
     PROMISE_BYTES,
     PROMISE_GATE,
+    PROMISE_ONCE,
     PROMISE_PUBLISH,
     Connection,
     Held,
@@ -191,6 +192,8 @@ cdef void keep(ShardState* shard, Connection* connection, Promise* promise) noex
         outbox_put(shard, connection, promise.bytes, promise.byte_count)
     elif promise.kind == PROMISE_PUBLISH:
         publish_held(shard, connection.session, promise.packet_id)
+    elif promise.kind == PROMISE_ONCE:
+        publish_once(shard, connection.session, promise)
     elif promise.kind == PROMISE_GATE:
         connection.gated = 0
         outbox_reserve(shard, connection, 0)    # what stands there may leave

@@ -190,6 +190,17 @@ cdef inline uint16_t coarse_now(ShardState* shard) noexcept nogil:
     return <uint16_t>((shard.now_ns >> 26) | 1)
 
 
+cdef Session* unexpired_session(ShardState* shard, Principal* principal, const Span* client_id) noexcept nogil:
+    # Its timer fires with the next tick, and after a restart not before the first. But the life before that may have
+    # ended it already and routed nothing more to it: who came back to it would find it with a gap. [MQTT-3.1.2-23]
+    cdef Session* session = find_session(shard, principal, client_id.at, client_id.n)
+    if session == NULL or session.connection != NULL or session.session_expiry_interval_s == 0 or \
+            session.extra == NULL or session.extra.ends_at_ns == 0 or session.extra.ends_at_ns > shard.now_ns:
+        return session
+    end_session(shard, session)
+    return NULL
+
+
 cdef Session* take_over(
         ShardState* shard, Connection* connection, Grant* grant, const Span* client_id) noexcept nogil:
     # The session of this client, after its older connection has gone; NULL: there is none any more. [MQTT-3.1.4-3]
@@ -331,7 +342,7 @@ cdef void admit(
         fail(shard, connection, <uint8_t>full)
         return
     connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
-    session = find_session(shard, grant.principal, client_id.at, client_id.n)
+    session = unexpired_session(shard, grant.principal, &client_id)
     if unlikely_(shard.journal.refusing and needs_disk(
             shard, connection, session, fields, end_of_predecessor(shard, connection, grant.principal, &client_id))):
         fail(shard, connection, SERVER_UNAVAILABLE)

@@ -26,6 +26,7 @@ from broker._core.model cimport (
     CONNECTED,
     DROP_ACCOUNT_BUDGET_FULL,
     DROP_BROKER_BUDGET_FULL,
+    DROP_CLIENT_AWAY,
     DROP_OUTBOX_FULL,
     LOCAL_FD,
     RARE_CLOSED,
@@ -71,8 +72,8 @@ from broker._core.reasons cimport (
     UNSPECIFIED_ERROR,
     USE_ANOTHER_SERVER,
 )
-from broker._core.promises cimport drop_promises
-from broker._core.session cimport part_session
+from broker._core.promises cimport drop_promises, kept_count
+from broker._core.session cimport count_drop, part_session
 from broker._core.strangers cimport forget_stranger, strangers_close
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.transport cimport free_transport
@@ -453,6 +454,13 @@ cdef void fail(ShardState* shard, Connection* connection, uint8_t reason_code) n
     close_connection(shard, connection)  # [MQTT-4.8.0-1]
 
 
+cdef void drop_held(ShardState* shard, Connection* connection) noexcept nogil:
+    cdef uint32_t _
+    for _ in range(kept_count(connection)):
+        count_drop(shard, connection.session, DROP_CLIENT_AWAY)
+    drop_promises(shard, connection)
+
+
 cdef void close_connection(ShardState* shard, Connection* connection) noexcept nogil:
     if connection.state == CLOSING:
         return
@@ -462,7 +470,7 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
     else:
         shard.connected[connection.durability] -= 1
     connection.state = CLOSING
-    drop_promises(shard, connection)
+    drop_held(shard, connection)
     if connection.gated:        # its CONNACK is not true yet, and nothing may leave before it
         connection.gated = 0
         if connection.outbox != NULL:

@@ -6,7 +6,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from broker._core.message cimport Outgoing
-from broker._core.model cimport Account, Connection, FanOut, Session, SharedGroup, ShardState
+from broker._core.model cimport Account, Connection, FanOut, Promise, Session, SharedGroup, ShardState
 
 # Routes to everybody who matches; returns how many sessions took it. When the slice's budget ends first, the rest goes
 # on as a fan-out: `rest` is set, and the caller says what follows when it is done.
@@ -33,5 +33,7 @@ cdef bint send(
     const uint32_t* identifiers, uint32_t count) noexcept nogil
 # The PUBLISH of QoS 2 with this identifier may leave, if it is still wanted.
 cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
+# The PUBLISH of QoS 0 that waited may leave, if it is still wanted.
+cdef void publish_once(ShardState* shard, Session* session, Promise* promise) noexcept nogil
 # Sends what was offered before, first of all what an earlier connection left; True when nothing of it waits any more.
 cdef bint send_waiting(ShardState* shard, Session* session) noexcept nogil

@@ -61,7 +61,7 @@ from broker._core.model cimport (
 )
 from broker._core.packets cimport encode_ack
 from broker._core.parked cimport bring_body, bring_front, still_allowed
-from broker._core.promises cimport hold, leaves_now
+from broker._core.promises cimport hold, hold_once, leaves_now
 from broker._core.records cimport OP_DONE, OP_SENT
 from broker._core.session cimport (
     body_of,
@@ -329,9 +329,33 @@ cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group)
     if member == NULL:
         count_account_drop(shard, account, DROP_NO_MEMBER)
         return False
+    if unlikely_(out.handed_over and member.qos == 0 and member.session.connection.durability == LEVEL_SYNCED):
+        deliver_once(shard, out, member)
+        return True
     if unlikely_(needs_record_of_its_own(out, member.session)):
         return deliver_apart(shard, out, group, member)
     return offer_member(shard, out, group, member)
+
+
+cdef void deliver_once(ShardState* shard, Outgoing* out, Subscription* member) noexcept nogil:
+    # At most once: a crash before the end of the other session's delivery is on disk would have it handed over again.
+    cdef Promise* promise = hold_once(
+        shard, member.session.connection, shard.journal.open_ticket, keep_message(shard, out))
+    promise.retain = out.retain & member.retain_as_published
+    promise.identifier = member.identifier
+
+
+cdef void publish_once(ShardState* shard, Session* session, Promise* promise) noexcept nogil:
+    cdef Outgoing out
+    outgoing_from_message(&out, promise.kept)
+    if expiry_left_s(&out, shard.now_ns) == 0:  # [MQTT-3.3.2-5]
+        count_drop(shard, session, DROP_MESSAGE_EXPIRED)
+    elif not still_allowed(session, promise.kept):      # rights may have changed while it waited
+        count_drop(shard, session, DROP_NOT_AUTHORIZED)
+    else:
+        send(
+            shard, &out, session, NULL, 0, promise.retain, &promise.identifier, 1 if promise.identifier else 0)
+    outgoing_close(shard, &out)
 
 
 cdef inline bint offer_member(

@@ -35,9 +35,11 @@ cdef inline bint is_alive(SharedGroup* group) noexcept nogil:
     return group != NULL and not group.entry.dead
 
 
-cdef void give(ShardState* shard, Message* message, SharedGroup* group) noexcept nogil:
+cdef void give(ShardState* shard, Session* session, Message* message, SharedGroup* group) noexcept nogil:
+    # The caller ends what the session has of it in the same batch.
     cdef Outgoing out
     outgoing_afresh(&out, message)      # for another session it is another one
+    out.handed_over = session.durable != NULL
     begin_routing(shard)
     deliver_to_group(shard, &out, group)
     end_routing(shard, group.members[0].session.principal.account.account_id, &out)
@@ -66,7 +68,7 @@ cdef bint hand_over_sent(ShardState* shard, Session* session, uint32_t* left) no
             return False        # it is being read
         extra.again_at += 1
         if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 and is_alive(body.group):
-            give(shard, body.message, body.group)
+            give(shard, session, body.message, body.group)
             release_packet_id(shard, session, packet_id)
     return True
 
@@ -78,7 +80,7 @@ cdef bint hand_over_queued(ShardState* shard, Session* session, uint32_t* left) 
             return False
         left[0] -= 1
         if is_alive(entry.group):
-            give(shard, entry.message, entry.group)
+            give(shard, session, entry.message, entry.group)
         else:
             count_drop(shard, session, DROP_SESSION_ENDED)
         queue_drop_front(shard, session)

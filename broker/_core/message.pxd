@@ -24,6 +24,7 @@ cdef struct Outgoing:
     uint8_t closed              # its record is complete: who is still to get it gets a message of its own
     uint8_t insists             # nobody is there to whom it could be refused
     uint8_t refused             # it would need the disk, which takes nothing now: nothing was done
+    uint8_t handed_over         # a session on disk that ends had it, and has it no more with the open batch
     uint32_t message_expiry_s
     uint32_t expiry_offset
     uint32_t topic_hash         # 0: not computed yet; for receivers that know aliases

@@ -92,6 +92,7 @@ cdef void outgoing_open(Outgoing* out) noexcept nogil:
     out.closed = 0
     out.insists = 0
     out.refused = 0
+    out.handed_over = 0
     for i in range(LAYOUTS):
         out.layout_at[i] = NULL
 

@@ -57,6 +57,7 @@ cdef enum PromiseKind:      # an acknowledgement is named by its packet type
     PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
     PROMISE_GATE = 2        # a CONNACK, and all that stands behind it in the outbox
     PROMISE_PUBLISH = 3     # of QoS 2, to a session on disk: its identifier is recorded first
+    PROMISE_ONCE = 8        # a PUBLISH of QoS 0 that another session had on disk, which has it no more
 
 cdef enum InflightState:    # of an outbound delivery, beside its packet identifier in the ring
     INFLIGHT_PUBLISH_1 = 1 << 16    # PUBLISH of QoS 1 sent, PUBACK awaited
@@ -671,10 +672,13 @@ cdef struct Promise:            # an acknowledgement, or what else may only leav
     Connection* connection
     uint64_t ticket             # leaves when this one is settled
     uint8_t* bytes              # PROMISE_BYTES: an encoded packet
+    Message* kept               # PROMISE_ONCE: what is to be sent; holds a reference
     uint32_t byte_count
+    uint32_t identifier         # PROMISE_ONCE: its Subscription Identifier, 0: none
     uint16_t packet_id
     uint8_t kind
     uint8_t reason_code
+    uint8_t retain              # PROMISE_ONCE: its flag
     uint8_t done                # need not wait for its ticket any more
 
 cdef struct Held:               # the promises of one connection
@@ -686,6 +690,8 @@ cdef struct Held:               # the promises of one connection
     Held* done_next
     uint32_t count              # of promises
     uint32_t publishes          # of them: PUBACKs and PUBCOMPs, what Receive Maximum counts
+    uint32_t kept_count         # of them: PROMISE_ONCE
+    uint64_t kept_bytes         # of their messages
     uint8_t done_listed         # its first promise may be done
 
 cdef struct JournalEntry:       # a message in the batch that is being gathered or written

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from broker._core.framing cimport PUBACK, PUBCOMP
-from broker._core.model cimport Connection, Promise, ShardState
+from broker._core.model cimport Connection, Message, Promise, ShardState
 
 cdef inline bint counts_as_publish(uint8_t kind) noexcept nogil:
     # While a QoS 2 exchange lasts it is counted by its identifier: only the PUBCOMP that ends it is not.
@@ -18,9 +18,16 @@ cdef inline uint32_t promises_held(Connection* connection) noexcept nogil:
     return 0 if connection.held == NULL else connection.held.count
 cdef inline uint32_t publishes_held(Connection* connection) noexcept nogil:
     return 0 if connection.held == NULL else connection.held.publishes
+cdef inline uint32_t kept_count(Connection* connection) noexcept nogil:
+    return 0 if connection.held == NULL else connection.held.kept_count
 
 # A promise at the end of the connection's, to be filled by the caller.
 cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, uint8_t kind) noexcept nogil
+# The same for a PUBLISH of QoS 0, which holds the message; and whether there is room for n bytes of such messages.
+cdef Promise* hold_once(ShardState* shard, Connection* connection, uint64_t ticket, Message* message) noexcept nogil
+cdef inline bint may_hold(ShardState* shard, Connection* connection, uint64_t n) noexcept nogil:
+    # As in the outbox, where it would stand otherwise: what is alone has room.
+    return kept_count(connection) == 0 or connection.held.kept_bytes + n <= shard.limits.outbox_soft_limit_bytes
 # The first one when it may leave, or NULL.
 cdef Promise* first_due(ShardState* shard, Connection* connection) noexcept nogil
 cdef void drop_first(ShardState* shard, Connection* connection) noexcept nogil

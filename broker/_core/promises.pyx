@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 from broker._core.memory cimport give_memory, slab_give, slab_take
-from broker._core.model cimport Connection, Held, Journal, Promise, ShardState
+from broker._core.message cimport hold_message, message_bytes, release_message
+from broker._core.model cimport PROMISE_ONCE, Connection, Held, Journal, Message, Promise, ShardState
 
 
 cdef Held* need_held(ShardState* shard, Connection* connection) noexcept nogil:
@@ -61,6 +62,21 @@ cdef Promise* hold(ShardState* shard, Connection* connection, uint64_t ticket, u
     return promise
 
 
+cdef Promise* hold_once(ShardState* shard, Connection* connection, uint64_t ticket, Message* message) noexcept nogil:
+    cdef Promise* promise = hold(shard, connection, ticket, PROMISE_ONCE)
+    promise.kept = message
+    hold_message(message)
+    connection.held.kept_count += 1
+    connection.held.kept_bytes += message_bytes(message)
+    return promise
+
+
+cdef void let_go(ShardState* shard, Held* held, Promise* promise) noexcept nogil:
+    held.kept_count -= 1
+    held.kept_bytes -= message_bytes(promise.kept)
+    release_message(shard, promise.kept)
+
+
 cdef Promise* first_due(ShardState* shard, Connection* connection) noexcept nogil:
     cdef Promise* promise
     if connection.held == NULL:
@@ -78,6 +94,8 @@ cdef void drop_first(ShardState* shard, Connection* connection) noexcept nogil:
     shard.journal.promise_count -= 1
     if promise.message != NULL:
         promise.message.promise = NULL
+    if promise.kept != NULL:
+        let_go(shard, held, promise)
     give_memory(promise.bytes)
     slab_give(&shard.journal.promise_slab, promise)
     if held.first == NULL:

@@ -18,6 +18,7 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
+from broker._core.promises cimport may_hold
 from broker._core.session cimport need_extra, why_no_room
 
 
@@ -42,7 +43,9 @@ cdef inline bint fits(Session* session, Outgoing* out) noexcept nogil:
 cdef inline bint is_able(ShardState* shard, Session* session, Outgoing* out, uint8_t qos) noexcept nogil:
     if session.connection == NULL or not has_room(shard, session.connection, out.payload.n):
         return False
-    return qos == 0 or (session.waiting & WAITING_FIRST == 0 and session.send_quota > 0)
+    if qos == 0:
+        return not out.handed_over or may_hold(shard, session.connection, out.payload.n)
+    return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0
 
 
 cdef inline bint may_queue(ShardState* shard, Session* session, Outgoing* out) noexcept nogil:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.reasons import DropReason
+from broker.reasons import DropReason, ReasonCode
 from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
 from tests.support.core import SYNCED, Client, Core, credential
 
@@ -241,6 +241,24 @@ def test_a_session_expires_by_the_wall_clock_from_when_its_client_went() -> None
     assert core.shard.counters()["sessions"] == 1
     core.wait(2)
     assert core.shard.counters()["sessions"] == 0
+    nothing_left(core)
+
+
+@pytest.mark.clause("v5:MQTT-3.1.2-23")
+def test_who_comes_back_too_late_after_a_restart_does_not_find_a_session_with_a_gap() -> None:
+    core = synced()
+    subscriber(core).drop()
+    core.hold()
+    core.wait(601)  # it has ended, and no disk knows
+    publisher = core.connect("p", user_name="plain")
+    publisher.publish("t/x", b"x", 2)
+    publisher.expect(Pubrec(1, ReasonCode.NO_MATCHING_SUBSCRIBERS))
+    core = core.crash()
+    late = core.keep("s", user_name="durable")  # Session Present is 0
+    assert late.described["subscriptions"] == 0
+    late.drop()
+    core = core.crash()
+    core.resume("s", user_name="durable")
     nothing_left(core)
 
 

@@ -127,7 +127,7 @@ class Deliveries:
     def _judge_order(self, session: Session, message: Message, qos: int, plain: list[Sub]) -> None:
         if session in message.seen or not plain or message.will is not None:
             return
-        if message.sends > 1:
+        if message.sends > 1 or message.late:
             return  # the first may have come before the subscription, or have found a full queue: now it is new here
         key = (message.publisher, message.topic, message.qos, qos)
         if session.last.get(key, 0) > message.number:

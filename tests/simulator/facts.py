@@ -27,7 +27,7 @@ class Message:
     """One application message, known by the number in its payload; ``publisher`` is a client's number."""
 
     __slots__ = (
-        "acked", "acked_t", "clear", "expires_ns", "group_members", "group_need", "group_seen", "link", "loose",
+        "acked", "acked_t", "clear", "expires_ns", "group_members", "group_need", "group_seen", "late", "link", "loose",
         "number", "publisher", "qos", "refused", "retain", "seen", "sends", "sent_life", "sent_t", "topic",
         "wall_expires_ns", "will",
     )  # fmt: skip
@@ -45,6 +45,7 @@ class Message:
         self.clear = False  # it removes what is retained, and its payload is empty
         self.refused = False
         self.sends = 1  # how many times it may have been routed, as far as receivers below QoS 2 can tell
+        self.late = False  # it may have been refused unheard, and be new where it was sent again
         self.loose = False
         self.expires_ns = NEVER  # at the earliest
         self.wall_expires_ns = NEVER  # the same by the wall clock, which counts for what is read from disk

@@ -54,6 +54,7 @@ class Ledger:
             if message.expires_ns != NEVER:
                 message.expires_ns = min(message.expires_ns, message.wall_expires_ns - offset_ns)
                 message.wall_expires_ns = min(message.wall_expires_ns, message.expires_ns + offset_ns)
+        self.sessions.clock_set()
 
     def published(self, message: Message, link: Link) -> None:
         """It was sent, for the first time."""
@@ -68,6 +69,8 @@ class Ledger:
         if message.qos == 1 or message.sent_life != self.moment.life:
             message.sends += 1
             message.sent_life = self.moment.life
+        elif self.moment.refused_since(message.sent_t):
+            message.late = True
 
     def acked(self, message: Message) -> None:
         """Its publisher has been told that it was taken."""

@@ -109,6 +109,11 @@ class Life:
         counted = self.shard.drops(ACCOUNT, number + 1)
         return sum(counted[reason] for reason in EXCUSES)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether everything that was recorded is on disk."""
+        return self.shard.newest_ticket() <= self.shard.settled_ticket()
+
     def turn(self, deliveries: int, *, write: bool) -> bool:
         """Run one slice; tells whether more is due. ``write``: the round ends with the journal's batch being closed."""
         shard = self.shard

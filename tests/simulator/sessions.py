@@ -138,6 +138,10 @@ class Sessions:
         self._answered(link)
         if link.expiry_s and (link.clean or session is None or session.alive != YES):
             self.unseen.add(link.client)
+        self._perhaps_resumed(link, session)
+
+    def _perhaps_resumed(self, link: Link, session: Session | None) -> None:
+        # By a CONNECT that was not answered: then it is away since now.
         if session is not None and session.alive != NO and session.link is None and not link.clean:
             lo, hi = session.deadline_lo_ns, session.deadline_hi_ns
             wall_lo, wall_hi = session.wall_lo_ns, session.wall_hi_ns
@@ -161,6 +165,12 @@ class Sessions:
         if session.deadline_hi_ns != NEVER:
             session.deadline_hi_ns = max(session.deadline_hi_ns, self.moment.now_ns + session.expiry_hi_s * SECOND_NS)
             session.wall_hi_ns = max(session.wall_hi_ns, self.moment.wall_ns + session.expiry_hi_s * SECOND_NS)
+
+    def clock_set(self) -> None:
+        """The wall clock was set: who was lost and is not seen to yet may be recorded as away since then."""
+        for session in self.parting:
+            lo_ns = self.moment.wall_ns + session.expiry_lo_s * SECOND_NS
+            session.wall_lo_ns = min(session.wall_lo_ns, lo_ns)
 
     def leaving(self, link: Link, expiry_s: int) -> None:
         """A DISCONNECT with another expiry interval was sent: either may hold."""
@@ -228,10 +238,11 @@ class Sessions:
         """The broker has died while this connection was open."""
         if link.accepted:
             return
+        session = self.of(link.client)  # before the attempt is forgotten, as in _closed_unanswered
         self._answered(link)
-        session = self.of(link.client)
         if link.expiry_s:
             self.unseen.add(link.client)
+        self._perhaps_resumed(link, session)
         if session is not None and session.alive != NO:
             session.away_t = NEVER  # it may have been resumed, and that may be recorded or not
 

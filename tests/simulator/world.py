@@ -214,8 +214,9 @@ class World:
         shard = self.life.shard
         free = [link for link in self.links if link.held and not shard.is_stopped(link.handle)]
         more = self.life.turn(deliveries, write=write)
-        if self.moment.ran_t == self.moment.t:
-            self.ledger.ran()
+        if self.moment.ran_t < self.moment.t:
+            return more  # the slice ended before everybody had his turn
+        self.ledger.ran()
         for link in free:
             if not shard.is_stopped(link.handle):
                 link.held = False

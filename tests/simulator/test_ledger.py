@@ -1,0 +1,192 @@
+"""What the ledger may take for known, and what it may not: a false alarm is a bug of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker._core.packets import encode
+from broker.wire import Unsubscribe
+from tests.simulator.client import Client
+from tests.simulator.drain import settle
+from tests.simulator.facts import NEVER, Broken, Message
+from tests.simulator.moment import SECOND_NS
+from tests.simulator.network import Link
+from tests.simulator.packets import PUBACK, ack
+from tests.simulator.profile import UNLIMITED
+from tests.simulator.world import World
+
+EXPIRY_S = 100_000
+
+
+def made() -> World:
+    """A run in which receivers may have many messages in flight."""
+    worlds = (World(seed, level="synced") for seed in range(1, 100))
+    return next(one for one in worlds if one.profile.limits["outbound_inflight_maximum"] == 1000)
+
+
+def connecting(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
+    """A client that has sent its CONNECT, and asks for a session that is kept."""
+    client = world.clients[number]
+    link = world.open(client, 5)
+    link.expiry_s = expiry_s
+    client.connect(link, 0, 0, None)
+    return client, link
+
+
+def connected(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
+    """The same, and it was answered."""
+    client, link = connecting(world, number, expiry_s)
+    exchange(world, client)
+    return client, link
+
+
+def commit(world: World) -> None:
+    """The broker works until nothing is left to do, and all of it is on disk."""
+    while world.work(UNLIMITED) or world.disk.step():
+        pass
+
+
+def crash(world: World, down_s: float = 0) -> None:
+    """The process dies and another one starts, so much later; nothing more arrives anywhere."""
+    world.moment.t += 1
+    world.moment.crashed_committed_t = world.moment.committed_t
+    world.ledger.crashed(world.links)
+    for client in world.clients:
+        client.lost()
+    world.links.clear()
+    world.advance(down_s)
+    world.start()
+    world.ledger.restarted()
+
+
+def exchange(world: World, client: Client) -> None:
+    """All that the client has sent arrives, everything is committed, and it reads."""
+    assert client.link is not None
+    world.moment.t += 1
+    world.feed(client.link, len(client.link.up))
+    commit(world)
+    world.read(client, -1)
+
+
+def published(world: World, client: Client, topic: str, qos: int) -> Message:
+    """A message on its way."""
+    message = world.ledger.message(client.number, topic, qos, retain=False)
+    client.publish(message, message.number.to_bytes(8, "big"), b"")
+    return message
+
+
+def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> None:
+    world = made()
+    publisher, busy = connected(world, 0)
+    receiver, link = connected(world, 1)
+    receiver.subscribe([("a", 1, False, 0)])
+    exchange(world, receiver)
+    message = published(world, publisher, "a", 1)
+    exchange(world, publisher)
+    world.read(receiver, -1)
+    assert link.session is not None
+    (delivery,) = message.seen[link.session]
+    for _ in range(8):
+        published(world, publisher, "b", 0)
+    world.moment.t += 1
+    world.life.shard.feed(busy.handle, bytes(busy.up), world.moment.now_ns, 1)
+    busy.up.clear()
+    link.send(encode(Unsubscribe(9, ("nowhere",)), 5))
+    link.waiting.append((link.send(ack(PUBACK, 1)), delivery))
+    world.feed(link, len(link.up))
+    world.work(1)  # the UNSUBSCRIBE is answered
+    world.moment.t += 1
+    world.work(1)  # and what stands behind it is not parsed yet: it is others' turn
+    described = world.life.shard.describe(link.handle)
+    assert described is not None
+    assert described["outbound_inflight"] == 1
+    assert delivery.acked_t == NEVER
+    exchange(world, publisher)
+    assert delivery.acked_t == world.moment.t
+
+
+def sent_in_order(world: World, publisher: Client, *, refuse_first: bool) -> tuple[Message, Message]:
+    """Two messages of QoS 2 whose receipts nobody reads; the second one is taken in any case."""
+    assert publisher.link is not None
+    found = []
+    for refuse in (refuse_first, False):
+        world.disk.become("full" if refuse else "ok")
+        found.append(published(world, publisher, "a", 2))
+        world.moment.t += 1
+        world.feed(publisher.link, len(publisher.link.up))
+    world.cut(publisher.link)
+    publisher.lost()
+    return found[0], found[1]
+
+
+def test_what_was_refused_unheard_is_new_when_it_is_sent_again() -> None:
+    world = made()
+    publisher, _ = connected(world, 0)
+    receiver, _ = connected(world, 1)
+    receiver.subscribe([("a", 2, False, 0)])
+    exchange(world, receiver)
+    first, second = sent_in_order(world, publisher, refuse_first=True)
+    publisher, _ = connected(world, 0)
+    exchange(world, publisher)  # both are sent again, and the second one is known
+    world.read(receiver, -1)
+    assert [one.message for one in receiver.incoming.values()] == [second, first]
+
+
+def test_what_was_not_refused_keeps_its_place_when_it_is_sent_again() -> None:
+    world = made()
+    publisher, _ = connected(world, 0)
+    receiver, link = connected(world, 1)
+    receiver.subscribe([("a", 2, False, 0)])
+    exchange(world, receiver)
+    first, second = sent_in_order(world, publisher, refuse_first=False)
+    publisher, _ = connected(world, 0)
+    deliveries = world.ledger.deliveries
+    deliveries.arrived(link, second.number, "a", 2, dup=False, retained=False, identifiers=())
+    with pytest.raises(Broken, match="order"):
+        deliveries.arrived(link, first.number, "a", 2, dup=False, retained=False, identifiers=())
+
+
+def test_a_session_may_go_on_by_a_connect_that_was_not_answered_before_the_crash() -> None:
+    world = made()
+    client, _ = connected(world, 0, expiry_s=5)
+    client.subscribe([("a", 1, False, 0)])
+    exchange(world, client)
+    crash(world)
+    client, link = connecting(world, 0)
+    world.feed(link, len(link.up))
+    commit(world)
+    world.advance(40)  # longer than the session would have lasted
+    commit(world)
+    crash(world)
+    client, link = connected(world, 0)
+    assert link.session is not None
+    assert list(link.session.subs) == ["a"]
+
+
+def test_a_run_is_not_at_rest_while_a_batch_waits_for_another_look_at_the_disk() -> None:
+    world = made()
+    publisher, link = connected(world, 0)
+    message = published(world, publisher, "a", 2)
+    world.feed(link, len(link.up))
+    world.work(UNLIMITED)
+    world.disk.become("failed")
+    world.disk.begin()
+    world.disk.end()
+    world.disk.become("ok")  # and only then the journal learns that its batch was refused
+    settle(world)
+    assert world.life.is_written
+    assert message.acked
+
+
+def test_who_was_lost_before_the_wall_clock_was_set_may_be_recorded_by_the_new_one() -> None:
+    world = made()
+    client, link = connected(world, 0, expiry_s=300)
+    world.cut(link)
+    client.lost()
+    world.moment.skew_ns -= 400 * SECOND_NS
+    world.ledger.clock_set()
+    world.life.clock()
+    commit(world)  # and it is away since now
+    crash(world, down_s=301)
+    _, link = connected(world, 0)  # it has expired
+    assert link.accepted
