@@ -46,3 +46,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         yield start
     finally:
         end_all(running)
+
+
+@pytest.fixture
+def snippets(platform_documents: Path) -> str:
+    """The programs that the platform's documents print; skipped where these do not stand beside the project."""
+    return (platform_documents / "snippets.md").read_text(encoding="utf-8")

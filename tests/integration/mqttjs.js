@@ -1,15 +1,12 @@
 // A device with mqtt.js: telemetry up, one command down. Prints one JSON line for each thing that happens.
 //
-// Usage: NODE_PATH=... node mqttjs.js PORT PROTOCOL_VERSION DEVICE_ID USERNAME PASSWORD
+// Usage: NODE_PATH=... node mqttjs.js URL PROTOCOL_VERSION DEVICE_ID USERNAME PASSWORD
 'use strict';
 const mqtt = require('mqtt');
 
-const [port, version, deviceId, username, password] = process.argv.slice(2);
+const [url, version, deviceId, username, password] = process.argv.slice(2);
 const tell = (event, more) => console.log(JSON.stringify({ event, ...more }));
-const client = mqtt.connect({
-  host: '127.0.0.1',
-  port: Number(port),
-  protocol: 'mqtt',
+const client = mqtt.connect(url, {
   protocolVersion: Number(version),
   clientId: deviceId,
   username,

@@ -1,4 +1,4 @@
-"""mqtt.js from Node against the broker."""
+"""mqtt.js from Node against the broker, through every door."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from typing import Any
 
 import pytest
 
-from tests.integration.served import Login, Served, plain_environment
+from tests.integration.printed import LOOPBACK, authority, trusting
+from tests.integration.served import Login, Served
 from tests.integration.wire import PUBLISH, V5, Client, puback
 
 PROGRAM = Path(__file__).with_name("mqttjs.js")
 VERSIONS = pytest.mark.parametrize("version", ["4", "5"])
+PATHS = {"mqtt": "", "mqtts": "", "ws": "/mqtt", "wss": "/mqtt"}
 
 
 @contextmanager
 def start(
-    program: Callable[[str], str], node_modules: Path, served: Served, version: str, device: Login
+    program: Callable[[str], str], node_modules: Path, served: Served, version: str, device: Login, scheme: str = "mqtt"
 ) -> Iterator[subprocess.Popen[str]]:
-    arguments = [str(served.port()), version, device.device_id, device.username, device.password]
+    url = f"{scheme}://{LOOPBACK}:{served.port(scheme)}{PATHS[scheme]}"
+    arguments = [url, version, device.device_id, device.username, device.password]
     with subprocess.Popen(
         [program("node"), str(PROGRAM), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=plain_environment({"NODE_PATH": str(node_modules)}),
+        env=trusting(authority(served), {"NODE_PATH": str(node_modules)}),
     ) as process:
         try:
             yield process
@@ -45,13 +48,14 @@ def next_event(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @VERSIONS
+@pytest.mark.parametrize("scheme", PATHS)
 def test_telemetry_goes_up_in_order_and_a_command_comes_down(
-    served: Served, device: Login, program: Callable[[str], str], node_modules: Path, version: str
+    served: Served, device: Login, program: Callable[[str], str], node_modules: Path, version: str, scheme: str
 ) -> None:
     with Client(served.port(), V5) as application:
         application.login("apikey", served.api_key, "watch-" + device.device_id)
         assert application.subscribe(device.topic("telemetry")) == [1]
-        with start(program, node_modules, served, version, device) as process:
+        with start(program, node_modules, served, version, device, scheme) as process:
             assert next_event(process) == {"event": "connect"}
             assert next_event(process) == {"event": "subscribe", "error": None, "granted": [1]}
             for number in range(100):
