@@ -246,6 +246,7 @@ cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed
     elif door.tls_context != NULL:
         transport.tls_object = object_open(door.tls_context, connection.fd)
     if not is_encrypted(transport) and is_tls(door):
+        transport.gone = 1      # nothing can be said to it
         return False
     transport.phase = PHASE_PROXY_HEADER if door.has_proxy else phase_after(transport, PHASE_PROXY_HEADER)
     return True
@@ -495,7 +496,7 @@ cdef void take_turns(Net* net, int64_t until_ns) noexcept nogil:
 
 
 cdef void read_unread(Net* net, int64_t until_ns) noexcept nogil:
-    # Once each; who is stopped is listed again when it is not any more.
+    # Once each.
     cdef uint64_t handle
     cdef Connection* connection
     cdef uint32_t count = net.unread.count
@@ -503,10 +504,9 @@ cdef void read_unread(Net* net, int64_t until_ns) noexcept nogil:
     for _ in range(count):
         handle = next_handle(&net.unread)
         connection = find_connection(net.shard, <uint32_t>handle, <uint32_t>(handle >> 32))
-        if connection != NULL and connection.fd >= 0 and connection.state != CLOSING and \
-                not is_stopped(connection):
+        if connection != NULL and connection.fd >= 0 and connection.state != CLOSING:
             net.shard.slice_budget = WORK_PER_SLICE
-            read_connection(net, connection)
+            read_connection(net, connection)        # one that is stopped becomes deaf, and is listed when it wakes
         if clock_ns() > until_ns:
             return
 

@@ -211,6 +211,22 @@ def test_many_records_in_one_segment_are_all_read_although_the_kernel_shows_noth
     doors.during(run)
 
 
+@pytest.mark.parametrize("cut", [1, 100, 1000, 5000, 16_000, 16_384, 20_000])
+def test_what_tls_holds_of_a_stopped_connection_is_read_when_it_goes_on(doors: Doors, native: bool, cut: int) -> None:
+    """The last record lies within TLS, and the kernel has nothing more to show, when the CONNECT begins to wait."""
+    port = doors.listen(context(native), is_open=False)
+    large = encode(Publish("a", bytes((1 << 16) - len(CONNECT) - 8)), 5)
+    assert len(CONNECT + large) == 1 << 16, "one read of the reactor's"
+    stream = doors.during(lambda: dial(port, trusting()))
+    with stream:
+        doors.until(lambda: doors.reactor.figures()["handshakes"] == 1)
+        for part in (CONNECT, large[:cut], large[cut:], PINGREQ):  # how far OpenSSL reads ahead depends on the cut
+            stream.sendall(part)
+        doors.admit()
+        assert doors.during(lambda: read(stream, 1)) == b"\x20"
+        assert PINGRESP in doors.during(lambda: stream.recv(1000) + stream.recv(1000))
+
+
 def test_records_of_one_byte_and_segments_of_one_byte(doors: Doors, native: bool) -> None:
     port = doors.listen(context(native))
 
