@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from broker.net.forwarded import Network, client_address
 from broker.net.https import SecureDoor
 
 STOP_TIMEOUT_S = 2
+TICKS_PER_S = 10  # of uvicorn's counter: a multiple of them is when the date is set
 KEEP_ALIVE_S = 30
 REQUEST_TIMEOUT_S = 30.0
 
@@ -29,7 +30,22 @@ REQUEST_TIMEOUT_S = 30.0
 class _Server(uvicorn.Server):
     """The runtime owns the process's signals, and a ``door`` accepts in the server's place where there is one."""
 
-    door: SecureDoor | None = None
+    def __init__(self, config: uvicorn.Config, door: SecureDoor | None) -> None:
+        super().__init__(config)
+        self.door = door
+        self._end = asyncio.Event()
+
+    def stop(self) -> None:
+        """End soon; uvicorn's own word for it is asked for ten times a second."""
+        self.should_exit = True
+        self._end.set()
+
+    async def main_loop(self) -> None:
+        """Set the date of answers once a second, until the end."""
+        while not await self.on_tick(TICKS_PER_S):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._end.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
@@ -170,9 +186,9 @@ class HttpServer:
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
                 h11_max_incomplete_event_size=64 * 1024,
-            )
+            ),
+            door,
         )
-        self._server.door = door
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -190,7 +206,7 @@ class HttpServer:
             return
         if self._door is not None:
             await self._door.close()
-        self._server.should_exit = True
+        self._server.stop()
         await self._task
         self._task = None
         for connection in list(self._server.server_state.connections):

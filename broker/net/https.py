@@ -7,12 +7,15 @@ Here belong the context of HTTPS and the way from an accepted socket to an encry
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from io import FileIO
 
 from broker.net.certificates import TlsMaterial
 
@@ -39,16 +42,35 @@ def server_context(material: TlsMaterial) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, material: TlsMaterial) -> None:
-    """Give a context what is in memory: OpenSSL reads files alone, and a key goes into none that has a name."""
-    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    """Give a context what is in memory: OpenSSL opens paths alone, and a key goes into no file, nor needs a disk."""
+    with _readable(material.certificate_chain_pem) as chain, _readable(material.private_key_pem) as key:
+        try:
+            context.load_cert_chain(chain, key)
+        except OSError as error:  # ssl.SSLError, or what the pipe said last
+            raise ValueError(f"OpenSSL does not take the certificate: {error}") from error
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[str]:
+    """Give a path where content can be read once: the end of a pipe that holds all of it. Raises ``ValueError``."""
+    source, sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        with os.fdopen(os.dup(descriptor), "wb") as out:
-            out.write(material.private_key_pem + material.certificate_chain_pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    except ssl.SSLError as error:
-        raise ValueError(f"OpenSSL does not take the certificate: {error.reason or error}") from error
+        with os.fdopen(sink, "wb", buffering=0) as out:
+            _fill(out, content)
+        yield f"/proc/self/fd/{source}"
     finally:
-        os.close(descriptor)
+        os.close(source)
+
+
+def _fill(pipe: FileIO, content: bytes) -> None:
+    try:
+        if len(content) > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, len(content))
+        whole = pipe.write(content) == len(content)
+    except OSError as error:
+        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL: {error.strerror}") from error
+    if not whole:
+        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL")
 
 
 class SecureDoor:

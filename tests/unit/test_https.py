@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -247,6 +248,28 @@ def test_only_tls_from_1_2_with_forward_secrecy_is_offered(tmp_path: Path) -> No
     for name in names:
         assert name.startswith(("TLS_", "ECDHE-"))
         assert "GCM" in name or "CHACHA20" in name
+
+
+def test_a_context_needs_no_disk_and_takes_long_chains(tmp_path: Path) -> None:
+    chain = [pki.authority("Root")]
+    for number in range(150):
+        chain.insert(0, pki.authority(f"CA {number}", by=chain[0]))
+    server = pki.issue("server", by=chain[0])
+    long = load(MaterialFiles(*server.write(tmp_path, *chain)))
+    assert len(long.certificate_chain_pem) > 64 * 1024
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        server_context(long)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_no_pipe_holds_is_refused(tmp_path: Path) -> None:
+    good = material(tmp_path)
+    object.__setattr__(good, "certificate_chain_pem", good.certificate_chain_pem + b"#" * (1 << 28))
+    with pytest.raises(ValueError, match="cannot be handed to OpenSSL"):
+        server_context(good)
 
 
 def test_a_certificate_that_openssl_does_not_take_leaves_the_old_one(tmp_path: Path) -> None:

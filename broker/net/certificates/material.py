@@ -52,9 +52,9 @@ class MaterialFiles:
     crl: Path | None = None
 
     def paths(self) -> tuple[Path, ...]:
-        """Give all of them."""
+        """Give all of them, each once."""
         named = (self.certificate, self.private_key, self.client_ca, self.crl)
-        return tuple(path for path in named if path is not None)
+        return tuple(dict.fromkeys(path for path in named if path is not None))
 
 
 @dataclass(frozen=True, slots=True)

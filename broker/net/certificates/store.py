@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 PATIENCE_LOOKS = 5  # so long a certificate may wait for its key, and a file for the rest of it
+LOOKS_PER_DOUBT = 60
 LOOKS_PER_RENEWAL = 3600
 REFUSED, EXPIRY = "certificate_refused", "certificate_expiry"
 
@@ -143,12 +144,18 @@ class CertificateStore:
     async def _watch(self) -> None:
         for looks in count(1):
             await asyncio.sleep(LOOK_S)
+            if self._is_quiet() and looks % LOOKS_PER_DOUBT:
+                continue
             try:
                 await self.look()
                 if looks % LOOKS_PER_RENEWAL == 0:
                     await self.renew()
             except Exception:
                 log.exception("the certificates could not be looked at")
+
+    def _is_quiet(self) -> bool:
+        """Tell whether there is nothing to do: nearly always, and then next to nothing is done."""
+        return all(one.judged == one.seen == _signature(one.files) for one in self._watched)
 
     async def look(self) -> None:
         """Take what has changed and come to rest since the look before; what does not fit yet is given time."""
