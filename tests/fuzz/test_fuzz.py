@@ -15,7 +15,7 @@ SEEDS = (1, 2, 3) if os.environ.get("IOT_BROKER_BUILD") == "sanitize" else (1,)
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_target_survives_its_corpus_and_damaged_copies(name: str, seed: int) -> None:
-    assert run(name, seed, seconds=20, most=5_000) > len(load_corpus(name))
+    assert run(name, seed, seconds=10, most=5_000) > len(load_corpus(name))
 
 
 @pytest.mark.parametrize("name", TARGETS)
