@@ -5,8 +5,12 @@ Here belong versions, ciphers and times. Not here: contexts of the core (``tls``
 
 from __future__ import annotations
 
+import fcntl
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2, in OpenSSL's words: forward secret and authenticated. TLS 1.3 has no others."""
@@ -30,15 +34,8 @@ def python_context(
     context.set_ciphers(CIPHERS.decode())
     context.num_tickets = 1
     context.set_alpn_protocols([protocol])
-    try:
-        _load_chain(context, certificate_chain, private_key)
-        if client_ca:
-            context.load_verify_locations(cadata=client_ca.decode())
-        if crl:
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-            _load_file(context, crl)
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ValueError(f"the certificate, its key, the CA or its list is not taken: {error}") from error
+    _load_chain(context, certificate_chain, private_key)
+    _trust(context, client_ca, crl)
     context.verify_mode = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(
         client_certificate, ssl.CERT_REQUIRED
     )
@@ -46,25 +43,46 @@ def python_context(
 
 
 def _load_chain(context: ssl.SSLContext, certificate_chain: bytes, private_key: bytes) -> None:
-    """``load_cert_chain`` takes files alone: these have no name in any directory."""
-    with _Nameless(certificate_chain + b"\n" + private_key) as path:
-        context.load_cert_chain(path, password="")  # else OpenSSL asks at the terminal
+    with _readable(certificate_chain) as chain, _readable(private_key) as key:
+        try:
+            context.load_cert_chain(chain, key, password="")  # else OpenSSL asks at the terminal
+        except OSError as error:  # ssl.SSLError, or what the pipe said last
+            raise ValueError(f"OpenSSL does not take the certificate: {error}") from error
 
 
-def _load_file(context: ssl.SSLContext, pem: bytes) -> None:
-    with _Nameless(pem) as path:
-        context.load_verify_locations(path)
+def _trust(context: ssl.SSLContext, client_ca: bytes, crl: bytes) -> None:
+    try:
+        if client_ca:
+            context.load_verify_locations(cadata=client_ca.decode())
+        if crl:
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+            with _readable(crl) as path:
+                context.load_verify_locations(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"OpenSSL does not take the authorities of clients: {error}") from error
 
 
-class _Nameless:
-    """A file in memory alone, by a path that ends with the block."""
+@contextmanager
+def _readable(content: bytes) -> Iterator[str]:
+    """Give a path where content can be read once: OpenSSL opens paths alone, and a key goes into no file.
 
-    def __init__(self, content: bytes) -> None:
-        self._fd = os.memfd_create("pem", os.MFD_CLOEXEC)
-        os.write(self._fd, content)
+    It is the end of a pipe that holds all of it, which needs no disk. Raises ``ValueError``.
+    """
+    source, sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        with os.fdopen(sink, "wb", buffering=0) as out:
+            _fill(out, content)
+        yield f"/proc/self/fd/{source}"
+    finally:
+        os.close(source)
 
-    def __enter__(self) -> str:
-        return f"/proc/self/fd/{self._fd}"
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+def _fill(pipe: FileIO, content: bytes) -> None:
+    try:
+        if len(content) > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, len(content))
+        whole = pipe.write(content) == len(content)
+    except OSError as error:
+        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL: {error.strerror}") from error
+    if not whole:
+        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL")

@@ -7,16 +7,13 @@ Here belong the context of HTTPS and the way from an accepted socket to an encry
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
-from io import FileIO
+from collections.abc import Callable, Sized
 
+from broker._core.tls_settings import python_context
 from broker.net.certificates import TlsMaterial
 
 log = logging.getLogger(__name__)
@@ -27,50 +24,11 @@ ACCEPT_PAUSE_S = 0.5
 HANDSHAKES_MAXIMUM = 1000
 HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
 CONNECTIONS_MAXIMUM = 5000
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption; 1.3 has no others
 
 
 def server_context(material: TlsMaterial) -> ssl.SSLContext:
     """Make a context for HTTPS: TLS 1.2 and later, no compression, no renegotiation. Raises ``ValueError``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
-    _load(context, material)
-    return context
-
-
-def _load(context: ssl.SSLContext, material: TlsMaterial) -> None:
-    """Give a context what is in memory: OpenSSL opens paths alone, and a key goes into no file, nor needs a disk."""
-    with _readable(material.certificate_chain_pem) as chain, _readable(material.private_key_pem) as key:
-        try:
-            context.load_cert_chain(chain, key)
-        except OSError as error:  # ssl.SSLError, or what the pipe said last
-            raise ValueError(f"OpenSSL does not take the certificate: {error}") from error
-
-
-@contextmanager
-def _readable(content: bytes) -> Iterator[str]:
-    """Give a path where content can be read once: the end of a pipe that holds all of it. Raises ``ValueError``."""
-    source, sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        with os.fdopen(sink, "wb", buffering=0) as out:
-            _fill(out, content)
-        yield f"/proc/self/fd/{source}"
-    finally:
-        os.close(source)
-
-
-def _fill(pipe: FileIO, content: bytes) -> None:
-    try:
-        if len(content) > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, len(content))
-        whole = pipe.write(content) == len(content)
-    except OSError as error:
-        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL: {error.strerror}") from error
-    if not whole:
-        raise ValueError(f"{len(content)} bytes cannot be handed to OpenSSL")
+    return python_context(material.certificate_chain_pem, material.private_key_pem, protocol="http/1.1")
 
 
 class SecureDoor:
