@@ -11,13 +11,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from api.device_bodies import DeviceBody, DeviceChangeBody
 from api.jsontext import compact
 from api.models import (
     CommandAnswer,
     CommandBody,
     CredentialsQuery,
     DeviceAnswer,
-    DeviceBody,
     DevicesAnswer,
     DevicesQuery,
     HealthAnswer,
@@ -26,7 +26,7 @@ from api.models import (
     NotReadyAnswer,
 )
 from api.routes import ApiRequest, Streamed, Text, WithStatus
-from broker.admin import CredentialsInfo, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
+from broker.admin import CredentialsInfo, DeviceChange, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
 from broker.errors import BadRequest
 
 
@@ -39,6 +39,7 @@ async def create_device(request: ApiRequest) -> NewDeviceAnswer:
         description=body.description or "",
         metadata_json=body.metadata_json,
         device_id=body.device_id or "",
+        certificate_fingerprint=body.certificate_fingerprint or "",
     )
     view, credentials = await request.admin.create_device(request.account_id, described)
     return NewDeviceAnswer(
@@ -60,6 +61,21 @@ async def list_devices(request: ApiRequest) -> DevicesAnswer:
 async def get_device(request: ApiRequest) -> DeviceAnswer:
     """Show one device."""
     return DeviceAnswer(**_device_fields(await request.admin.get_device(request.account_id, request.path["device_id"])))
+
+
+async def change_device(request: ApiRequest) -> DeviceAnswer:
+    """Change one device."""
+    body: DeviceChangeBody = request.body
+    change = DeviceChange(
+        name=body.name,
+        device_type=body.chosen_type,
+        description=body.chosen_description,
+        metadata_json=body.metadata_json,
+        active=body.chosen_activity,
+        certificate_fingerprint=body.chosen_fingerprint,
+    )
+    view = await request.admin.change_device(request.account_id, request.path["device_id"], change)
+    return DeviceAnswer(**_device_fields(view))
 
 
 async def delete_device(request: ApiRequest) -> None:
@@ -130,6 +146,7 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
         "device_type": view.device_type,
         "is_active": view.status != "inactive",
         "mqtt_username": view.username,
+        "certificate_fingerprint": view.certificate_fingerprint or None,
     }
 
 

@@ -1,6 +1,7 @@
 """The bodies, queries and answers of the API as the contract spells them.
 
-Here belong fields, ranges and their refusals. Not here: what a request does (``handlers``). A field that is not named
+Here belong fields, ranges and their refusals. Not here: bodies about devices (``device_bodies``), what a request does
+(``handlers``). A field that is not named
 here is refused by name.
 """
 
@@ -18,10 +19,6 @@ from api.jsontext import compact
 
 DeviceType = Literal["sensor", "actuator", "gateway", "other"]
 DeviceStatus = Literal["active", "inactive", "error"]
-
-METADATA_MAXIMUM_BYTES = 16 * 1024
-DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
-RESERVED_DEVICE_IDS = frozenset({"bulk"})
 
 
 class Body(BaseModel):
@@ -92,51 +89,6 @@ class CredentialsQuery(Query):
         return self
 
 
-class DeviceBody(Body):
-    """POST /devices. ``device_type`` may stand for ``type``, with free text; a chosen ``device_id`` may go without."""
-
-    name: str = Field(min_length=3, max_length=100)
-    type: DeviceType | None = None
-    device_type: str | None = Field(None, min_length=1, max_length=64)
-    description: str | None = Field(None, max_length=500)
-    metadata: dict[str, Any] | None = None
-    device_id: str | None = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _metadata_is_small(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and len(compact(value)) > METADATA_MAXIMUM_BYTES:
-            raise ValueError(f"an object of at most {METADATA_MAXIMUM_BYTES} bytes as JSON")
-        return value
-
-    @field_validator("device_id")
-    @classmethod
-    def _device_id_is_a_topic_level(cls, value: str | None) -> str | None:
-        if value is not None and DEVICE_ID.fullmatch(value) is None:
-            raise ValueError("3 to 64 letters, digits, dashes and underscores")
-        if value in RESERVED_DEVICE_IDS:
-            raise ValueError("an id that is not a reserved word")
-        return value
-
-    @model_validator(mode="after")
-    def _has_one_type(self) -> DeviceBody:
-        if self.type is None and self.device_type is None and self.device_id is None:
-            raise refusal("type", "one of sensor, actuator, gateway, other")
-        if self.type is not None and self.device_type not in (None, self.type):
-            raise refusal("device_type", "the same as type, or nothing")
-        return self
-
-    @property
-    def chosen_type(self) -> str:
-        """The type, however it was spelled."""
-        return self.type or self.device_type or "other"
-
-    @property
-    def metadata_json(self) -> str:
-        """The metadata as JSON text."""
-        return compact(self.metadata or {}).decode()
-
-
 class CommandBody(Body):
     """POST /devices/{device_id}/commands: any JSON value as ``payload``, or bytes as ``payload_base64``."""
 
@@ -194,6 +146,7 @@ class DeviceAnswer(Answer):
     device_type: str
     is_active: bool
     mqtt_username: str
+    certificate_fingerprint: str | None
 
 
 class MqttCredentialsAnswer(Answer):

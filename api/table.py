@@ -5,7 +5,7 @@ Here belong the rows. Not here: what a row is (``routes``) and what it does (``h
 
 from __future__ import annotations
 
-from api import handlers, models
+from api import device_bodies, handlers, models
 from api.routes import BASE_PATH, ApiRoute
 from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
 
@@ -29,7 +29,7 @@ ROUTES = (
         handlers.create_device,
         "Register a device",
         query=models.Nothing,
-        body=models.DeviceBody,
+        body=device_bodies.DeviceBody,
         answer=models.NewDeviceAnswer,
         status=201,
         errors=(QuotaExceeded, Conflict, PayloadTooLarge, Unavailable),
@@ -44,6 +44,17 @@ ROUTES = (
         answer=models.DeviceAnswer,
         status=200,
         errors=(NotFound,),
+    ),
+    ApiRoute(
+        "PATCH",
+        DEVICE,
+        handlers.change_device,
+        "Change a device",
+        query=models.Nothing,
+        body=device_bodies.DeviceChangeBody,
+        answer=models.DeviceAnswer,
+        status=200,
+        errors=(NotFound, Conflict, PayloadTooLarge, Unavailable),
     ),
     ApiRoute(
         "DELETE",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from broker.accounts.devices import DeviceDescription
+    from broker.accounts.device_description import DeviceDescription
     from broker.config import BrokerConfig, Capabilities
     from broker.doors import Endpoint, HttpConfig, HttpsConfig, ListenerConfig
     from broker.errors import (

@@ -19,6 +19,7 @@ from broker.sections import DurabilityName, Port, Section
 Transport = Literal["tcp", "tls", "ws", "wss"]
 Protocol = Literal["mqtt", "mqtts", "ws", "wss"]
 ClientCertificate = Literal["off", "optional", "required"]
+CertificateNames = Literal["subject", "san"]
 
 PROTOCOLS: dict[Transport, Protocol] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 DEFAULT_PORTS: dict[Transport, int] = {"tcp": 1883, "tls": 8883, "ws": 8083, "wss": 8084}
@@ -82,7 +83,7 @@ class ListenerConfig(CertificateFiles):
     client_certificate: ClientCertificate = "off"
     client_ca_file: Path | None = Field(default=None, description="who may issue certificates of clients")
     crl_file: Path | None = Field(default=None, description="which of them are revoked")
-    certificate_names: Literal["subject", "san"] = Field(
+    certificate_names: CertificateNames = Field(
         default="subject", description="which name of its certificate is the device"
     )
 
@@ -148,6 +149,11 @@ class ListenerConfig(CertificateFiles):
     def address(self) -> str:
         """Where it listens, for people."""
         return str(self.unix_path) if self.unix_path is not None else authority(self.host, self.port)
+
+
+def certificate_names(listeners: Sequence[ListenerConfig]) -> dict[int, CertificateNames]:
+    """Give the listeners that ask clients for certificates, by number, and which name of one is the device."""
+    return {n: one.certificate_names for n, one in enumerate(listeners) if one.client_certificate != "off"}
 
 
 CLIENT_CERTIFICATE_KEYS = ("client_certificate", "client_ca_file", "crl_file", "certificate_names")

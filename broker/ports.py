@@ -94,7 +94,8 @@ class Grant:
     """What a proven identity is allowed: the answer to a credential.
 
     ``account_id`` is a 32-bit number, ``principal_id`` one below 2**30, both given once and never reused;
-    ``principal`` is the device id or the application's name; ``device_id`` is empty for an application.
+    ``principal`` is the device id or the application's name; ``device_id`` is empty for an application. An answer with
+    a ``credential`` (32 bytes) names the grant of the table by which the CONNECT comes in, and with which it is cut.
     """
 
     account_id: int
@@ -104,6 +105,7 @@ class Grant:
     policy: Policy
     durability: Durability = Durability.SYNCED
     limits: GrantLimits = NO_LIMITS
+    credential: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ class Refusal:
 class ConnectRequest:
     """A CONNECT that the core does not judge itself. ``user_name`` and ``password`` are None when absent.
 
-    ``certificate`` is what the client has shown in TLS, as DER, and was verified; empty when there was none. Every
-    CONNECT behind a certificate is asked about, also one whose credential the core knows.
+    ``certificate`` is what the client has shown in TLS, as DER, and was verified; empty when there was none. By a
+    listener that asks for certificates every CONNECT is asked about, also one whose credential the core knows.
     """
 
     listener: int

@@ -13,12 +13,12 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from api import application
 from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
@@ -29,7 +29,7 @@ from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
 from broker.control import ControlServer
-from broker.doors import Endpoint
+from broker.doors import Endpoint, certificate_names
 from broker.engine import Engine
 from broker.engine.core import RareKind, RarePacket
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
@@ -370,7 +370,9 @@ class Broker:
         directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
-        self._judge = self._authenticator or DirectoryAuthenticator(directory, monotonic=self._clock.monotonic_s)
+        self._judge = self._authenticator or DirectoryAuthenticator(
+            directory, monotonic=self._clock.monotonic_s, certificate_names=certificate_names(self._config.listeners)
+        )
         self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
         assert self._certificates is not None  # just opened
         self._entrances = Entrances(self._config, self._reactor, self._certificates, observer)
@@ -447,6 +449,7 @@ class Broker:
             self._front.take(material)
         elif self._entrances is not None:
             self._entrances.take(name, material)
+            self._keep_judging(self._entrances.shown.cut())
 
     def _certificate_figures(self) -> dict[str, object]:
         assert self._certificates is not None  # it runs
@@ -516,7 +519,10 @@ class Broker:
         if self._local is not None and (grant := self._local.grant_of(handle)) is not None:
             self._engine.judged(handle, grant)
             return
-        task = asyncio.get_running_loop().create_task(self._decide(handle, request))
+        self._keep_judging(self._decide(handle, request))
+
+    def _keep_judging(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
 
@@ -530,10 +536,18 @@ class Broker:
             log.exception("the authenticator failed")
             outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
         try:
-            self._engine.judged(handle, outcome)
+            self._enter(handle, request, outcome)
         except Exception:  # the connection was refused; who wrote the Authenticator must hear why
             log.exception("the authenticator gave a grant that cannot be kept")
         self._reactor.soon()
+
+    def _enter(self, handle: int, request: ConnectRequest, outcome: Grant | Refusal) -> None:
+        shown = None if self._entrances is None or not request.certificate else self._entrances.shown
+        if shown is not None and shown.is_revoked(request.listener, request.certificate):  # since its handshake
+            outcome = Refusal(ReasonCode.NOT_AUTHORIZED)
+        self._engine.judged(handle, outcome)
+        if shown is not None:
+            shown.note(handle, request.listener, request.certificate)
 
     async def _keep_house(self, admin: Admin, gateway: Gateway) -> None:
         while True:
@@ -643,7 +657,7 @@ def _judgement(outcome: object) -> Grant | Refusal:
     if not OWN_PRINCIPALS <= number < LOCAL_PRINCIPALS:
         expected = f"0 to {LOCAL_PRINCIPALS - OWN_PRINCIPALS - 1}"
         raise ValueError(f"principal_id: expected {expected}, not {outcome.principal_id}")
-    return replace(outcome, principal_id=number)
+    return replace(outcome, principal_id=number, credential=b"")  # the table is the directory's
 
 
 def _hash_seed(secret: bytes) -> int:

@@ -420,8 +420,8 @@ cdef void handle_connect(
         fail(shard, connection, <uint8_t>reason_code)  # [MQTT-3.1.4-1]
         return
     grant = shard.open_grant if open_listener else known(shard, &fields)
-    if connection.transport != NULL and connection.transport.presented and not open_listener:
-        grant = NULL        # its certificate may name somebody: that is for Python to judge
+    if connection.transport != NULL and connection.transport.asked and not open_listener:
+        grant = NULL        # its certificate may name somebody, or lack: that is for Python to judge
     if grant == NULL:
         wait_for_python(shard, connection)
     elif unlikely_(is_damped(shard, &fields, grant)):
@@ -449,9 +449,10 @@ cdef void connect_damped(ShardState* shard, Connection* connection) noexcept nog
 
 cdef void admit_waiting(ShardState* shard, Connection* connection, Grant* grant) noexcept nogil:
     cdef ConnectFields fields
-    cdef Grant* table
+    cdef Grant* table = NULL
     cdef uint32_t header = 0, remaining = 0
     read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
     parse_connect(connection.inbox + header, remaining, &fields)    # it was valid when it came
-    table = known(shard, &fields)       # became known meanwhile: whoever ends that grant ends this connection with it
-    admit(shard, connection, &fields, grant if table == NULL else table)
+    if grant.revoked:       # in no table; its user name and password may be, by now or though it was asked about:
+        table = known(shard, &fields)       # whoever ends that grant ends this connection with it
+    admit(shard, connection, &fields, table if table != NULL and table.principal == grant.principal else grant)

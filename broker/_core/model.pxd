@@ -612,7 +612,8 @@ cdef struct Transport:          # between a socket and MQTT's bytes
     uint8_t unread              # TLS holds bytes that the kernel does not show any more
     uint8_t gone                # the peer has ended it: there is nobody to say good-bye to
     uint8_t ended               # the good-bye of TLS has been said
-    uint8_t presented           # the peer has shown a certificate, which was verified
+    uint8_t asked               # its listener asks for certificates,
+    uint8_t presented           # and the peer has shown one, which was verified
     uint8_t has_address         # of the client, as a peer that is believed has said
     uint8_t address[16]
 

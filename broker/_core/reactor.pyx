@@ -457,7 +457,8 @@ cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) 
     if done:
         net.handshakes += 1
         net.resumptions += transport.ssl != NULL and tls_resumed(transport.ssl)
-        transport.presented = net.doors[connection.listener].asks_certificate and (
+        transport.asked = net.doors[connection.listener].asks_certificate
+        transport.presented = transport.asked and (
             tls_presented(transport.ssl) if transport.ssl != NULL else object_presented(transport.tls_object))
         transport.phase = phase_after(transport, PHASE_HANDSHAKE)
         transport.unread = 1        # what came with its last flight

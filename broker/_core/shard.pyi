@@ -266,8 +266,13 @@ class Shard:
         *,
         durability: int = 2,
         limits: Sequence[int] = (),
+        credential: bytes = b"",
     ) -> bool:
-        """Accept the CONNECT that waits at this connection; False when none waits any more."""
+        """Accept the CONNECT that waits at this connection; False when none waits any more.
+
+        With a ``credential`` (32 bytes) it comes in with the grant that stands in the table under it, in place of all
+        else that is said here, and is cut when that one ends; it is refused when there is none any more.
+        """
         ...
 
     def subscribe(

@@ -98,7 +98,7 @@ from broker._core.model cimport (
 )
 from broker._core.promises cimport promises_held
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
-from broker._core.reasons cimport ADMINISTRATIVE_ACTION
+from broker._core.reasons cimport ADMINISTRATIVE_ACTION, NOT_AUTHORIZED
 from broker._core.records cimport (
     TABLE_FLOWS,
     TABLE_MESSAGES,
@@ -807,13 +807,21 @@ cdef class Shard:
     # ------------------------------------------------------------ the engine's answers
 
     def admit(self, uint64_t handle, account_id, principal_id, str principal, str device_id, publish, subscribe,
-              *, int durability=LEVEL_SYNCED, limits=()):
+              *, int durability=LEVEL_SYNCED, limits=(), bytes credential=b""):
         cdef Connection* connection = self.find(handle)
         cdef Grant* grant
+        if len(credential) not in (0, 32):
+            raise ValueError("a credential has 32 bytes")
         if connection == NULL or connection.state != AUTHENTICATING:
             return False
-        grant = self.make_grant(
-            account_id, principal_id, principal, device_id, publish, subscribe, durability, tuple(limits))
+        if credential:
+            grant = find_grant(self.state, credential)
+            if grant == NULL:       # it has ended since it was judged
+                fail(self.state, connection, NOT_AUTHORIZED)
+                return False
+        else:
+            grant = self.make_grant(
+                account_id, principal_id, principal, device_id, publish, subscribe, durability, tuple(limits))
         grant.connections += 1      # ours, until the connection has taken its own
         admit_waiting(self.state, connection, grant)
         release_grant(self.state, grant)

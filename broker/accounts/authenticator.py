@@ -1,7 +1,8 @@
-"""The answer to every CONNECT whose credential the core's grant table does not hold.
+"""The answer to every CONNECT that the core does not judge itself.
 
-Here belong the judgement of such credentials and the slowing of those who guess. Not here: rights, and the table of
-known credentials itself. A user name is never locked, since device ids are public: only the failing address waits.
+Here belong the judgement of credentials and certificates, and the slowing of those who guess. Not here: rights, and the
+table of known credentials itself; reading a certificate (``certificates``). A user name is never locked, since device
+ids are public: only the failing address waits.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from broker.accounts.certificates import ClientCertificate, read_certificate
 from broker.accounts.directory import Directory
+from broker.accounts.records import Device
+from broker.doors import CertificateNames
 from broker.ports import ConnectRequest, Grant, Refusal
 from broker.reasons import ReasonCode
 
@@ -22,6 +26,7 @@ FIRST_DELAY_S = 0.125
 MAXIMUM_DELAY_S = 1.0
 REMEMBERED_MAXIMUM = 10_000
 
+UNREADABLE = "a certificate that cannot be read"  # in a user name's place: no blank is in a fingerprint
 REFUSED = Refusal(ReasonCode.NOT_AUTHORIZED)  # contract, section 3: CONNACK 5 in 3.1.1, 0x87 in 5.0
 
 
@@ -69,8 +74,21 @@ def _digest(address: str, user_name: str) -> bytes:
     return hashlib.blake2b(f"{address} {user_name}".encode(), digest_size=16).digest()  # no address has a blank
 
 
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What was found: ``who`` is whose failure it is, if it is one (None: nobody's), and ``device`` is marked then."""
+
+    grant: Grant | None = None
+    who: str | None = None
+    device: Device | None = None
+
+
 class DirectoryAuthenticator:
-    """Implements ``ports.Authenticator`` over the directory; ``monotonic`` and ``sleep`` are its only time."""
+    """Implements ``ports.Authenticator`` over the directory; ``monotonic`` and ``sleep`` are its only time.
+
+    ``certificate_names`` has the listeners that ask for certificates, by number: which name of a certificate is the
+    device. By those nobody comes in with the password of a device that is bound to a certificate.
+    """
 
     def __init__(
         self,
@@ -78,26 +96,62 @@ class DirectoryAuthenticator:
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        certificate_names: Mapping[int, CertificateNames] | None = None,
     ) -> None:
         self._directory = directory
         self._monotonic = monotonic
         self._sleep = sleep
+        self._certificate_names = certificate_names or {}
         self._failures = FailureTable()
 
     async def authenticate(self, request: ConnectRequest) -> Grant | Refusal:
         """Judge one CONNECT; a refusal waits up to a second when the same one failed often."""
-        user_name = request.user_name
-        if user_name is None or request.password is None:
+        found = self._judge(request)
+        if found.who is None:
             return REFUSED
-        grant = self._directory.grant_for(user_name, request.password)
-        if grant is not None:
-            self._failures.forget(request.address, user_name)
-            return grant
+        if found.grant is not None:
+            self._failures.forget(request.address, found.who)
+            return found.grant
         now = self._monotonic()
-        device = self._directory.devices.with_user_name(user_name)
-        if device is not None:
-            self._directory.devices.note_refused(device.device_number, now)
-        delay_s = self._failures.delay_s(request.address, user_name, now)
+        if found.device is not None:
+            self._directory.devices.note_refused(found.device.device_number, now)
+        delay_s = self._failures.delay_s(request.address, found.who, now)
         if delay_s > 0:
             await self._sleep(delay_s)
         return REFUSED
+
+    def _judge(self, request: ConnectRequest) -> _Judgement:
+        if not request.certificate:
+            return self._by_password(request)
+        try:
+            certificate = read_certificate(request.certificate)
+        except ValueError:
+            return _Judgement(who=UNREADABLE)
+        device = self._holder(certificate, request.listener)
+        if device is None:
+            found = self._by_password(request)
+            return found if found.who is not None else _Judgement(who=certificate.fingerprint)
+        grant = self._directory.grant_by_certificate(device, request.user_name, request.password)
+        return _Judgement(grant, certificate.fingerprint, device)
+
+    def _holder(self, certificate: ClientCertificate, listener: int) -> Device | None:
+        """Find the device that a certificate stands for: bound to it, or named by it and bound to none."""
+        devices = self._directory.devices
+        bound = devices.with_fingerprint(certificate.fingerprint)
+        if bound is not None:
+            return bound
+        names = certificate.names(self._certificate_names.get(listener, "subject"))
+        named = {device.device_number: device for name in names if (device := devices.named(name)) is not None}
+        if len(named) != 1:  # of several nobody is meant
+            return None
+        (device,) = named.values()
+        return None if device.certificate_fingerprint else device
+
+    def _by_password(self, request: ConnectRequest) -> _Judgement:
+        if request.user_name is None or request.password is None:
+            return _Judgement()
+        device = self._directory.devices.with_user_name(request.user_name)
+        if device is not None and device.certificate_fingerprint and request.listener in self._certificate_names:
+            return _Judgement(None, request.user_name, device)
+        grant = self._directory.grant_for(request.user_name, request.password)
+        return _Judgement(grant, request.user_name, device)

@@ -1,55 +1,29 @@
 """Devices: registered, found, listed and removed, fast for a hundred thousand in one account.
 
-Here belong the records' life, their indexes and their grants. Not here: connections (the core knows those), and how a
-device looks to the outside (``broker.admin``).
+Here belongs the records' life. Not here: their indexes (``device_index``) and grants (``device_grants``), connections
+(the core knows those), and how a device looks to the outside (``broker.admin``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.certificates import check_fingerprint
+from broker.accounts.device_description import DeviceChange, DeviceDescription, check_description
+from broker.accounts.device_grants import DeviceGrants
+from broker.accounts.device_index import DeviceIndex, OfAccount
 from broker.accounts.keys import seen_changes
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
-from broker.accounts.plans import device_limits
 from broker.accounts.records import Device, decode_number
-from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded
+from broker.errors import Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
-from broker.policy.policies import DEVICE
 from broker.ports import Change, Grant, GrantTable
 from broker.storage.tables import DEVICES, SEEN, key_number, number_key
 
 SLICE_DEVICES = 500  # looked at between two turns of the loop
-TOPIC_LEVEL = re.compile(r"[^+#/\x00]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDescription:
-    """What a caller says about a new device; an empty ``device_id`` lets one be generated."""
-
-    name: str
-    device_type: str
-    description: str = ""
-    metadata_json: str = "{}"
-    device_id: str = ""
-
-
-@dataclass(slots=True)
-class _OfAccount:
-    """The devices of one account: by id, and their numbers in the order they were given (oldest first)."""
-
-    by_id: dict[str, Device] = field(default_factory=dict)
-    numbers: list[int] = field(default_factory=list)
-    reserved: set[str] = field(default_factory=set)  # registered, but not durable yet
-
-    def remove(self, device: Device) -> None:
-        """Forget a device."""
-        del self.by_id[device.device_id]
-        del self.numbers[bisect_left(self.numbers, device.device_number)]
 
 
 class Devices:
@@ -61,27 +35,27 @@ class Devices:
         """``queue_maximum_bytes`` is the budget of one device's queues, 0: none."""
         self._ledger = ledger
         self._secret = secret
-        self._grants = grants
+        self._table = grants
+        self._grants = DeviceGrants(secret, grants, accounts, queue_maximum_bytes)
         self._accounts = accounts
-        self._queue_maximum_bytes = queue_maximum_bytes
-        self._by_number: dict[int, Device] = {}
-        self._by_user_name: dict[str, int] = {}
-        self._by_account: dict[int, _OfAccount] = {}
+        self._index = DeviceIndex()
         self._last_seen: dict[int, int] = {}
         self._refused_at: dict[int, float] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
+        self._changing: set[asyncio.Task[Device]] = set()
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # of those that are being changed
 
     def load(self) -> None:
         """Read all devices and grant those that may connect."""
         for _, value in self._ledger.rows(DEVICES):
             self._add(Device.decode(value))
         for number, value in self._ledger.rows(SEEN):
-            if key_number(number) in self._by_number:
+            if key_number(number) in self._index:
                 self._last_seen[key_number(number)] = decode_number(value)
 
     def __len__(self) -> int:
         """How many devices all accounts have."""
-        return len(self._by_number)
+        return len(self._index)
 
     def get(self, account_id: int, device_id: str) -> Device:
         """Find one device of an account. Raises ``NotFound``, also for another account's device."""
@@ -92,12 +66,19 @@ class Devices:
 
     def with_user_name(self, user_name: str) -> Device | None:
         """Find the device that logs in with this user name."""
-        number = self._by_user_name.get(user_name)
-        return None if number is None else self._by_number[number]
+        return self._index.with_user_name(user_name)
+
+    def with_fingerprint(self, fingerprint: str) -> Device | None:
+        """Find the device that is bound to the certificate with this SHA-256 (hexadecimal, lower case)."""
+        return self._index.with_fingerprint(fingerprint)
+
+    def named(self, device_id: str) -> Device | None:
+        """Find the one device of all accounts that an id means; None where it means several."""
+        return self._index.named(device_id)
 
     def knows(self, device_number: int) -> bool:
         """Tell whether a device has this number, whatever it may do at the moment."""
-        return device_number in self._by_number
+        return device_number in self._index
 
     def last_seen_at(self, device_number: int) -> int:
         """When a device was last seen, as far as it is recorded; 0 for never."""
@@ -117,9 +98,7 @@ class Devices:
 
     def page(self, account_id: int, limit: int, offset: int) -> list[Device]:
         """Give up to ``limit`` devices behind the newest ``offset`` ones, newest first; cost is that of the page."""
-        numbers = self._of(account_id).numbers
-        end = max(len(numbers) - offset, 0)
-        return [self._by_number[number] for number in reversed(numbers[max(end - limit, 0) : end])]
+        return [self._index[number] for number in self._of(account_id).page(limit, offset)]
 
     async def slices(self, account_id: int, size: int = SLICE_DEVICES) -> AsyncIterator[Sequence[Device]]:
         """Walk an account's devices, newest first, in slices of ``size`` with a turn of the loop between them.
@@ -127,14 +106,9 @@ class Devices:
         What is removed or added during the walk neither repeats nor hides another device.
         """
         below = None
-        while True:
-            numbers = self._of(account_id).numbers
-            end = len(numbers) if below is None else bisect_left(numbers, below)
-            part = numbers[max(end - size, 0) : end]
-            if not part:
-                return
-            yield [self._by_number[number] for number in reversed(part)]
-            below = part[0]
+        while part := self._of(account_id).below(below, size):
+            yield [self._index[number] for number in part]
+            below = part[-1]
             await asyncio.sleep(0)
 
     async def search(
@@ -154,28 +128,29 @@ class Devices:
     async def create(self, account_id: int, description: DeviceDescription, now_s: int) -> tuple[Device, str]:
         """Register a device; returns its record and its password, which nobody can see again.
 
-        Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id is taken, and
-        ``BadRequest`` when it is no level of a topic: with it goes everything under ``devices/{device_id}/``.
+        Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id or the certificate is
+        taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic: with it goes
+        everything under ``devices/{device_id}/``.
         """
-        if description.device_id and TOPIC_LEVEL.fullmatch(description.device_id) is None:
-            expected = "1 to 64 characters, none of + # /"
-            raise BadRequest(
-                f"device_id: expected {expected}", field="device_id", provided=description.device_id, expected=expected
-            )
+        check_description(description)
         of_account = self._of(account_id)
         self._check_quota(account_id, of_account)
         device_id = description.device_id or new_device_id()
         if device_id in of_account.by_id or device_id in of_account.reserved:
             raise Conflict(f"there is a device {device_id!r} already")
+        self._index.reserve_fingerprint(description.certificate_fingerprint)
         device, password, given = self._draw(account_id, device_id, description, now_s)
         of_account.reserved.add(device_id)
 
-        def apply() -> None:
+        def release() -> None:
             of_account.reserved.discard(device_id)
+            self._index.release_fingerprint(device.certificate_fingerprint)
+
+        def apply() -> None:
+            release()
             self._add(device)
 
-        put = Change(DEVICES, number_key(device.device_number), device.encode())
-        await self._ledger.commit([given, put], apply, lambda: of_account.reserved.discard(device_id))
+        await self._ledger.commit([given, _put(device)], apply, release)
         return device, password
 
     async def delete(self, account_id: int, device_id: str) -> None:
@@ -197,33 +172,58 @@ class Devices:
         key = number_key(device.device_number)
         records = [(DEVICES, key), (SEEN, key)]
         try:
-            self._grants.remove_grant(device.digest)
-            await self._grants.remove_device(device.account_id, device.device_number, device.device_id, records)
-            self._remove(device)
+            self._grants.take(self._index[device.device_number])
+            await self._table.remove_device(device.account_id, device.device_number, device.device_id, records)
+            self._remove(device.device_number)
         finally:
             del self._leaving[device.device_number]
 
     async def set_active(self, account_id: int, device_id: str, active: bool, now_s: int) -> Device:
         """Let a device in or keep it out; who is connected is cut, and its sessions wait. Raises ``NotFound``."""
+        return await self.change(account_id, device_id, DeviceChange(active=active), now_s)
+
+    async def change(self, account_id: int, device_id: str, change: DeviceChange, now_s: int) -> Device:
+        """Change a device; durable when it returns. Changes of one device are made one after the other.
+
+        Who came in by a certificate is cut when the device is bound to another one, or to none; who is not to come in
+        any more, in any case. Raises ``NotFound``, ``Conflict`` for another device's certificate, ``BadRequest`` for a
+        fingerprint that is none, and ``Unavailable``.
+        """
         device = self.get(account_id, device_id)
-        if device.device_number in self._leaving:
-            raise NotFound("there is no such device")
-        changed = replace(device, active=active, updated_at=now_s)
+        check_fingerprint(change.certificate_fingerprint or "")
+        if change == DeviceChange():
+            return device
+        changing = asyncio.create_task(self._change(device.device_number, change, now_s), name="change of a device")
+        self._changing.add(changing)
+        changing.add_done_callback(self._changing.discard)
+        return await asyncio.shield(changing)  # who gives up waiting does not part it from the one behind it
 
-        def apply() -> None:
-            if device.device_number in self._by_number:  # it was not removed meanwhile
-                self._by_number[device.device_number] = self._of(account_id).by_id[device_id] = changed
-                self.follow(changed)
+    async def _change(self, device_number: int, change: DeviceChange, now_s: int) -> Device:
+        async with self._locks.setdefault(device_number, asyncio.Lock()):
+            device = self._index.get(device_number)
+            if device is None or device_number in self._leaving:
+                raise NotFound("there is no such device")
+            changed = change.of(device, now_s)
+            with self._index.binding(device, changed):
+                await self._ledger.commit([_put(changed)], lambda: self._exchange(device, changed))
+            return changed
 
-        await self._ledger.commit([Change(DEVICES, number_key(device.device_number), changed.encode())], apply)
-        return changed
+    def _exchange(self, device: Device, changed: Device) -> None:
+        """Let a change be in force: it is on disk."""
+        if device.device_number not in self._index:  # it was removed meanwhile
+            return
+        if changed.certificate_fingerprint != device.certificate_fingerprint:
+            self._grants.take_by_certificate(device)
+        self._index.replace(changed)
+        if changed.active != device.active:
+            self.follow(changed)
 
     def follow(self, device: Device) -> None:
-        """Give or take a device's grant as it and its account are now."""
+        """Give or take a device's grants as it and its account are now."""
         if self._may_enter(device) and not self._accounts.get(device.account_id).suspended:
-            self._grants.put_grant(device.digest, self.grant(device))
+            self._grants.give(device)
         else:
-            self._grants.remove_grant(device.digest)
+            self._grants.take(device)
 
     def _may_enter(self, device: Device) -> bool:
         """Tell whether a device is let in as far as it goes itself."""
@@ -234,7 +234,7 @@ class Devices:
         news = {
             number: at
             for number, at in seen.items()
-            if number in self._by_number and number not in self._leaving and self._last_seen.get(number) != at
+            if number in self._index and number not in self._leaving and self._last_seen.get(number) != at
         }
         if news:
             await self._ledger.commit(seen_changes(news), lambda: self._note_seen(news))
@@ -244,27 +244,22 @@ class Devices:
         device = self.with_user_name(user_name)
         if device is None or device.digest != digest or not self._may_enter(device):
             return None
-        return self.grant(device)
+        return self._grants.grant(device)
 
-    def grant(self, device: Device) -> Grant:
-        """Make the grant of a device, with the limits of its account's plan."""
-        limits = device_limits(self._accounts.plan(device.account_id), self._queue_maximum_bytes)
-        durability = self._accounts.durability(device.account_id)
-        device_id = device.device_id
-        return Grant(device.account_id, device.device_number, device_id, device_id, DEVICE, durability, limits)
+    def grant_by_certificate(self, device: Device) -> Grant | None:
+        """Give what a device's certificate grants to who has shown it; None unless the device is active."""
+        return self._grants.give_by_certificate(device) if self._may_enter(device) else None
 
     def account_ids(self) -> list[int]:
         """List the accounts that have, or had, devices."""
-        return list(self._by_account)
+        return list(self._index.by_account)
 
-    def _of(self, account_id: int) -> _OfAccount:
-        of_account = self._by_account.get(account_id)
-        if of_account is None:
+    def _of(self, account_id: int) -> OfAccount:
+        if account_id not in self._index.by_account:
             self._accounts.get(account_id)
-            of_account = self._by_account[account_id] = _OfAccount()
-        return of_account
+        return self._index.of(account_id)
 
-    def _check_quota(self, account_id: int, of_account: _OfAccount) -> None:
+    def _check_quota(self, account_id: int, of_account: OfAccount) -> None:
         plan = self._accounts.plan(account_id)
         if len(of_account.numbers) + len(of_account.reserved) >= plan.devices_maximum:
             raise QuotaExceeded(f"the plan {plan.name!r} has room for {plan.devices_maximum} devices")
@@ -289,24 +284,24 @@ class Devices:
             active=True,
             created_at=now_s,
             updated_at=now_s,
+            certificate_fingerprint=description.certificate_fingerprint,
         )
         return device, password, given
 
     def _add(self, device: Device) -> None:
-        of_account = self._of(device.account_id)
-        of_account.by_id[device.device_id] = device
-        of_account.numbers.append(device.device_number)
-        self._by_number[device.device_number] = device
-        self._by_user_name[device.user_name] = device.device_number
+        self._of(device.account_id)  # the account is known
+        self._index.add(device)
         if device.active and not self._accounts.get(device.account_id).suspended:
-            self._grants.put_grant(device.digest, self.grant(device))
+            self._grants.give(device)
 
-    def _remove(self, device: Device) -> None:
-        del self._by_number[device.device_number]
-        self._of(device.account_id).remove(device)
-        del self._by_user_name[device.user_name]
-        self._last_seen.pop(device.device_number, None)
-        self._refused_at.pop(device.device_number, None)
+    def _remove(self, device_number: int) -> None:
+        self._index.remove(device_number)
+        self._last_seen.pop(device_number, None)
+        self._refused_at.pop(device_number, None)
 
     def _note_seen(self, news: Mapping[int, int]) -> None:
-        self._last_seen.update({number: at for number, at in news.items() if number in self._by_number})
+        self._last_seen.update({number: at for number, at in news.items() if number in self._index})
+
+
+def _put(device: Device) -> Change:
+    return Change(DEVICES, number_key(device.device_number), device.encode())

@@ -12,7 +12,7 @@ from broker.accounts.devices import Devices
 from broker.accounts.keys import Keys
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
-from broker.accounts.records import Account
+from broker.accounts.records import Account, Device
 from broker.accounts.usage import UsageBook
 from broker.config import AccountBudgets
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
@@ -88,6 +88,19 @@ class Directory:
             return None
         self._grants.put_grant(digest, grant)
         return grant
+
+    def grant_by_certificate(self, device: Device, user_name: str | None, password: bytes | None) -> Grant | None:
+        """Give what a device's certificate grants, which whoever asks has shown; None where it may not come in.
+
+        What the CONNECT says besides has to be right: the device's own user name, and its password.
+        """
+        if user_name is not None and user_name != device.user_name:
+            return None
+        if password is not None and credential(self._secret, device.user_name, password) != device.digest:
+            return None
+        if self.accounts.get(device.account_id).suspended:
+            return None
+        return self.devices.grant_by_certificate(device)
 
     def _limit_account(self, account: Account) -> None:
         """Tell the core what an account may have: it is new, or on another plan."""

@@ -95,6 +95,7 @@ class Device(Record):
     active: bool
     created_at: int
     updated_at: int
+    certificate_fingerprint: str = ""  # SHA-256 as 64 hexadecimal digits; empty: bound to none
 
 
 def encode_number(number: int) -> bytes:

@@ -3,7 +3,7 @@
 Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
@@ -29,6 +29,7 @@ __all__ = [
     "CommandReceipt",
     "ConnectionInfo",
     "CredentialsInfo",
+    "DeviceChange",
     "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import Clock
@@ -136,6 +136,15 @@ class Admin:
             found, total = await devices.search(account_id, self._matcher(which), limit, offset)
         return DevicePage([self._view(device) for device in found], total)
 
+    async def change_device(self, account_id: int, device_id: str, change: DeviceChange) -> DeviceView:
+        """Change a device; durable when it returns, and who may not stay connected is cut.
+
+        Raises ``NotFound``, ``Conflict`` for a certificate of another device, ``BadRequest``, ``Unavailable``.
+        """
+        self._require_serving()
+        changed = await self._directory.devices.change(account_id, device_id, change, self._clock.wall_s())
+        return self._view(changed)
+
     async def delete_device(self, account_id: int, device_id: str) -> None:
         """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
         self._require_serving()
@@ -189,6 +198,7 @@ class Admin:
             last_seen=self._last_seen(device),
             online=online,
             username=device.user_name,
+            certificate_fingerprint=device.certificate_fingerprint,
         )
 
     def _last_seen(self, device: Device) -> int | None:

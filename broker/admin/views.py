@@ -20,7 +20,10 @@ class KeyContext:
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object."""
+    """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object.
+
+    ``certificate_fingerprint`` is empty when it is bound to none.
+    """
 
     device_id: str
     name: str
@@ -33,6 +36,7 @@ class DeviceView:
     last_seen: int | None
     online: bool
     username: str
+    certificate_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,12 @@ class CoreFace(Protocol):
         *,
         durability: int = 2,
         limits: Sequence[int] = (),
+        credential: bytes = b"",
     ) -> bool:
-        """Let in the CONNECT that waits; False when it does not wait any more."""
+        """Let in the CONNECT that waits, by the grant of a known credential if one is named; else it is refused.
+
+        False when it does not wait any more.
+        """
         ...
 
     def subscribe(

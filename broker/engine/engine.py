@@ -75,6 +75,7 @@ class Engine:
             grant.policy.subscribe,
             durability=grant.durability.level,
             limits=grant.limits,
+            credential=grant.credential,
         )
 
     def _report(self, event: str, handle: int, reason_code: int) -> None:

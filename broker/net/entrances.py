@@ -13,6 +13,7 @@ from broker.doors import WEBSOCKETS, ListenerConfig
 from broker.net.certificates import CertificateStore, TlsMaterial
 from broker.net.forwarded import client_address
 from broker.net.listeners import Doors
+from broker.net.shown import ShownCertificates
 from broker.net.upgrades import UpgradeRules, Upgrades
 from broker.ports import Durability, Observer
 
@@ -21,7 +22,10 @@ OPEN_ACCOUNT_ID = 0
 
 
 class Entrances:
-    """Lets clients in by all listeners of a configuration; ``upgrades`` answers the requests of WebSockets."""
+    """Lets clients in by all listeners of a configuration.
+
+    ``upgrades`` answers the requests of WebSockets; ``shown`` knows who came in by a certificate.
+    """
 
     def __init__(
         self, config: BrokerConfig, reactor: Reactor, certificates: CertificateStore, observer: Observer
@@ -31,6 +35,7 @@ class Entrances:
         self._certificates = certificates
         self._observer = observer
         self._contexts: dict[str, tuple[int, TlsContext]] = {}
+        self.shown = ShownCertificates(reactor.shard, reactor.soon)
         self.upgrades = Upgrades(
             reactor.shard,
             reactor,
@@ -62,6 +67,7 @@ class Entrances:
         context = _made(self._config.listeners[number], material, previous)
         self._reactor.set_tls(number, context)
         self._contexts[name] = number, context
+        self._set_list(number, material)
 
     def _give_rights(self, number: int, listener: ListenerConfig) -> None:
         shard = self._reactor.shard
@@ -72,9 +78,15 @@ class Entrances:
             shard.allow_applications(number)
 
     def _context(self, number: int, listener: ListenerConfig) -> TlsContext:
-        context = _made(listener, self._certificates.material(listener.name), None)
+        material = self._certificates.material(listener.name)
+        context = _made(listener, material, None)
         self._contexts[listener.name] = number, context
+        self._set_list(number, material)
         return context
+
+    def _set_list(self, number: int, material: TlsMaterial) -> None:
+        if self._config.listeners[number].crl_file is not None:
+            self.shown.set_list(number, material.revoked)
 
     def _refused(self, handle: int, status: int) -> None:
         self._observer.event("upgrade_refused", status=status, address=self._reactor.peer(handle), handle=handle)

@@ -36,6 +36,15 @@ def credential(secret: bytes, user_name: str, password: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=CREDENTIAL_BYTES, key=secret).digest()
 
 
+def certificate_credential(secret: bytes, principal_id: int, fingerprint: str) -> bytes:
+    """Credential (32 bytes) of whoever comes in by a certificate: as a device that is bound to it, or (empty) named.
+
+    A certificate is no secret. The digest is personalised, so that no user name and password of a CONNECT give it.
+    """
+    data = principal_id.to_bytes(4, "big") + fingerprint.encode()
+    return hashlib.blake2b(data, digest_size=CREDENTIAL_BYTES, key=secret, person=b"certificate").digest()
+
+
 def api_key_digest(secret: bytes, api_key: str) -> bytes:
     """Digest of an API key: the same for HTTP and for an application's CONNECT."""
     return credential(secret, APPLICATION_USER_NAME, api_key.encode())

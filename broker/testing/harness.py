@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.config import BrokerConfig
 from broker.errors import BrokerStopped
 from broker.local import PublishProperties

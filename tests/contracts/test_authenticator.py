@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker.accounts.authenticator import DirectoryAuthenticator, FailureTable
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.ports import Authenticator, ConnectRequest, Grant, Presence, Refusal
 from broker.reasons import ReasonCode
 from tests.upper import NOW_S, Upper

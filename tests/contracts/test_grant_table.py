@@ -9,16 +9,17 @@ from broker._core.reactor import Reactor
 from broker._core.shard import Shard
 from broker.config import Capabilities
 from broker.net.gateway import Gateway, core_limits
-from broker.policy.credentials import credential
+from broker.policy.credentials import certificate_credential, credential
 from broker.policy.policies import APPLICATION, DEVICE
 from broker.ports import Durability, Grant
 from broker.reasons import ReasonCode
 from broker.storage.tables import DEVICES, META, RETAINED, SEEN, SESSIONS, WILLS
-from broker.wire import Connect, Properties, Puback, Publish, Will
+from broker.wire import Connack, Connect, Properties, Puback, Publish, Will
 
 SECRET = bytes(32)
 USER_NAME, PASSWORD = "thermometer", b"secret"
 CREDENTIAL = credential(SECRET, USER_NAME, PASSWORD)
+BY_CERTIFICATE = certificate_credential(SECRET, 7, "")
 GRANT = Grant(1, 7, USER_NAME, USER_NAME, DEVICE)
 
 
@@ -49,7 +50,7 @@ class Table:
         self.shard.settle(sealed[0])
         return [table for table, _, _ in sealed[1]]
 
-    def admit(self, handle: int, grant: Grant) -> bool:
+    def admit(self, handle: int, grant: Grant, named: bytes = b"") -> bool:
         policy = grant.policy
         return self.shard.admit(
             handle,
@@ -59,6 +60,7 @@ class Table:
             grant.device_id,
             policy.publish,
             policy.subscribe,
+            credential=named,
         )
 
     def is_in(self, handle: int) -> bool:
@@ -93,6 +95,41 @@ def test_who_became_known_while_being_judged_is_cut_when_the_grant_ends() -> Non
     assert table.is_in(handle)
     table.port.remove_grant(CREDENTIAL)
     assert not table.shard.is_open(handle)
+
+
+def test_who_comes_in_by_a_named_credential_is_cut_with_it_and_with_no_other() -> None:
+    table = Table()
+    handle = table.connect()
+    table.port.put_grant(CREDENTIAL, GRANT)  # its password is known, but it was let in by something else
+    table.port.put_grant(BY_CERTIFICATE, GRANT)
+    assert table.admit(handle, GRANT, BY_CERTIFICATE)
+    assert table.is_in(handle)
+    table.port.remove_grant(CREDENTIAL)
+    table.port.put_grant(BY_CERTIFICATE, GRANT)
+    assert table.is_in(handle)
+    table.port.remove_grant(BY_CERTIFICATE)
+    assert not table.shard.is_open(handle)
+    assert table.shard.counters()["grants"] == 0
+
+
+def test_a_named_credential_that_has_ended_lets_nobody_in() -> None:
+    table = Table()
+    handle = table.connect()
+    table.port.put_grant(CREDENTIAL, GRANT)
+    assert not table.admit(handle, GRANT, BY_CERTIFICATE)
+    assert not table.shard.is_open(handle)
+    assert decode(table.shard.take_output(handle), 5, from_client=False) == Connack(False, ReasonCode.NOT_AUTHORIZED)
+    with pytest.raises(ValueError, match="32 bytes"):
+        table.admit(table.connect(), GRANT, b"short")
+
+
+def test_a_certificates_credential_is_that_of_no_user_name_and_password() -> None:
+    fingerprint = "ab" * 32
+    digest = certificate_credential(SECRET, 7, fingerprint)
+    words = ("", "certificate", fingerprint, "\0\0\0\7" + fingerprint)
+    assert digest not in {credential(SECRET, one, other.encode()) for one in words for other in words}
+    assert digest != certificate_credential(SECRET, 7, "")
+    assert digest != certificate_credential(SECRET, 8, fingerprint)
 
 
 @pytest.mark.parametrize(("topic_name", "allowed"), [("devices/a/presence", False), ("devices/a/presences", True)])

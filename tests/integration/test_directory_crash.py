@@ -20,7 +20,7 @@ CRASHES = 2
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.accounts.directory import Directory
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore

@@ -409,7 +409,7 @@ def test_the_plans_number_of_devices_is_the_limit() -> None:
         ("GET", "/v1/iot/devices/", 404, "NOT_FOUND", None),
         ("GET", "/v1/iot/devices/x%2Fy", 404, "NOT_FOUND", None),
         ("PUT", "/v1/iot/devices", 405, "METHOD_NOT_ALLOWED", "GET, HEAD, POST"),
-        ("OPTIONS", "/v1/iot/devices/x", 405, "METHOD_NOT_ALLOWED", "DELETE, GET, HEAD"),
+        ("OPTIONS", "/v1/iot/devices/x", 405, "METHOD_NOT_ALLOWED", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/v1/iot/devices/x/commands", 405, "METHOD_NOT_ALLOWED", "POST"),
         ("POST", "/healthz", 405, "METHOD_NOT_ALLOWED", "GET, HEAD"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import api
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from tests.upper import Upper
 
 JSON_VALUES = st.recursive(

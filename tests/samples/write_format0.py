@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.accounts.directory import Directory
 from broker.ports import Change
 from broker.storage.data_dir import DataDir

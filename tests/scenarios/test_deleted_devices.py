@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.accounts.directory import Directory
 from broker.errors import NotFound
 from broker.net.gateway import Gateway

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.accounts.accounts import Accounts
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, Device
 from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreError, Unavailable
@@ -452,7 +452,7 @@ def test_a_page_of_very_many_devices_costs_what_the_page_costs() -> None:
         for number in range(10, 10_009):
             one = replace(device, device_number=number, device_id=f"d{number}", user_name=f"d{number}")
             upper.directory.devices._add(one)
-        of_account = upper.directory.devices._by_account[1]
+        of_account = upper.directory.devices._index.by_account[1]
         of_account.numbers = Watched(of_account.numbers)
         Watched.taken = 0
         for offset in range(0, 10_000, 100):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from api.device_bodies import DeviceBody
 from api.errors import as_bad_request
-from api.models import DeviceBody
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broker._core.shard import ACCOUNT_LIMITS, GRANT_LIMITS
-from broker.accounts.devices import DeviceDescription
+from broker.accounts.device_description import DeviceDescription
 from broker.accounts.plans import PLANS
 from broker.errors import NotFound
 from broker.ports import AccountLimits, GrantLimits

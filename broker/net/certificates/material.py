@@ -36,6 +36,7 @@ _CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", r
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 T = TypeVar("T")
+RevokedCertificates = frozenset[tuple[bytes, int]]
 
 
 class CertificateError(ConfigError):
@@ -63,7 +64,8 @@ class TlsMaterial:
 
     ``fingerprint`` is that certificate's SHA-256 in hexadecimal digits, ``names`` the DNS names and addresses that it
     is for. The chain holds from ``not_before`` to ``not_after``, in seconds of UTC, and the revocation lists until
-    ``crl_until`` (0: there is none, or it says no end).
+    ``crl_until`` (0: there is none, or it says no end); they take back ``revoked``, each by its issuer (the name as
+    DER) and its serial number.
     """
 
     certificate_chain_pem: bytes
@@ -75,6 +77,7 @@ class TlsMaterial:
     names: tuple[str, ...]
     not_before: int = 0
     crl_until: int = 0
+    revoked: RevokedCertificates = field(default=frozenset(), repr=False, compare=False)
 
     def doubts(self, now: datetime) -> list[str]:
         """Tell what is wrong now, or will be within 21 days, with what is in use all the same."""
@@ -108,6 +111,7 @@ def load(files: MaterialFiles) -> TlsMaterial:
         not_after=min(int(one.not_valid_after_utc.timestamp()) for one in chain),
         names=names_of(chain[0]),
         not_before=max(int(one.not_valid_before_utc.timestamp()) for one in chain),
+        revoked=_revoked(crls),
         crl_until=min((int(one.next_update_utc.timestamp()) for one in crls if one.next_update_utc), default=0),
     )
 
@@ -194,6 +198,10 @@ def _is_list_of(crl: x509.CertificateRevocationList, authority: x509.Certificate
         return crl.issuer == authority.subject and crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
     except (TypeError, ValueError, UnsupportedAlgorithm):
         return False
+
+
+def _revoked(crls: Sequence[x509.CertificateRevocationList]) -> RevokedCertificates:
+    return frozenset((crl.issuer.public_bytes(), entry.serial_number) for crl in crls for entry in crl)
 
 
 # ---------------------------------------------------------------- what fits

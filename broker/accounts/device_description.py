@@ -1,0 +1,54 @@
+"""What callers say about devices: new ones, and changes of others.
+
+Here belong those values, and what in them cannot be used. Not here: the records that come of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+
+from broker.accounts.certificates import check_fingerprint
+from broker.accounts.records import Device
+from broker.errors import BadRequest
+
+TOPIC_LEVEL = re.compile(r"[^+#/\x00]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDescription:
+    """What a caller says about a new device; an empty ``device_id`` lets one be generated."""
+
+    name: str
+    device_type: str
+    description: str = ""
+    metadata_json: str = "{}"
+    device_id: str = ""
+    certificate_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """What a caller changes about a device; None leaves it. An empty ``certificate_fingerprint`` binds it to none."""
+
+    name: str | None = None
+    device_type: str | None = None
+    description: str | None = None
+    metadata_json: str | None = None
+    active: bool | None = None
+    certificate_fingerprint: str | None = None
+
+    def of(self, device: Device, now_s: int) -> Device:
+        """Give the device as it will be."""
+        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(device, updated_at=now_s, **{name: value for name, value in said.items() if value is not None})
+
+
+def check_description(description: DeviceDescription) -> None:
+    """Raise ``BadRequest`` for an id that is no level of a topic, and for a fingerprint that is none."""
+    check_fingerprint(description.certificate_fingerprint)
+    if description.device_id and TOPIC_LEVEL.fullmatch(description.device_id) is None:
+        expected = "1 to 64 characters, none of + # /"
+        raise BadRequest(
+            f"device_id: expected {expected}", field="device_id", provided=description.device_id, expected=expected
+        )
