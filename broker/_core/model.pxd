@@ -607,6 +607,7 @@ cdef struct Transport:          # between a socket and MQTT's bytes
     WebSocket* websocket        # NULL: it is none
     unsigned long why           # OpenSSL's reason why the handshake failed
     uint8_t phase
+    uint8_t is_encrypted        # TLS comes before MQTT; its objects are made when its first bytes are there
     uint8_t queued              # its handle stands in a list of the reactor's
     uint8_t muted               # EPOLLIN is not armed while it waits for its turn to shake hands
     uint8_t unread              # TLS holds bytes that the kernel does not show any more

@@ -107,7 +107,6 @@ from broker._core.tls cimport TlsContext, tls_open, tls_peer_certificate, tls_pr
 from broker._core.tls_object cimport object_open, object_peer_certificate, object_presented
 from broker._core.transport cimport (
     end_transport,
-    is_encrypted,
     is_out,
     open_transport,
     open_websocket,
@@ -232,7 +231,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
 
 
 cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed) noexcept nogil:
-    # Puts between socket and MQTT what the listener has; False: it cannot be had, or the peer may not come this way.
+    # Puts between socket and MQTT what the listener has; False: the peer may not come this way.
     cdef Transport* transport
     if not is_tls(door) and not door.is_websocket and not door.has_proxy:
         return True
@@ -241,19 +240,13 @@ cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed
     transport = open_transport(connection)
     if door.is_websocket:
         open_websocket(transport)
-    if door.ssl_context != NULL:
-        transport.ssl = tls_open(door.ssl_context, connection.fd)
-    elif door.tls_context != NULL:
-        transport.tls_object = object_open(door.tls_context, connection.fd)
-    if not is_encrypted(transport) and is_tls(door):
-        transport.gone = 1      # nothing can be said to it
-        return False
+    transport.is_encrypted = is_tls(door)
     transport.phase = PHASE_PROXY_HEADER if door.has_proxy else phase_after(transport, PHASE_PROXY_HEADER)
     return True
 
 
 cdef uint8_t phase_after(Transport* transport, uint8_t phase) noexcept nogil:
-    if phase < PHASE_HANDSHAKE and is_encrypted(transport):
+    if phase < PHASE_HANDSHAKE and transport.is_encrypted:
         return PHASE_HANDSHAKE
     return PHASE_UPGRADE if phase < PHASE_UPGRADE and transport.websocket != NULL else PHASE_OPEN
 
@@ -446,10 +439,22 @@ cdef void await_turn(Net* net, Connection* connection, Transport* transport) noe
         watch_connection(net, connection)
 
 
+cdef bint open_tls(Door* door, Connection* connection, Transport* transport) noexcept nogil:
+    # Not before something has come: who says nothing costs no more than at a plain door.
+    if transport.ssl == NULL and transport.tls_object == NULL:
+        if door.ssl_context != NULL:
+            transport.ssl = tls_open(door.ssl_context, connection.fd)
+        else:
+            transport.tls_object = object_open(door.tls_context, connection.fd)
+    return transport.ssl != NULL or transport.tls_object != NULL
+
+
 cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) noexcept nogil:
     cdef bint wants_write = False
     cdef int64_t started = clock_ns()
-    cdef int done = shake_hands(transport, &wants_write)
+    cdef int done = -1
+    if open_tls(&net.doors[connection.listener], connection, transport):
+        done = shake_hands(transport, &wants_write)
     net.shaken_ns += clock_ns() - started
     if done < 0:
         refuse_handshake(net, connection, transport)

@@ -14,9 +14,6 @@ cdef Transport* open_transport(Connection* connection) noexcept nogil
 cdef void open_websocket(Transport* transport) noexcept nogil
 cdef void free_transport(Connection* connection) noexcept nogil
 
-cdef inline bint is_encrypted(Transport* transport) noexcept nogil:
-    return transport.ssl != NULL or transport.tls_object != NULL
-
 # 1: done; 0: not now, wants_write tells for what it waits; TRANSPORT_ENDED.
 cdef int shake_hands(Transport* transport, bint* wants_write) noexcept nogil
 # Up to n bytes of the peer's. has_more: there are more of which the kernel does not tell.

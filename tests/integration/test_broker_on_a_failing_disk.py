@@ -161,8 +161,9 @@ def test_a_broker_starts_on_a_disk_without_a_byte_and_is_well_when_there_is_room
     ) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(3)]
-            mqtt, http = (int(re.findall(r":(\d+)", line)[0]) for line in lines[1:])
+            lines = [process.stdout.readline() for _ in range(7)]
+            ports = {line.split()[0]: int(re.findall(r":(\d+)", line)[0]) for line in lines[1:]}
+            mqtt, http = ports["mqtt"], ports["http"]
             with Client(mqtt).login(device.username, device.password) as client:
                 client.send(publish(V5, device.topic("telemetry"), b"21.5", 0))
                 client.ping()

@@ -125,7 +125,8 @@ def test_curl_trusts_it_by_the_file_alone(served: Served) -> None:
 
 
 def test_https_can_be_left_out(serve: Serve) -> None:
-    broker = serve(environment={"IOT_BROKER_HTTPS__ENABLED": "false"})
+    plain = {"IOT_BROKER_LISTENERS": '[{"host": "127.0.0.1", "port": 0}]'}
+    broker = serve(environment={"IOT_BROKER_HTTPS__ENABLED": "false", **plain})
     assert [one["name"] for one in broker.endpoints] == ["mqtt", "http"]
     assert not (broker.data_dir / "tls").exists()
     assert "clients trust" not in broker.output
@@ -189,6 +190,10 @@ def test_metrics_are_for_loopback_over_https_too(served: Served) -> None:
 # ---------------------------------------------------------------- certificates of one's own, and other ones
 
 
+PLAIN = '[[listeners]]\nhost = "127.0.0.1"\nport = 0\n'
+"""Then HTTPS alone needs a certificate."""
+
+
 class Rotated:
     """A broker on PEM files of its operator's, issued by a root that its clients trust."""
 
@@ -199,7 +204,7 @@ class Rotated:
         self.first = self.issue("first")
         certificate, key = self.first.write(folder)
         file = folder / "broker.toml"
-        file.write_text(f'[https]\ncertificate_file = "{certificate}"\nprivate_key_file = "{key}"\n')
+        file.write_text(f'{PLAIN}[https]\ncertificate_file = "{certificate}"\nprivate_key_file = "{key}"\n')
         self.broker: Served = serve("--config", str(file), "--https-port", "0")
 
     def issue(self, name: str, **how: Any) -> pki.Issued:
