@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import socket
+import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.integration.served import Login, Served
+from broker._core.packets import decode, encode
+from broker.wire import Connack, Connect
+from tests.integration.served import Login, Served, end_all
 from tests.support import pki
 
 WAIT_S = 20.0
@@ -112,10 +116,11 @@ class Client:
 class House:
     """A broker with listeners of all kinds, the authority of its devices, and clients that end with the test."""
 
-    def __init__(self, folder: Path, serve: Callable[..., Served]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ca = pki.authority("Devices CA")
         pki.replace(folder / "devices.pem", self.ca.pem)
+        self.revoked: list[pki.Issued] = []
         self.revoke()
         listeners = LISTENER.format(name="plain", transport="tcp")
         for name, transport, asked, names in (
@@ -127,14 +132,15 @@ class House:
             listeners += ASKING.format(asked=asked, names=names, folder=folder)
         listeners += LISTENER.format(name="unasked", transport="tls")
         (folder / "broker.toml").write_text(CONFIG.format(listeners=listeners))
-        self.served = serve("--config", folder / "broker.toml", ports=())
+        self.served = Served(folder / "data", "--config", folder / "broker.toml")
         self.clients: list[Client] = []
 
     def issue(self, name: str, *names: str | x509.GeneralName, by: pki.Issued | None = None) -> pki.Issued:
         return pki.client(name, by or self.ca, *names)
 
     def revoke(self, *certificates: pki.Issued) -> None:
-        pki.replace(self.folder / "revoked.pem", pki.revoked(self.ca, *certificates))
+        self.revoked += certificates
+        pki.replace(self.folder / "revoked.pem", pki.revoked(self.ca, *self.revoked))
 
     def come(
         self,
@@ -156,7 +162,7 @@ class House:
     def _files(self, shown: pki.Issued | None) -> tuple[str, ...]:
         if shown is None:
             return ()
-        return tuple(str(path) for path in shown.write(self.folder, name=f"client-{len(self.clients)}"))
+        return tuple(str(path) for path in shown.write(self.folder, name=f"client-{shown.certificate.serial_number}"))
 
     def patch(self, device: Login, **fields: Any) -> Any:
         answer = self.served.call("PATCH", f"/devices/{device.device_id}", fields)
@@ -164,12 +170,20 @@ class House:
         return answer.json()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    one = House(tmp_path_factory.mktemp("house"))
+    try:
+        yield one
+    finally:
+        end_all([one.served])
+
+
 @pytest.fixture
-def house(tmp_path: Path, serve: Callable[..., Served]) -> Iterator[House]:
-    one = House(tmp_path, serve)
-    yield one
-    for client in one.clients:
-        client.close()
+def house(shared: House) -> Iterator[House]:
+    yield shared
+    while shared.clients:
+        shared.clients.pop().close()
 
 
 def assert_cut(client: Client, version: int, since: float, within_s: float = CUT_WITHIN_S) -> None:
@@ -301,3 +315,19 @@ def test_a_list_that_takes_a_certificate_back_cuts_who_came_in_by_it_and_lets_no
     assert house.come("optional", bad, version=version, login=two).entered is None
     assert kept.is_in()
     assert by_password.is_in()
+
+
+def test_who_shook_hands_before_its_certificate_was_taken_back_is_refused_at_its_connect(house: House) -> None:
+    bad = house.issue("bad")
+    house.served.register(certificate_fingerprint=bad.fingerprint)
+    context = ssl.create_default_context(cafile=house.served.data_dir / "tls" / "ca.pem")
+    context.load_cert_chain(*bad.write(house.folder, name="early"))
+    plain = socket.create_connection(("127.0.0.1", house.served.port("tls")), timeout=WAIT_S)
+    with plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as early:
+        other = house.come("tls", bad)
+        house.revoke(bad)
+        other.ends.get(timeout=WAIT_S)
+        early.sendall(encode(Connect("early", True, 60), 5))
+        answer = decode(early.recv(1000), 5, from_client=False)
+    assert isinstance(answer, Connack)
+    assert answer.reason_code == refusal(V5)

@@ -19,8 +19,9 @@ from broker.accounts.certificates import read_certificate
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.records import Device
 from broker.errors import BadRequest, Conflict, NotFound, Unavailable
-from broker.ports import ConnectRequest, Grant, Refusal
+from broker.ports import ConnectRequest, Grant, Policy, Refusal
 from broker.reasons import ReasonCode
+from broker.runtime import _judgement
 from tests.support import pki
 from tests.upper import NOW_S, Upper
 
@@ -349,6 +350,13 @@ def test_a_plan_that_changes_reaches_who_came_in_by_a_certificate() -> None:
         assert door.upper.core.removed == []
 
     run(body)
+
+
+def test_an_embedders_answer_names_no_grant_of_the_directorys_table() -> None:
+    given = Grant(1, 2, "x", "x", Policy("all", ("#",), ("#",)), credential=b"c" * 32)
+    judged = _judgement(given)
+    assert isinstance(judged, Grant)
+    assert judged.credential == b""
 
 
 # ---------------------------------------------------------------- records
