@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,14 +47,8 @@ class ClientCertificate:
 def read_certificate(der: bytes) -> ClientCertificate:
     """Read a certificate. Raises ``ValueError`` for what is none, and for one whose names cannot be read."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        return ClientCertificate(
-            fingerprint=hashlib.sha256(der).hexdigest(),
-            issuer=certificate.issuer.public_bytes(),
-            serial=certificate.serial_number,
-            common_names=_texts(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
-            alternative_names=_alternative_names(certificate),
-        )
+        with warnings.catch_warnings(action="ignore"):  # about what somebody else has issued
+            return _read(der)
     except (
         TypeError,
         UnsupportedAlgorithm,
@@ -62,6 +57,17 @@ def read_certificate(der: bytes) -> ClientCertificate:
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise ValueError(f"a certificate that cannot be read: {error}") from error
+
+
+def _read(der: bytes) -> ClientCertificate:
+    certificate = x509.load_der_x509_certificate(der)
+    return ClientCertificate(
+        fingerprint=hashlib.sha256(der).hexdigest(),
+        issuer=certificate.issuer.public_bytes(),
+        serial=certificate.serial_number,
+        common_names=_texts(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
+        alternative_names=_alternative_names(certificate),
+    )
 
 
 def check_fingerprint(fingerprint: str) -> str:

@@ -15,7 +15,7 @@ from broker.accounts.certificates import read_certificate
 from broker.net.certificates.material import RevokedCertificates
 from broker.reasons import ReasonCode
 
-SLICE_CONNECTIONS = 1000
+SLICE_CONNECTIONS = 500
 LOOKED_AT_FOR_EACH = 2
 
 
@@ -67,10 +67,7 @@ class ShownCertificates:
         """Remember a connection that came in by a certificate, where its listener has a list."""
         if listener not in self._lists:
             return
-        for _ in range(min(LOOKED_AT_FOR_EACH, len(self._shown))):
-            oldest, shown = self._shown.popitem(last=False)
-            if self._core.is_open(oldest):
-                self._shown[oldest] = shown
+        self._look(LOOKED_AT_FOR_EACH)
         try:
             read = read_certificate(certificate)
         except ValueError:
@@ -78,11 +75,22 @@ class ShownCertificates:
         self._shown[handle] = listener, (read.issuer, read.serial)
 
     async def cut(self) -> None:
-        """Cut whose certificates have been taken back (0x98), in slices."""
-        shown = list(self._shown.items())
-        for start in range(0, len(shown), SLICE_CONNECTIONS):
-            for handle, (listener, certificate) in shown[start : start + SLICE_CONNECTIONS]:
-                if certificate in self._lists[listener]:
-                    self._core.fail_connection(handle, ReasonCode.ADMINISTRATIVE_ACTION)
+        """Cut whose certificates have been taken back (0x98), in slices.
+
+        Who is looked at by others meanwhile, or comes, is judged by the same list.
+        """
+        for _ in range(0, len(self._shown), SLICE_CONNECTIONS):
+            self._look(SLICE_CONNECTIONS)
             self._soon()
             await asyncio.sleep(0)
+
+    def _look(self, count: int) -> None:
+        """Look at those that were looked at least lately: who has gone is forgotten, who is on a list is cut."""
+        for _ in range(min(count, len(self._shown))):
+            handle, (listener, certificate) = self._shown.popitem(last=False)
+            if not self._core.is_open(handle):
+                continue
+            if certificate in self._lists[listener]:
+                self._core.fail_connection(handle, ReasonCode.ADMINISTRATIVE_ACTION)
+            else:
+                self._shown[handle] = listener, certificate

@@ -209,6 +209,126 @@ def test_a_deleted_device_is_gone_and_its_credential_dead() -> None:
     run(body)
 
 
+FINGERPRINT = "0123456789abcdef" * 4
+COLONS = ":".join(FINGERPRINT[at : at + 2] for at in range(0, 64, 2)).upper()
+
+
+async def patched(caller: Caller, device_id: str, **fields: Any) -> dict[str, Any]:
+    answer = await caller.http.patch(f"/v1/iot/devices/{device_id}", json=fields)
+    assert answer.status_code == 200, answer.text
+    shown: dict[str, Any] = answer.json()
+    assert shown == (await caller.http.get(f"/v1/iot/devices/{device_id}")).json()
+    return shown
+
+
+def test_a_change_changes_what_it_names_and_nothing_else() -> None:
+    async def body(caller: Caller) -> None:
+        created = await caller.create(description="old", metadata={"a": 1, "b": 2})
+        created = {name: value for name, value in created.items() if not name.startswith("mqtt_c")}
+        del created["mqtt_password"]
+        device_id = created["device_id"]
+        assert await patched(caller, device_id) == created
+        caller.upper.clock.pass_s(5)
+        for said, shown in (
+            ({"name": "New"}, {"name": "New"}),
+            ({"description": "new"}, {"description": "new"}),
+            ({"description": None}, {"description": ""}),
+            ({"type": "gateway"}, {"type": "gateway", "device_type": "gateway"}),
+            ({"device_type": "lorawan"}, {"type": "lorawan", "device_type": "lorawan"}),
+            ({"metadata": {"b": 3}}, {"metadata": {"b": 3}}),
+            ({"metadata": None}, {"metadata": {}}),
+            ({"certificate_fingerprint": COLONS}, {"certificate_fingerprint": FINGERPRINT}),
+            ({"certificate_fingerprint": None}, {"certificate_fingerprint": None}),
+            ({"status": "inactive"}, {"status": "inactive", "is_active": False}),
+            ({"is_active": True, "status": "active"}, {"status": "active", "is_active": True}),
+            ({"is_active": False}, {"status": "inactive", "is_active": False}),
+            ({"status": "active", "name": "All"}, {"status": "active", "is_active": True, "name": "All"}),
+        ):
+            created = {**created, **shown, "updated_at": "2025-11-05T10:30:05Z"}
+            assert await patched(caller, device_id, **said) == created
+        assert caller.upper.reloaded().directory.devices.get(1, device_id).name == "All"
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "ab"}, "name"),
+        ({"name": None}, "name"),
+        ({"type": "lorawan"}, "type"),
+        ({"type": None}, "type"),
+        ({"type": "sensor", "device_type": "gateway"}, "device_type"),
+        ({"device_type": ""}, "device_type"),
+        ({"description": "x" * 501}, "description"),
+        ({"status": "error"}, "status"),
+        ({"status": None}, "status"),
+        ({"status": "active", "is_active": False}, "is_active"),
+        ({"is_active": 1}, "is_active"),
+        ({"metadata": {"x": "y" * 16384}}, "metadata"),
+        ({"metadata": []}, "metadata"),
+        ({"device_id": "another"}, "device_id"),
+        ({"certificate_fingerprint": ""}, "certificate_fingerprint"),
+        ({"certificate_fingerprint": FINGERPRINT[1:]}, "certificate_fingerprint"),
+        ({"certificate_fingerprint": "g" + FINGERPRINT[1:]}, "certificate_fingerprint"),
+        ({"certificate_fingerprint": COLONS[:-3] + COLONS[-2:]}, "certificate_fingerprint"),
+        ({"certificate_fingerprint": FINGERPRINT + "\n"}, "certificate_fingerprint"),
+        ({"certificate_fingerprint": 1}, "certificate_fingerprint"),
+    ],
+)
+def test_a_wrong_change_is_refused_by_its_field_and_changes_nothing(change: dict[str, Any], field: str) -> None:
+    async def body(caller: Caller) -> None:
+        device_id = (await caller.create())["device_id"]
+        before = caller.upper.directory.devices.get(1, device_id)
+        answer = await caller.http.patch(f"/v1/iot/devices/{device_id}", json={"description": "new", **change})
+        assert_error(answer, 400, "INVALID_PARAMETER", field)
+        assert caller.upper.directory.devices.get(1, device_id) == before
+
+    run(body)
+
+
+def test_a_device_that_is_registered_with_a_certificate_shows_it_and_nobody_else_gets_it() -> None:
+    async def body(caller: Caller) -> None:
+        upper = caller.upper
+        one = await caller.create(certificate_fingerprint=COLONS)
+        assert one["certificate_fingerprint"] == FINGERPRINT
+        two = await caller.create(certificate_fingerprint=None)
+        assert two["certificate_fingerprint"] is None
+        other = await upper.directory.accounts.create("other", upper.clock.wall_s())
+        _, key = await upper.directory.keys.create(other.account_id, "other", upper.clock.wall_s())
+        theirs = {"Authorization": f"Bearer {key}"}
+        bound = {"certificate_fingerprint": FINGERPRINT}
+        answer = await caller.http.post("/v1/iot/devices", json={**NEW, **bound}, headers=theirs)
+        assert_error(answer, 409, "CONFLICT")
+        assert one["device_id"] not in answer.text
+        path = f"/v1/iot/devices/{two['device_id']}"
+        assert_error(await caller.http.patch(path, json=bound), 409, "CONFLICT")
+        assert_error(await caller.http.patch(path, json=bound, headers=theirs), 404, "NOT_FOUND")
+        await patched(caller, one["device_id"], certificate_fingerprint=None)
+        assert (await patched(caller, two["device_id"], **bound))["certificate_fingerprint"] == FINGERPRINT
+
+    run(body)
+
+
+def test_a_change_is_durable_before_it_is_answered_and_refused_when_it_cannot_be() -> None:
+    async def body(caller: Caller) -> None:
+        path = f"/v1/iot/devices/{(await caller.create())['device_id']}"
+        caller.upper.store.delay()
+        changing = asyncio.create_task(caller.http.patch(path, json={"name": "New"}))
+        await asyncio.sleep(0.01)
+        assert not changing.done()
+        assert (await caller.http.get(path)).json()["name"] == NEW["name"]
+        caller.upper.store.release()
+        assert (await changing).json()["name"] == "New"
+        caller.upper.store.fail(OSError("no"), 1)
+        assert_error(await caller.http.patch(path, json={"name": "Newer"}), 503, "UNAVAILABLE")
+        assert (await caller.http.get(path)).json()["name"] == "New"
+        caller.upper.admin.stop_serving()
+        assert_error(await caller.http.patch(path, json={"name": "Newer"}), 503, "UNAVAILABLE")
+
+    run(body)
+
+
 def test_another_accounts_device_looks_like_none() -> None:
     async def body(caller: Caller) -> None:
         created = await caller.create()

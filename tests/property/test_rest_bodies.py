@@ -31,6 +31,9 @@ FIELDS = st.sampled_from(
         "payload_base64",
         "qos",
         "retain",
+        "status",
+        "is_active",
+        "certificate_fingerprint",
     ]
 )
 BODIES = (
@@ -71,6 +74,11 @@ def assert_in_our_words(answer: httpx.Response, success: int) -> None:
 @given(BODIES)
 def test_any_body_of_a_new_device_is_taken_or_refused(body: str | bytes) -> None:
     assert_in_our_words(answered("POST", "/v1/iot/devices", content=body), 201)
+
+
+@given(BODIES)
+def test_any_change_of_a_device_is_taken_or_refused(body: str | bytes) -> None:
+    assert_in_our_words(answered("PATCH", "/v1/iot/devices/the-one", content=body), 200)
 
 
 @given(BODIES)

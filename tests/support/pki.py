@@ -37,6 +37,14 @@ class Issued:
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    @property
     def key_pem(self) -> bytes:
         return key_pem(self.key)
 
@@ -71,7 +79,7 @@ def issue(
     by: Issued | None = None,
     key: AnyKey | None = None,
     ca: bool = False,
-    names: Sequence[str] = ("localhost",),
+    names: Sequence[str | x509.GeneralName] = ("localhost",),
     purposes: Sequence[ObjectIdentifier] = (ExtendedKeyUsageOID.SERVER_AUTH,),
     begins: datetime | None = None,
     ends: datetime | None = None,
@@ -91,12 +99,21 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if names and not ca:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(_general(names)), False)
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(list(purposes)), False)
     signer = key if by is None else by.key
     digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return Issued(builder.sign(signer, digest), key)
+
+
+def client(name: str, by: Issued, *names: str | x509.GeneralName) -> Issued:
+    """Issue a client's certificate; ``names`` are alternative ones."""
+    return issue(name, by=by, names=names, purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,))
+
+
+def _general(names: Sequence[str | x509.GeneralName]) -> list[x509.GeneralName]:
+    return [x509.DNSName(one) if isinstance(one, str) else one for one in names]
 
 
 def revoked(by: Issued, *certificates: Issued, until: datetime | None = None) -> bytes:

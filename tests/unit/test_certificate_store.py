@@ -7,11 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from broker import config as configuration
-from broker import doors
 from broker.config import BrokerConfig
 from broker.errors import ConfigError, StoreError
 from broker.net.certificates import CertificateStore, MaterialFiles, OwnCertificates, TlsMaterial, open_certificates
@@ -228,17 +227,20 @@ def opened(folder: Path, config: BrokerConfig, now_s: int = NOW_S, alarms: Alarm
     return open_certificates(config, folder / "tls", alarms or Alarms(LogObserver()), wall_s=lambda: now_s)
 
 
+PLAIN: dict[str, Any] = {"listeners": [{"transport": "tcp"}]}
+
+
 def test_own_certificates_are_made_where_they_are_needed_alone(tmp_path: Path) -> None:
     store = opened(tmp_path, BrokerConfig())
     assert store.authority is not None
     assert store.authority.file == tmp_path / "tls" / "ca.pem"
     assert store.authority.fingerprint.count(":") == 31
     assert "localhost" in store.material("https").names
-    assert opened(tmp_path / "a", BrokerConfig.model_validate({"https": {"enabled": False}})).authority is None
+    assert opened(tmp_path / "a", BrokerConfig.model_validate({**PLAIN, "https": {"enabled": False}})).authority is None
     assert not (tmp_path / "a").exists()
     certificate, key = pki.issue("mine").write(tmp_path)
     https = {"certificate_file": certificate, "private_key_file": key}
-    store = opened(tmp_path / "b", BrokerConfig.model_validate({"https": https}))
+    store = opened(tmp_path / "b", BrokerConfig.model_validate({**PLAIN, "https": https}))
     assert (store.authority, (tmp_path / "b").exists()) == (None, False)
 
 
@@ -285,11 +287,7 @@ def test_own_files_and_others_client_authorities_go_together(tmp_path: Path) -> 
     assert store.material("mqtts").client_ca_pem == clients.pem
 
 
-def test_all_that_is_encrypted_has_the_broker_s_own_unless_it_has_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (doors, configuration):
-        monkeypatch.setattr(module, "SERVED_TRANSPORTS", frozenset(doors.PROTOCOLS))
+def test_all_that_is_encrypted_has_the_broker_s_own_unless_it_has_files(tmp_path: Path) -> None:
     store = opened(tmp_path, BrokerConfig())
     assert store.material("mqtts") == store.material("wss") == store.material("https")
     with pytest.raises(KeyError):

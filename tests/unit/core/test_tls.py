@@ -364,9 +364,7 @@ def test_a_clients_certificate_is_verified_and_shown(
         assert doors.during(lambda: read(stream, 1)) == b"\x20"
 
 
-def test_a_known_password_does_not_pass_by_a_certificate_or_the_lack_of_one(
-    doors: Doors, native: bool
-) -> None:
+def test_a_known_password_does_not_pass_by_a_certificate_or_the_lack_of_one(doors: Doors, native: bool) -> None:
     certificate, key = authority().client("device")
     port = doors.listen(context(native, client_ca=authority().pem, client_certificate="optional"), is_open=False)
     doors.core.grant()

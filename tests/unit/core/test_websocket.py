@@ -48,18 +48,24 @@ def connected(core: Core, client_id: str = "client") -> FramedClient:
 
 
 def test_the_subprotocol_is_chosen(core: Core) -> None:
-    """v5:MQTT-6.0.0-4."""
+    """v5:MQTT-6.0.0-4 v311:MQTT-6.0.0-4."""
     client = opened(core)
     assert (client.frames.status, client.frames.subprotocol) == (101, "mqtt")
 
 
 @pytest.mark.parametrize("subprotocol", [None, "chat", "mqttv3.1"])
 def test_another_subprotocol_or_none_is_refused(core: Core, subprotocol: str | None) -> None:
-    """v5:MQTT-6.0.0-3."""
+    """v5:MQTT-6.0.0-3 v311:MQTT-6.0.0-3."""
     client = FramedClient.opened(core, subprotocol=subprotocol)
     assert client.frames.status == 400
     assert not client.is_open
     assert core.refused_upgrades == [400]
+
+
+def test_one_of_many_subprotocols_will_do(core: Core) -> None:
+    """v5:MQTT-6.0.0-4 v311:MQTT-6.0.0-4."""
+    request = REQUEST.replace(b"Protocol: mqtt", b"Protocol: foo, mqtt")
+    assert b"\r\nSec-WebSocket-Protocol: mqtt\r\n" in judge_upgrade(request + b"\r\n", UpgradeRules()).answer
 
 
 def test_another_path_is_not_found(core: Core) -> None:
@@ -132,7 +138,7 @@ def test_an_answer_to_nobody_is_no_error(core: Core) -> None:
 def test_any_fragmentation_carries_the_same_packets(
     cuts: Sequence[int], pieces: Sequence[int], fins: Sequence[bool], pings: set[int]
 ) -> None:
-    """v5:MQTT-6.0.0-2 Frames, fragments and segments lie anywhere; a ping may come between two fragments."""
+    """v5:MQTT-6.0.0-2 v311:MQTT-6.0.0-2 Frames, fragments and segments lie anywhere, pings between fragments."""
     core = Core()
     core.grant()
     receiver = core.connect("receiver")
@@ -250,7 +256,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("proven", [False, True])
 def test_a_wrong_frame_ends_the_connection_with_its_code(core: Core, wrong: str, proven: bool) -> None:
-    """v5:MQTT-6.0.0-1 Among them data frames that are not binary."""
+    """v5:MQTT-6.0.0-1 v311:MQTT-6.0.0-1 Among them data frames that are not binary."""
     client = connected(core) if proven else opened(core)
     data, code = WRONG[wrong]
     client.feed_raw(data + frame(PINGREQ))
