@@ -202,6 +202,21 @@ def test_a_frame_is_taken_in_pieces_of_any_size(core: Core) -> None:
     assert client.payloads() == [b"x" * 300, b"y" * 300]
 
 
+def test_a_million_fragments_of_one_byte_carry_one_packet(core: Core) -> None:
+    """Row 33 of the attacks; nothing is kept but the packet."""
+    client = connected(core)
+    client.subscribe("a")
+    packet = encode(Publish("a", b"x" * 1_000_000), 5)
+    head = packet[:-1_000_000]
+    one = frame(b"x", Opcode.CONT, fin=False, mask=bytes(4))
+    client.feed_raw(frame(head, fin=False) + one * 999_999)
+    core.run()
+    client.expect()
+    client.feed_raw(frame(b"x", Opcode.CONT))
+    core.run()
+    assert client.payloads() == [b"x" * 1_000_000]
+
+
 def test_a_ping_is_answered_with_what_it_carried(core: Core) -> None:
     client = connected(core)
     for payload in (b"", b"hello", b"x" * 125):
