@@ -10,6 +10,7 @@ from broker._core.connection cimport (
     inbox_consumed,
     keep_in_inbox,
     mark_dirty,
+    mark_ready,
     outbox_sent,
     outbox_unsent,
 )
@@ -125,6 +126,7 @@ cdef void answer_upgrade(
     inbox_consumed(connection, connection.inbox_bytes)
     take_frames(shard, connection, early, rest)
     give_memory(early)
+    mark_ready(shard, connection)       # it may have become deaf while it waited
 
 
 cdef void take_bytes(ShardState* shard, Connection* connection, uint8_t* bytes, uint32_t n) noexcept nogil:

@@ -12,8 +12,11 @@ from tests.fuzz.driver import CORPUS, TARGETS, inputs, load_corpus, load_target,
 SEEDS = (1, 2, 3) if os.environ.get("IOT_BROKER_BUILD") == "sanitize" else (1,)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("seed", SEEDS)
+# Most of what comes to the doors is a request, which is Python's.
+RUNS = [(name, seed) for name in TARGETS for seed in SEEDS if name != "doors" or seed == SEEDS[0]]
+
+
+@pytest.mark.parametrize(("name", "seed"), RUNS)
 def test_a_target_survives_its_corpus_and_damaged_copies(name: str, seed: int) -> None:
     assert run(name, seed, seconds=10, most=5_000) > len(load_corpus(name))
 

@@ -37,10 +37,15 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, l
     return folder / "data", folder / "backup", broker.api_key, devices
 
 
+def counted(tables: dict[str, int]) -> dict[str, int]:
+    """Without usage, which is written every five seconds and at the stop, whoever makes a backup meanwhile."""
+    return {table: count for table, count in tables.items() if table != "usage"}
+
+
 def entries(data_dir: Path) -> dict[str, int]:
     told = run_cli("store", "stats", "--json", "--data-dir", data_dir)
     assert told.returncode == 0, told.stderr
-    return {table: figures["entries"] for table, figures in json.loads(told.stdout)["tables"].items()}
+    return counted({table: figures["entries"] for table, figures in json.loads(told.stdout)["tables"].items()})
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def test_a_backup_of_a_directory_without_a_broker_is_the_same(
     data_dir, backup, _, _ = lively
     assert run_cli("backup", tmp_path / "offline", "--data-dir", data_dir).returncode == 0
     one, other = (json.loads((folder / "manifest.json").read_text()) for folder in (backup, tmp_path / "offline"))
-    assert one["entries"] == other["entries"]
+    assert counted(one["entries"]) == counted(other["entries"])
     assert run_cli("store", "check", "--backup", tmp_path / "offline").returncode == 0
 
 

@@ -146,5 +146,5 @@ def test_a_row_holds_on_the_core(row: Row) -> None:
 def test_a_row_holds_in_websocket_frames(row: Row) -> None:
     """v5:MQTT-6.0.0-2 v311:MQTT-6.0.0-2 A packet lies in one frame or in many."""
     size = run(row, (), framed=True)
-    if size <= LONG_BYTES:
+    if size <= LONG_BYTES and not SANITIZED:
         run(row, None, framed=True)

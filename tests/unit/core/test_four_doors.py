@@ -104,7 +104,9 @@ def packets(got: bytes) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize(("seed", "said"), [*programs()], ids=lambda value: str(value) if isinstance(value, int) else "")
+@pytest.mark.parametrize(
+    ("seed", "said"), [*programs()], ids=lambda value: str(value) if isinstance(value, int) else ""
+)
 def test_all_doors_give_the_same_answers(seed: int, said: list[bytes]) -> None:
     plain = answers("tcp", said)
     try:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
+from broker._core.core_probe import deafen, waking
 from broker._core.packets import encode
 from broker.net.upgrades import UpgradeRules, judge_upgrade
 from broker.reasons import ReasonCode
@@ -124,6 +125,14 @@ def test_an_answer_to_nobody_is_no_error(core: Core) -> None:
     assert not core.shard.answer_upgrade(handle, b"", True)
     plain = core.connect()
     assert not core.shard.answer_upgrade(plain.handle, b"", True)
+
+
+def test_a_request_that_was_not_read_on_meanwhile_is_read_again_after_its_answer(core: Core) -> None:
+    handle = core.shard.open_connection(0, core.now_ns, websocket=True)
+    core.shard.feed(handle, REQUEST + b"\r\n", core.now_ns)
+    deafen(core.shard, handle)
+    core.run()
+    assert waking(core.shard) == 1
 
 
 # ---------------------------------------------------------------- frames
