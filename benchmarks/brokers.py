@@ -171,7 +171,8 @@ class Mosquitto(Contestant):
 
     def command(self, scenario: Scenario, folder: Path, port: int) -> list[str]:
         config = folder / "mosquitto.conf"
-        listener = [f"listener {port} 127.0.0.1", *self.door(scenario, folder)]
+        address = "" if scenario.transport in {"ws", "wss"} else " 127.0.0.1"  # libwebsockets takes interfaces alone
+        listener = [f"listener {port}{address}", *self.door(scenario, folder)]
         config.write_text("\n".join([*listener, *self.settings()]) + "\n")
         config.chmod(0o644)
         return [self.program, "-c", str(config)]

@@ -241,7 +241,7 @@ SCENARIOS = (
         "10,000 clients of TLS that come at once",
         0,
         10_000,
-        ("--burst", "10000", "--settle-s", "0.5", "--hold-s", "0.5"),
+        ("--burst", "10000", "--source-addresses", "20", "--settle-s", "0.5", "--hold-s", "0.5"),
         "10,000 handshakes under way",
         kind="handshakes",
         transport="tls",

@@ -44,7 +44,7 @@
     F(int, SSL_get_error, (const void *, int)) \
     F(int, SSL_has_pending, (const void *)) \
     F(int, SSL_session_reused, (const void *)) \
-    F(const char *, SSL_get_version, (const void *)) \
+    F(int, SSL_version, (const void *)) \
     F(void *, SSL_get1_peer_certificate, (const void *)) \
     F(int, i2d_X509, (const void *, unsigned char **)) \
     F(void, X509_free, (void *)) \

@@ -16,6 +16,7 @@ cdef enum:
     SSL_CTRL_CHAIN_CERT = 89
     SSL_CTRL_SET_MIN_PROTO_VERSION = 123
     TLS1_2_VERSION = 0x0303
+    TLS1_3_VERSION = 0x0304
     SSL_MODE_ENABLE_PARTIAL_WRITE = 1
     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2
     SSL_MODE_RELEASE_BUFFERS = 16
@@ -67,7 +68,7 @@ cdef extern from "libssl.h" nogil:
         int (*SSL_get_error)(const void*, int) noexcept nogil
         int (*SSL_has_pending)(const void*) noexcept nogil
         int (*SSL_session_reused)(const void*) noexcept nogil
-        const char* (*SSL_get_version)(const void*) noexcept nogil
+        int (*SSL_version)(const void*) noexcept nogil
         void* (*SSL_get1_peer_certificate)(const void*) noexcept nogil
         int (*i2d_X509)(const void*, unsigned char**) noexcept nogil
         void (*X509_free)(void*) noexcept nogil

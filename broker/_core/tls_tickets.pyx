@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stddef cimport size_t
 from libc.string cimport memcmp, memcpy, memset
 
-from broker._core.libssl cimport CRYPTO_EX_INDEX_SSL_CTX, LIB
+from broker._core.libssl cimport CRYPTO_EX_INDEX_SSL_CTX, LIB, TLS1_3_VERSION
 from broker._core.linux cimport clock_ns
 from broker._core.memory cimport give_memory, take_zeroed
 
@@ -107,7 +107,10 @@ cdef int ticket_key(void* ssl, uint8_t* name, uint8_t* iv, void* cipher, void* m
             return FAILED
         return KEY_FITS
     if memcmp(name, keys.current.name, sizeof(keys.current.name)) == 0:
-        return KEY_FITS if set_up(cipher, mac, &keys.current, iv, False) else FAILED
+        if not set_up(cipher, mac, &keys.current, iv, False):
+            return FAILED
+        # Clients use a ticket of TLS 1.3 once: without a new one every second handshake would be full (RFC 8446, C.4).
+        return KEY_FITS_RENEW if LIB.SSL_version(ssl) >= TLS1_3_VERSION else KEY_FITS
     if keys.has_previous and memcmp(name, keys.previous.name, sizeof(keys.previous.name)) == 0:
         return KEY_FITS_RENEW if set_up(cipher, mac, &keys.previous, iv, False) else FAILED
     return NO_KEY
