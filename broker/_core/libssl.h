@@ -14,7 +14,6 @@
     F(void *, TLS_server_method, (void)) \
     F(void *, SSL_CTX_new, (const void *)) \
     F(void, SSL_CTX_free, (void *)) \
-    F(int, SSL_CTX_up_ref, (void *)) \
     F(long, SSL_CTX_ctrl, (void *, int, long, void *)) \
     F(uint64_t, SSL_CTX_set_options, (void *, uint64_t)) \
     F(int, SSL_CTX_set_cipher_list, (void *, const char *)) \
@@ -69,7 +68,6 @@
     F(void, BIO_set_flags, (void *, int)) \
     F(void, BIO_clear_flags, (void *, int)) \
     F(void, ERR_clear_error, (void)) \
-    F(unsigned long, ERR_get_error, (void)) \
     F(unsigned long, ERR_peek_last_error, (void)) \
     F(const char *, ERR_reason_error_string, (unsigned long)) \
     F(int, RAND_bytes, (unsigned char *, int)) \

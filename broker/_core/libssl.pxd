@@ -6,10 +6,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    SSL_ERROR_SSL = 1
     SSL_ERROR_WANT_READ = 2
     SSL_ERROR_WANT_WRITE = 3
-    SSL_CTRL_EXTRA_CHAIN_CERT = 14
     SSL_CTRL_MODE = 33
     SSL_CTRL_SET_READ_AHEAD = 41
     SSL_CTRL_SET_SESS_CACHE_MODE = 44
@@ -38,7 +36,6 @@ cdef extern from "libssl.h" nogil:
         void* (*TLS_server_method)() noexcept nogil
         void* (*SSL_CTX_new)(const void*) noexcept nogil
         void (*SSL_CTX_free)(void*) noexcept nogil
-        int (*SSL_CTX_up_ref)(void*) noexcept nogil
         long (*SSL_CTX_ctrl)(void*, int, long, void*) noexcept nogil
         uint64_t (*SSL_CTX_set_options)(void*, uint64_t) noexcept nogil
         int (*SSL_CTX_set_cipher_list)(void*, const char*) noexcept nogil
@@ -93,7 +90,6 @@ cdef extern from "libssl.h" nogil:
         void (*BIO_set_flags)(void*, int) noexcept nogil
         void (*BIO_clear_flags)(void*, int) noexcept nogil
         void (*ERR_clear_error)() noexcept nogil
-        unsigned long (*ERR_get_error)() noexcept nogil
         unsigned long (*ERR_peek_last_error)() noexcept nogil
         const char* (*ERR_reason_error_string)(unsigned long) noexcept nogil
         int (*RAND_bytes)(unsigned char*, int) noexcept nogil

@@ -221,7 +221,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             net.shard.counters.connections_refused += 1
             close_connection(net.shard, connection)
             continue
-        if not furnish(net, connection, &net.doors[listener], is_believed(net, &peer)):
+        if not furnish(net, connection, &net.doors[listener], &peer):
             net.shard.counters.connections_refused += 1
             close_connection(net.shard, connection)
             continue
@@ -230,12 +230,12 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
         watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, handle_of(connection))
 
 
-cdef bint furnish(Net* net, Connection* connection, Door* door, bint is_believed) noexcept nogil:
+cdef bint furnish(Net* net, Connection* connection, Door* door, const sockaddr_storage* peer) noexcept nogil:
     # Puts between socket and MQTT what the listener has; False: the peer may not come this way.
     cdef Transport* transport
     if not is_tls(door) and not door.is_websocket and not door.has_proxy:
         return True
-    if door.has_proxy and not is_believed:
+    if door.has_proxy and not is_believed(net, peer):
         return False
     transport = open_transport(connection)
     if door.is_websocket:
