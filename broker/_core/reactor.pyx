@@ -137,7 +137,7 @@ cdef enum:
     FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
     TURNS_MAXIMUM = 256     # handshakes that wait; who comes then waits in the kernel, where it costs us nothing
-    SHAKE_NS = 500000       # of a round, on handshakes: those who are connected are served between them
+    SHAKE_NS = 100000       # of a round, on handshakes, or one: those who are connected are served between them
     LINGER_NS = 1000000000
     FIRST_LOCALS = 16
     ACCEPT_PAUSE_NS = 100000000
@@ -199,7 +199,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef sockaddr_storage peer
     cdef Connection* connection
     for _ in range(ACCEPTS_PER_ROUND):
-        if net.turns.count >= TURNS_MAXIMUM and is_tls(&net.doors[listener]):
+        if is_tls(&net.doors[listener]) and is_crowded(net):
             pause_door(net, listener)
             return
         size = sizeof(peer)
@@ -303,6 +303,17 @@ cdef void resume_accepting(Net* net) noexcept nogil:
 
 cdef inline bint is_tls(Door* door) noexcept nogil:
     return door.ssl_context != NULL or door.tls_context != NULL
+
+
+cdef inline bint is_crowded(Net* net) noexcept nogil:
+    # A quarter of the strangers' places is left to doors where to be let in costs nothing.
+    return net.turns.count >= TURNS_MAXIMUM or \
+        net.shard.unauthenticated_count >= net.shard.limits.unauthenticated_connections_maximum // 4 * 3
+
+
+cdef inline bint has_room_again(Net* net) noexcept nogil:
+    return net.turns.count < TURNS_MAXIMUM // 2 and \
+        net.shard.unauthenticated_count < net.shard.limits.unauthenticated_connections_maximum // 2
 
 
 cdef void pause_door(Net* net, int listener) noexcept nogil:
@@ -971,7 +982,7 @@ cdef class Reactor:
                     read_unread(net, until)
                 if net.turns.count:
                     take_turns(net, until)
-                if net.doors_paused and net.turns.count < TURNS_MAXIMUM // 2:
+                if net.doors_paused and has_room_again(net):
                     resume_doors(net)
                 more = work(net, now, until)
                 if not more and state.dirty_count >= GATHER_DIRTY:

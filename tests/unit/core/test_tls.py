@@ -73,9 +73,9 @@ def read(stream: socket.socket, n: int) -> bytes:
     return got
 
 
-def enter(stream: socket.socket) -> None:
+def enter(stream: socket.socket, client_id: str = "client") -> None:
     """CONNECT and its answer."""
-    stream.sendall(CONNECT)
+    stream.sendall(encode(Connect(client_id, clean_start=True), 5))
     head = read(stream, 2)
     answer = decode(head + read(stream, head[1]), 5, from_client=False)
     assert isinstance(answer, Connack)
@@ -457,6 +457,24 @@ def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
         return served
 
     assert doors.during(run) > 10, "the handshakes went before everybody else"
+
+
+def test_who_comes_when_it_is_crowded_waits_in_the_kernel_and_is_served(native: bool) -> None:
+    """Of those who come back at once nobody is refused for the others who have not spoken yet."""
+    with opened(unauthenticated_connections_maximum=40) as doors:
+        port = doors.listen(context(native))
+
+        def run() -> None:
+            with ExitStack() as stack:
+                plains = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(120)]
+                for plain in plains:
+                    stack.enter_context(closing(plain))
+                for number, plain in enumerate(plains):
+                    stream = stack.enter_context(trusting().wrap_socket(plain, server_hostname="localhost"))
+                    enter(stream, f"client-{number}")
+
+        doors.during(run)
+        assert doors.core.shard.counters()["connections_refused"] == 0
 
 
 def readable(plain: socket.socket) -> bool:
