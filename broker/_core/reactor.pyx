@@ -7,32 +7,18 @@ stands, and what is left comes next.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, memset
 
-from broker._core.connection cimport (
-    add_rare,
-    close_connection,
-    find_connection,
-    inbox_consumed,
-    keep_in_inbox,
-    list_closing,
-    mark_ready,
-    next_dirty,
-    open_connection,
-    outbox_sent,
-    outbox_unsent,
-)
+from broker._core.accepting cimport accept_some, believe, read_proxy, resume_accepting, resume_doors
+from broker._core.connection cimport close_connection, find_connection, list_closing, open_connection, outbox_unsent
 from broker._core.dispatch cimport feed, is_stopped
 from broker._core.handle_queue cimport free_queue, next_handle, queue_handle
+from broker._core.handshakes cimport await_turn, take_turns
 from broker._core.linux cimport (
     CLOCK_MONOTONIC,
     EFD_CLOEXEC,
     EFD_NONBLOCK,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
@@ -40,43 +26,22 @@ from broker._core.linux cimport (
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
-    EPOLL_CTL_MOD,
-    IPPROTO_TCP,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    MSG_PEEK,
     POLLIN,
-    SHUT_WR,
-    SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
-    SOL_SOCKET,
-    SO_KEEPALIVE,
-    TCP_NODELAY,
     TFD_CLOEXEC,
     TFD_NONBLOCK,
     TFD_TIMER_ABSTIME,
-    accept4,
-    address_of,
     c_close,
     c_read,
-    c_send,
     c_write,
     clock_ns,
     epoll_create1,
-    epoll_ctl,
     epoll_event,
     epoll_wait,
     eventfd,
-    is_loopback,
-    is_loopback_address,
     itimerspec,
     pollfd,
     ppoll,
     recv,
-    setsockopt,
-    shutdown,
-    sockaddr,
-    sockaddr_storage,
     timerfd_create,
     timerfd_settime,
     timespec,
@@ -89,41 +54,44 @@ from broker._core.model cimport (
     LOCAL_FD,
     LOCAL_LISTENER,
     PHASE_HANDSHAKE,
-    PHASE_OPEN,
     PHASE_PROXY_HEADER,
-    PHASE_UPGRADE,
-    RARE_TLS_FAILED,
     TIMER_LINGER,
     Connection,
     ShardState,
     Transport,
 )
-from broker._core.proxy_header cimport PROXY_HEADER_MAXIMUM_BYTES, read_proxy_header
-from broker._core.reasons cimport UNSPECIFIED_ERROR
-from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
-from broker._core.strangers cimport ADDRESS_BYTES, count_stranger, forget_stranger
-from broker._core.timers cimport timer_set, wheel_next_ns
-from broker._core.tls cimport TlsContext, tls_open, tls_peer_certificate, tls_presented, tls_resumed
-from broker._core.tls_object cimport object_open, object_peer_certificate, object_presented
-from broker._core.transport cimport (
-    end_transport,
-    is_out,
-    open_transport,
-    open_websocket,
-    push,
-    receive,
-    shake_hands,
+from broker._core.net cimport (
+    EVENTS_PER_ROUND,
+    EVENTS_PER_WAIT,
+    HOLD_BUCKETS,
+    LISTENERS_MAXIMUM,
+    READ_BYTES,
+    TAG_LISTENER,
+    WRITE_BYTES,
+    Door,
+    Net,
+    Network,
+    close_socket,
+    is_muted,
+    list_local,
+    lose,
+    stop_lingering,
+    watch,
+    watch_connection,
 )
-from broker._core.websocket cimport frame_output, frames_sent, owes_close, take_bytes
+from broker._core.sending cimport FLUSHES_PER_CLOCK, end_sending, flush, send_outbox
+from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
+from broker._core.strangers cimport ADDRESS_BYTES
+from broker._core.timers cimport timer_set, wheel_next_ns
+from broker._core.tls cimport TlsContext, tls_peer_certificate
+from broker._core.tls_object cimport object_peer_certificate
+from broker._core.transport cimport receive
+from broker._core.websocket cimport owes_close, take_bytes
 
 import ipaddress
-
 import socket
 
 cdef enum:
-    READ_BYTES = 65536
-    WRITE_BYTES = 65536     # of frames that are made at once
-    ACCEPTS_PER_ROUND = 64
     WORK_PER_SLICE = 2048       # units, a tenth of a millisecond
     FAR_DIRTY = 256             # so many outboxes are in no cache any more: slices are cut to keep to the clock
     FAR_WORK_PER_SLICE = 256
@@ -134,16 +102,10 @@ cdef enum:
     ADVANCE_STEP_NS = 16777216      # a tick of the wheel
     ADVANCE_ROUNDS = 100        # at each deadline, while there is more to do
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
-    FLUSHES_PER_CLOCK = 8
     ROUND_NS = 2000000
-    TURNS_MAXIMUM = 256     # handshakes that wait; who comes then waits in the kernel, where it costs us nothing
-    SHAKE_NS = 100000       # of a round, on handshakes, or one: those who are connected are served between them
     LINGER_NS = 1000000000
-    FIRST_LOCALS = 16
-    ACCEPT_PAUSE_NS = 100000000
     TAG_EVENT = 1           # epoll data below 2**32 are tags, above are handles: a generation is never 0
     TAG_TIMER = 2
-    TAG_LISTENER = 16
 
 
 # A round is meant to end after two milliseconds and must not hold the loop for five: the bounds are close around that.
@@ -164,197 +126,12 @@ cdef void count_hold(Net* net, int64_t held_ns) noexcept nogil:
         net.longest_hold_ns = held_ns
 
 
-cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data) noexcept nogil:
-    cdef epoll_event event
-    event.events = events
-    event.data.u64 = data
-    epoll_ctl(net.epoll_fd, operation, fd, &event)
-
-
-cdef inline bint is_muted(Connection* connection) noexcept nogil:
-    return connection.transport != NULL and connection.transport.muted
-
-
-cdef void watch_connection(Net* net, Connection* connection) noexcept nogil:
-    watch(net, EPOLL_CTL_MOD, connection.fd,
-          (0 if connection.deaf or is_muted(connection) else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
-          handle_of(connection))
-
-
-# ---------------------------------------------------------------- sockets
-
-cdef void close_socket(Net* net, Connection* connection) noexcept nogil:
-    if connection.transport != NULL:
-        end_transport(connection.transport)
-    c_close(connection.fd)      # leaves the epoll set by itself
-    connection.fd = -1
-    net.sockets -= 1
-
-
-cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
-    cdef int fd, _
-    cdef int one = 1
-    cdef unsigned int size
-    cdef uint8_t[ADDRESS_BYTES] address
-    cdef sockaddr_storage peer
-    cdef Connection* connection
-    for _ in range(ACCEPTS_PER_ROUND):
-        if is_tls(&net.doors[listener]) and is_crowded(net):
-            pause_door(net, listener)
-            return
-        size = sizeof(peer)
-        fd = accept4(net.doors[listener].fd, <sockaddr*>&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
-        if fd < 0:
-            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
-                net.lost_accepts += 1
-                pause_accepting(net, now_ns)
-            return
-        net.accepts += 1
-        connection = open_connection(net.shard, fd, <uint32_t>listener)
-        if connection == NULL:
-            c_close(fd)
-            continue
-        net.sockets += 1
-        connection.from_loopback = is_loopback(&peer)
-        if not net.doors[listener].has_proxy and address_of(&peer, address) and \
-                not count_stranger(net.shard, connection, address):
-            net.shard.counters.connections_refused += 1
-            close_connection(net.shard, connection)
-            continue
-        if not furnish(net, connection, &net.doors[listener], &peer):
-            net.shard.counters.connections_refused += 1
-            close_connection(net.shard, connection)
-            continue
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
-        watch(net, EPOLL_CTL_ADD, fd, EPOLLIN, handle_of(connection))
-
-
-cdef bint furnish(Net* net, Connection* connection, Door* door, const sockaddr_storage* peer) noexcept nogil:
-    # Puts between socket and MQTT what the listener has; False: the peer may not come this way.
-    cdef Transport* transport
-    if not is_tls(door) and not door.is_websocket and not door.has_proxy:
-        return True
-    if door.has_proxy and not is_believed(net, peer):
-        return False
-    transport = open_transport(connection)
-    if door.is_websocket:
-        open_websocket(transport)
-    transport.is_encrypted = is_tls(door)
-    transport.phase = PHASE_PROXY_HEADER if door.has_proxy else phase_after(transport, PHASE_PROXY_HEADER)
-    return True
-
-
-cdef uint8_t phase_after(Transport* transport, uint8_t phase) noexcept nogil:
-    if phase < PHASE_HANDSHAKE and transport.is_encrypted:
-        return PHASE_HANDSHAKE
-    return PHASE_UPGRADE if phase < PHASE_UPGRADE and transport.websocket != NULL else PHASE_OPEN
-
-
-cdef bint is_believed(Net* net, const sockaddr_storage* peer) noexcept nogil:
-    # Who is in a trusted network; a Unix socket is opened by whom the file's mode lets.
-    cdef uint8_t[ADDRESS_BYTES] address
-    cdef uint32_t i
-    if not address_of(peer, address):
-        return True
-    for i in range(net.trusted_count):
-        if begins_alike(address, net.trusted[i].address, net.trusted[i].prefix_bits):
-            return True
-    return False
-
-
-cdef bint begins_alike(const uint8_t* a, const uint8_t* b, uint8_t bits) noexcept nogil:
-    cdef uint8_t whole = bits >> 3
-    cdef uint8_t rest = bits & 7
-    return memcmp(a, b, whole) == 0 and (rest == 0 or (a[whole] ^ b[whole]) >> (8 - rest) == 0)
-
-
-cdef void believe(Net* net, Connection* connection, const uint8_t* address) noexcept nogil:
-    # Its client is somebody else than the peer of its socket, and is counted and judged as that.
-    cdef Transport* transport = open_transport(connection)
-    memcpy(transport.address, address, ADDRESS_BYTES)
-    transport.has_address = 1
-    connection.from_loopback = is_loopback_address(address)
-    forget_stranger(net.shard, connection)
-    if not count_stranger(net.shard, connection, address):
-        net.shard.counters.connections_refused += 1
-        close_connection(net.shard, connection)
-
-
-cdef void pause_accepting(Net* net, int64_t now_ns) noexcept nogil:
-    # A listener that cannot accept stays readable: without a pause it would spin the loop.
-    cdef int i
-    if not net.accepting:
-        return
-    net.accepting = 0
-    net.accept_again_ns = now_ns + ACCEPT_PAUSE_NS
-    for i in range(net.listener_count):
-        watch(net, EPOLL_CTL_MOD, net.doors[i].fd, 0, TAG_LISTENER + i)
-
-
-cdef void resume_accepting(Net* net) noexcept nogil:
-    cdef int i
-    net.accepting = 1
-    net.accept_again_ns = 0
-    for i in range(net.listener_count):
-        if not net.doors[i].paused:
-            watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
-
-
-cdef inline bint is_tls(Door* door) noexcept nogil:
-    return door.ssl_context != NULL or door.tls_context != NULL
-
-
-cdef inline bint is_crowded(Net* net) noexcept nogil:
-    # A quarter of the strangers' places is left to doors where to be let in costs nothing.
-    return net.turns.count >= TURNS_MAXIMUM or \
-        net.shard.unauthenticated_count >= net.shard.limits.unauthenticated_connections_maximum // 4 * 3
-
-
-cdef inline bint has_room_again(Net* net) noexcept nogil:
-    return net.turns.count < TURNS_MAXIMUM // 2 and \
-        net.shard.unauthenticated_count < net.shard.limits.unauthenticated_connections_maximum // 2
-
-
-cdef void pause_door(Net* net, int listener) noexcept nogil:
-    # Ten thousand who come back at once are let in as fast as their handshakes go, instead of being refused.
-    net.doors[listener].paused = 1
-    net.doors_paused = 1
-    watch(net, EPOLL_CTL_MOD, net.doors[listener].fd, 0, TAG_LISTENER + listener)
-
-
-cdef void resume_doors(Net* net) noexcept nogil:
-    cdef int i
-    net.doors_paused = 0
-    for i in range(net.listener_count):
-        if net.doors[i].paused:
-            net.doors[i].paused = 0
-            if net.accepting:
-                watch(net, EPOLL_CTL_MOD, net.doors[i].fd, EPOLLIN, TAG_LISTENER + i)
-
-
-# ---------------------------------------------------------------- connections from inside the process
-
-cdef void list_local(Net* net, Connection* connection) noexcept nogil:
-    # It has got output, may be fed again, or has been closed: Python looks when the round ends.
-    if net.local_count == net.local_capacity:
-        net.local_capacity = net.local_capacity * 2 if net.local_capacity else FIRST_LOCALS
-        net.locals = <uint64_t*>resize_memory(net.locals, net.local_capacity * sizeof(uint64_t))
-    net.locals[net.local_count] = handle_of(connection)
-    net.local_count += 1
-
-
 # ---------------------------------------------------------------- reading
 
 cdef void throw_away(Net* net, Connection* connection) noexcept nogil:
     cdef ssize_t got = recv(connection.fd, net.read_buffer, READ_BYTES, 0)
     if got == 0 or (got < 0 and errno != EAGAIN and errno != EINTR):
         stop_lingering(net, connection)
-
-
-cdef void stop_lingering(Net* net, Connection* connection) noexcept nogil:
-    connection.starved_or_lingering = 0
-    list_closing(net.shard, connection)
 
 
 cdef void read_connection(Net* net, Connection* connection) noexcept nogil:
@@ -398,120 +175,6 @@ cdef void read_transport(Net* net, Connection* connection, Transport* transport)
         queue_handle(&net.unread, handle_of(connection))
 
 
-cdef void lose(Net* net, Connection* connection) noexcept nogil:
-    # Its peer is gone: nobody reads a good-bye.
-    if connection.transport != NULL:
-        connection.transport.gone = 1
-    close_connection(net.shard, connection)
-
-
-cdef void read_proxy(Net* net, Connection* connection, Transport* transport) noexcept nogil:
-    # Takes exactly the header from the socket: what follows it may be TLS's.
-    cdef uint8_t[ADDRESS_BYTES] address
-    cdef uint32_t before = connection.inbox_bytes
-    cdef bint has_address = False
-    cdef int size
-    cdef ssize_t got = recv(connection.fd, net.read_buffer + before, PROXY_HEADER_MAXIMUM_BYTES, MSG_PEEK)
-    if got <= 0:
-        if got == 0 or (errno != EAGAIN and errno != EINTR):
-            lose(net, connection)
-        return
-    if before:
-        memcpy(net.read_buffer, connection.inbox, before)
-    size = read_proxy_header(net.read_buffer, before + <uint32_t>got, address, &has_address)
-    if size < 0 or (size == 0 and before + got > PROXY_HEADER_MAXIMUM_BYTES):
-        net.shard.counters.connections_refused += 1
-        close_connection(net.shard, connection)
-        return
-    recv(connection.fd, net.read_buffer + before, <size_t>(size - <int>before if size else <int>got), 0)
-    if size == 0:
-        keep_in_inbox(connection, net.read_buffer + before, <uint32_t>got)
-        return
-    if before:
-        inbox_consumed(connection, before)
-    transport.phase = phase_after(transport, PHASE_PROXY_HEADER)
-    if has_address:
-        believe(net, connection, address)
-
-
-# ---------------------------------------------------------------- handshakes
-
-cdef void await_turn(Net* net, Connection* connection, Transport* transport) noexcept nogil:
-    # A handshake takes as long as a thousand messages: in turns, so many a round.
-    if transport.queued:
-        return
-    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS:
-        go_on_shaking(net, connection, transport)
-        return
-    transport.queued = 1
-    queue_handle(&net.turns, handle_of(connection))
-    if not transport.muted:
-        transport.muted = 1
-        watch_connection(net, connection)
-
-
-cdef bint open_tls(Door* door, Connection* connection, Transport* transport) noexcept nogil:
-    # Not before something has come: who says nothing costs no more than at a plain door.
-    if transport.ssl == NULL and transport.tls_object == NULL:
-        if door.ssl_context != NULL:
-            transport.ssl = tls_open(door.ssl_context, connection.fd)
-        else:
-            transport.tls_object = object_open(door.tls_context, connection.fd)
-    return transport.ssl != NULL or transport.tls_object != NULL
-
-
-cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) noexcept nogil:
-    cdef bint wants_write = False
-    cdef int64_t started = clock_ns()
-    cdef int done = -1
-    if open_tls(&net.doors[connection.listener], connection, transport):
-        done = shake_hands(transport, &wants_write)
-    net.shaken_ns += clock_ns() - started
-    if done < 0:
-        refuse_handshake(net, connection, transport)
-        return
-    if done:
-        net.handshakes += 1
-        net.resumptions += transport.ssl != NULL and tls_resumed(transport.ssl)
-        transport.asked = net.doors[connection.listener].asks_certificate
-        transport.presented = transport.asked and (
-            tls_presented(transport.ssl) if transport.ssl != NULL else object_presented(transport.tls_object))
-        transport.phase = phase_after(transport, PHASE_HANDSHAKE)
-        transport.unread = 1        # what came with its last flight
-        queue_handle(&net.unread, handle_of(connection))
-    if transport.muted or connection.blocked != wants_write:
-        transport.muted = 0
-        connection.blocked = wants_write
-        watch_connection(net, connection)
-
-
-cdef void refuse_handshake(Net* net, Connection* connection, Transport* transport) noexcept nogil:
-    net.failed_handshakes += 1
-    net.shard.counters.connections_refused += 1
-    if transport.why or transport.tls_object != NULL:
-        add_rare(net.shard, connection, RARE_TLS_FAILED, 0)
-        connection.close_reason = UNSPECIFIED_ERROR     # the peer may read the alert
-    else:
-        transport.gone = 1
-    if transport.muted:
-        transport.muted = 0
-        watch_connection(net, connection)
-    close_connection(net.shard, connection)
-
-
-cdef void take_turns(Net* net, int64_t until_ns) noexcept nogil:
-    cdef uint64_t handle
-    cdef Connection* connection
-    while net.turns.count and net.shaken_ns < SHAKE_NS:
-        handle = next_handle(&net.turns)
-        connection = find_connection(net.shard, <uint32_t>handle, <uint32_t>(handle >> 32))
-        if connection != NULL and connection.fd >= 0 and connection.state != CLOSING:
-            connection.transport.queued = 0
-            go_on_shaking(net, connection, connection.transport)
-        if clock_ns() > until_ns:
-            return
-
-
 cdef void read_unread(Net* net, int64_t until_ns) noexcept nogil:
     # Once each.
     cdef uint64_t handle
@@ -541,111 +204,6 @@ cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexce
         stop_lingering(net, connection)
     elif events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         read_connection(net, connection)
-
-
-# ---------------------------------------------------------------- sending
-
-cdef void send_outbox(Net* net, Connection* connection) noexcept nogil:
-    cdef uint32_t unsent = outbox_unsent(connection)
-    cdef ssize_t sent
-    if connection.fd == LOCAL_FD:
-        list_local(net, connection)
-        return
-    if connection.fd < 0:
-        return
-    if connection.transport != NULL:
-        send_through(net, connection, connection.transport)
-        return
-    if unsent == 0:
-        return
-    net.sends += 1
-    sent = c_send(
-        connection.fd, connection.outbox + connection.outbox_start, unsent, MSG_NOSIGNAL | MSG_DONTWAIT)
-    if sent < 0:
-        if errno != EAGAIN and errno != EINTR:
-            lose_unsent(net, connection)
-            return
-        sent = 0
-    if sent:
-        outbox_sent(net.shard, connection, <uint32_t>sent)
-    finish_sending(net, connection, <uint32_t>sent < unsent)
-
-
-cdef void lose_unsent(Net* net, Connection* connection) noexcept nogil:
-    cdef uint32_t unsent = outbox_unsent(connection)
-    if unsent:
-        outbox_sent(net.shard, connection, unsent)      # there is nobody left to read it
-    lose(net, connection)
-    stop_lingering(net, connection)
-
-
-cdef void finish_sending(Net* net, Connection* connection, bint blocked) noexcept nogil:
-    if blocked:
-        if not connection.blocked:
-            connection.blocked = 1
-            watch_connection(net, connection)
-        return
-    if connection.blocked:
-        connection.blocked = 0
-        watch_connection(net, connection)
-        mark_ready(net.shard, connection)       # what waited for room in the outbox may go on
-    if connection.starved_or_lingering and connection.state == CLOSING:
-        end_sending(net, connection)
-
-
-cdef void end_sending(Net* net, Connection* connection) noexcept nogil:
-    if connection.transport != NULL:
-        end_transport(connection.transport)
-    shutdown(connection.fd, SHUT_WR)
-
-
-cdef void send_through(Net* net, Connection* connection, Transport* transport) noexcept nogil:
-    # What TLS encrypts and WebSocket frames goes in pieces: the same ones until they are taken.
-    cdef uint32_t n = 0
-    cdef int sent = 0
-    cdef const uint8_t* at
-    if transport.phase <= PHASE_HANDSHAKE:
-        n = outbox_unsent(connection)       # it was refused before anything could be said
-        if n:
-            outbox_sent(net.shard, connection, n)
-        finish_sending(net, connection, False)
-        return
-    while True:
-        if transport.websocket != NULL:
-            n = frame_output(connection, net.write_buffer, WRITE_BYTES)
-            at = net.write_buffer
-        else:
-            n = outbox_unsent(connection)
-            at = connection.outbox + connection.outbox_start
-        if n == 0:
-            finish_sending(net, connection, not is_out(transport))
-            return
-        net.sends += 1
-        sent = push(connection, at, n)
-        if sent < 0:
-            lose_unsent(net, connection)
-            return
-        if sent == 0:
-            finish_sending(net, connection, True)
-            return
-        if transport.websocket != NULL:
-            frames_sent(net.shard, connection, <uint32_t>sent)
-        else:
-            outbox_sent(net.shard, connection, <uint32_t>sent)
-
-
-cdef bint flush(Net* net, int64_t until_ns) noexcept nogil:
-    # One send per dirty connection; True when time ran out first.
-    cdef Connection* connection = next_dirty(net.shard)
-    cdef int count = 0
-    while connection != NULL:
-        if not connection.blocked and not connection.gated:
-            send_outbox(net, connection)
-        count += 1
-        if count % FLUSHES_PER_CLOCK == 0 and clock_ns() > until_ns:
-            return net.shard.dirty_head != NULL
-        connection = next_dirty(net.shard)
-    return False
 
 
 # ---------------------------------------------------------------- the end of connections
@@ -982,7 +540,7 @@ cdef class Reactor:
                     read_unread(net, until)
                 if net.turns.count:
                     take_turns(net, until)
-                if net.doors_paused and has_room_again(net):
+                if net.doors_paused:
                     resume_doors(net)
                 more = work(net, now, until)
                 if not more and state.dirty_count >= GATHER_DIRTY:

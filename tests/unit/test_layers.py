@@ -53,6 +53,8 @@ ORDER = """
     websocket
     restore
     shard
+    net
+    accepting sending handshakes
     reactor
 """
 RANK = {module: rank for rank, module in enumerate(ORDER.split())}

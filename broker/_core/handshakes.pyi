@@ -1,0 +1,1 @@
+"""Handshakes of TLS, in turns. Native only: see ``handshakes.pxd``."""

@@ -1,0 +1,1 @@
+"""The reactor's state. Native only: see ``net.pxd``."""

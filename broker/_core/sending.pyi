@@ -1,0 +1,1 @@
+"""The way out, from outboxes to sockets. Native only: see ``sending.pxd``."""
