@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.printed import LOOPBACK
 from tests.integration.served import Login, Served
-from tests.support.certificates import Authority, authority, der
+from tests.support import pki
 
 CLIENTS = 20
 EXCHANGES = 5
@@ -28,24 +28,20 @@ DOORS = ("mqtts", "wss")
 class Files:
     """A certificate and its key in files, replaced as ACME clients do it: each renamed over the old one."""
 
-    def __init__(self, folder: Path, issuer: Authority) -> None:
-        self.certificate = folder / "certificate.pem"
-        self.key = folder / "key.pem"
-        self._issuer = issuer
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.certificate, self.key = folder / "server.pem", folder / "server.key"
 
     def exchange(self) -> bytes:
         """Put a new pair into its place; gives the new certificate (DER)."""
-        chain, key = self._issuer.server(LOOPBACK)
-        for file, content in ((self.certificate, chain), (self.key, key)):
-            new = file.with_suffix(".new")
-            new.write_bytes(content)
-            new.replace(file)
-        return der(chain)
+        issued = pki.issue("server", by=pki.trusted(), names=(LOOPBACK,))
+        issued.write(self._folder)
+        return issued.der
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    made = Files(tmp_path, authority())
+    made = Files(tmp_path)
     made.exchange()
     return made
 
@@ -59,7 +55,7 @@ def served(serve: Callable[..., Served], files: Files) -> Served:
 
 
 def context() -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority().pem.decode())
+    return ssl.create_default_context(cadata=pki.trusted().pem.decode())
 
 
 def handshake(port: int, trusting: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:

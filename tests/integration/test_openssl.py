@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from tests.integration.openssl import ANYTHING, PATIENCE_S, OpenSsl, accepted, cipher, report
 from tests.integration.printed import authority
 from tests.integration.served import PORTS, Served, end_all
 from tests.integration.wire import V5, connect, publish, subscribe
+from tests.support import pki
 
 pytestmark = pytest.mark.needs("openssl")
 BOTH = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -29,18 +29,17 @@ HEADER = re.compile(r"RecordHeader[^\n]*\n\s+17 03 03 ([0-9a-f]{2}) ([0-9a-f]{2}
 def rsa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an authority and a server's RSA key: only such a one could do a key exchange without secrecy."""
     folder = tmp_path_factory.mktemp("rsa")
-    ca = trustme.CA()
-    issued = ca.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    ca = pki.authority()
+    (folder / "ca.pem").write_bytes(ca.pem)
+    key = pki.rsa.generate_private_key(65537, 2048)
+    pki.issue("server", by=ca, key=key, names=("127.0.0.1",)).write(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, rsa: Path) -> Iterator[Served]:
     """A broker with one more listener, whose key is RSA."""
-    files = {"certificate_file": str(rsa / "certificate.pem"), "private_key_file": str(rsa / "key.pem")}
+    files = {"certificate_file": str(rsa / "server.pem"), "private_key_file": str(rsa / "server.key")}
     listeners = [{"transport": one, "port": 0} for one in ("tcp", "tls", "wss")]
     listeners.append({"name": "rsa", "transport": "tls", "port": 0, **files})
     environment = {"IOT_BROKER_LISTENERS": json.dumps(listeners)}

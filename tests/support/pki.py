@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -112,8 +114,27 @@ def client(name: str, by: Issued, *names: str | x509.GeneralName) -> Issued:
     return issue(name, by=by, names=names, purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,))
 
 
+@cache
+def trusted() -> Issued:
+    """The authority that all tests of a run may trust."""
+    return authority()
+
+
+@cache
+def server() -> Issued:
+    """A server on this machine, issued by it."""
+    return issue("server", by=trusted(), names=("localhost", "127.0.0.1", "::1"))
+
+
 def _general(names: Sequence[str | x509.GeneralName]) -> list[x509.GeneralName]:
-    return [x509.DNSName(one) if isinstance(one, str) else one for one in names]
+    return [_name(one) if isinstance(one, str) else one for one in names]
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def revoked(by: Issued, *certificates: Issued, until: datetime | None = None) -> bytes:

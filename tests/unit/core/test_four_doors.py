@@ -20,7 +20,7 @@ from broker._core.packets import encode
 from broker._core.tls import TlsContext
 from broker.wire import Connect, Pingreq, ProtocolViolation
 from tests.fuzz.driver import damage, load_corpus
-from tests.support.certificates import authority, server_files
+from tests.support import pki
 from tests.support.doors import opened
 from tests.support.frames import Frames, frame
 
@@ -54,7 +54,7 @@ def pieces(data: bytes, rng: Random) -> list[bytes]:
 def answers(door: str, said: list[bytes]) -> tuple[list[bytes], bool]:
     """The packets that came back, and whether the broker ended it."""
     with opened(**LIMITS) as doors:
-        tls = TlsContext(*server_files()) if door in {"tls", "wss"} else None
+        tls = TlsContext(pki.server().pem, pki.server().key_pem) if door in {"tls", "wss"} else None
         port = doors.listen(tls, websocket=door in {"ws", "wss"})
         return doors.during(lambda: converse(port, door, said))
 
@@ -63,7 +63,7 @@ def converse(port: int, door: str, said: list[bytes]) -> tuple[list[bytes], bool
     plain = socket.create_connection(("127.0.0.1", port), timeout=20)
     stream: socket.socket = plain
     if door in {"tls", "wss"}:
-        context = ssl.create_default_context(cadata=authority().pem.decode())
+        context = ssl.create_default_context(cadata=pki.trusted().pem.decode())
         stream = context.wrap_socket(plain, server_hostname="localhost")
     with closing(stream):
         frames = None

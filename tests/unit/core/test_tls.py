@@ -15,14 +15,13 @@ from broker._core.packets import decode, encode
 from broker._core.tls import TlsContext
 from broker.engine.core import RareKind
 from broker.wire import Connack, Connect, Disconnect, Pingreq, Publish, Subscribe, Subscription
-from tests.support.certificates import Authority, authority, der, server_files
+from tests.support import pki
 from tests.support.doors import Doors, opened
 
 CONNECT = encode(Connect("client", clean_start=True), 5)
 PINGREQ, PINGRESP = encode(Pingreq(), 5), b"\xd0\x00"
 V3, V2 = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
 MIB = 1 << 20
-STALL_S = 11.0
 
 
 @pytest.fixture(params=["openssl", "ssl objects"])
@@ -37,7 +36,7 @@ def doors() -> Iterator[Doors]:
 
 
 def context(native: bool, **options: object) -> TlsContext:
-    made = TlsContext(*server_files(), native=native, **options)  # type: ignore[arg-type]  # of many kinds
+    made = TlsContext(pki.server().pem, pki.server().key_pem, native=native, **options)  # type: ignore[arg-type]  # of many kinds
     assert made.is_native == native, "OpenSSL cannot be used here"
     assert (made.fallback is None) == native
     return made
@@ -45,7 +44,7 @@ def context(native: bool, **options: object) -> TlsContext:
 
 def trusting(version: ssl.TLSVersion | None = None, **files: bytes) -> ssl.SSLContext:
     """A client's context."""
-    made = ssl.create_default_context(cadata=authority().pem.decode())
+    made = ssl.create_default_context(cadata=pki.trusted().pem.decode())
     if version is not None:
         made.minimum_version = made.maximum_version = version
     if files:
@@ -319,24 +318,27 @@ def test_a_client_comes_back_with_a_ticket_also_after_a_reload(doors: Doors, ver
     session, reused = doors.during(lambda: come(None))
     assert not reused
     assert doors.during(lambda: come(session))[1]
-    second = TlsContext(*authority().server("localhost"), previous=first)
+    other = pki.issue("other", by=pki.trusted())
+    second = TlsContext(other.pem, other.key_pem, previous=first)
     doors.reactor.set_tls(0, second)
     del first
     renewed, reused = doors.during(lambda: come(session))
     assert reused
     assert version is V2 or renewed != session, "in TLS 1.3 a ticket is for one use"
-    doors.reactor.set_tls(0, TlsContext(*server_files(), previous=second, client_certificate="optional"))
+    doors.reactor.set_tls(
+        0, TlsContext(pki.server().pem, pki.server().key_pem, previous=second, client_certificate="optional")
+    )
     assert not doors.during(lambda: come(renewed))[1], "who may come in has changed"
     assert doors.reactor.figures()["resumptions"] == 2
 
 
 def test_who_is_connected_stays_when_the_certificate_changes(doors: Doors, native: bool) -> None:
     port = doors.listen(context(native))
-    other = authority().server("localhost")
+    other = pki.issue("other", by=pki.trusted())
     stream = doors.during(lambda: dial(port, trusting()))
     with stream:
         doors.during(lambda: enter(stream))
-        doors.reactor.set_tls(0, TlsContext(*other, native=native))
+        doors.reactor.set_tls(0, TlsContext(other.pem, other.key_pem, native=native))
 
         def run() -> bytes | None:
             stream.sendall(PINGREQ)
@@ -344,7 +346,7 @@ def test_who_is_connected_stays_when_the_certificate_changes(doors: Doors, nativ
             with dial(port, trusting()) as newcomer:
                 return newcomer.getpeercert(True)
 
-        assert doors.during(run) == der(other[0])
+        assert doors.during(run) == other.der
 
 
 # ---------------------------------------------------------------- certificates of clients
@@ -355,49 +357,51 @@ def test_who_is_connected_stays_when_the_certificate_changes(doors: Doors, nativ
 def test_a_clients_certificate_is_verified_and_shown(
     doors: Doors, native: bool, asked: str, version: ssl.TLSVersion
 ) -> None:
-    certificate, key = authority().client("device")
-    port = doors.listen(context(native, client_ca=authority().pem, client_certificate=asked), is_open=False)
+    device = pki.client("device", pki.trusted())
+    port = doors.listen(context(native, client_ca=pki.trusted().pem, client_certificate=asked), is_open=False)
 
-    stream = doors.during(lambda: dial(port, trusting(version, certificate=certificate, key=key)))
+    stream = doors.during(lambda: dial(port, trusting(version, certificate=device.pem, key=device.key_pem)))
     with stream:
         doors.during(lambda: stream.sendall(CONNECT))
-        assert doors.admit().certificate == der(certificate)
+        assert doors.admit().certificate == device.der
         assert doors.during(lambda: read(stream, 1)) == b"\x20"
 
 
 def test_a_known_password_does_not_pass_by_a_certificate_or_the_lack_of_one(doors: Doors, native: bool) -> None:
-    certificate, key = authority().client("device")
-    port = doors.listen(context(native, client_ca=authority().pem, client_certificate="optional"), is_open=False)
+    device = pki.client("device", pki.trusted())
+    port = doors.listen(context(native, client_ca=pki.trusted().pem, client_certificate="optional"), is_open=False)
     doors.core.grant()
     connect = encode(Connect("c", user_name="user", password=b"pw", clean_start=True), 5)
 
-    for files in ({}, {"certificate": certificate, "key": key}):
+    for files in ({}, {"certificate": device.pem, "key": device.key_pem}):
         stream = doors.during(lambda files=files: dial(port, trusting(**files)))  # type: ignore[misc]
         with stream:
             doors.during(lambda stream=stream: stream.sendall(connect))  # type: ignore[misc]
-            assert doors.admit().certificate == (der(certificate) if files else b"")
+            assert doors.admit().certificate == (device.der if files else b"")
             principal = doors.core.shard.describe(handles(doors)[-1])["principal_id"]
             assert principal == 900  # whom the Authenticator named, not whose password it was
 
 
 def test_without_or_with_a_wrong_or_revoked_certificate_nobody_comes_in(doors: Doors, native: bool) -> None:
-    stranger = Authority()
-    revoked, good = authority().client("revoked"), authority().client("good")
+    stranger = pki.client("device", pki.authority("Stranger"))
+    revoked, good = (pki.client(name, pki.trusted()) for name in ("revoked", "good"))
     port = doors.listen(
-        context(native, client_ca=authority().pem, crl=authority().revoke(revoked[0]), client_certificate="required")
+        context(
+            native, client_ca=pki.trusted().pem, crl=pki.revoked(pki.trusted(), revoked), client_certificate="required"
+        )
     )
 
-    def come(certificate: bytes = b"", key: bytes = b"") -> None:
-        files = {"certificate": certificate, "key": key} if certificate else {}
+    def come(shown: pki.Issued | None) -> None:
+        files = {} if shown is None else {"certificate": shown.pem, "key": shown.key_pem}
         with dial(port, trusting(**files)) as stream:
             stream.sendall(CONNECT)
             if read(stream, 1) == b"":
                 raise ssl.SSLError
 
-    for files in ((), stranger.client("device"), revoked):
+    for shown in (None, stranger, revoked):
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            doors.during(lambda files=files: come(*files))  # type: ignore[misc]
-    doors.during(lambda: come(*good))
+            doors.during(lambda shown=shown: come(shown))  # type: ignore[misc]
+    doors.during(lambda: come(good))
     assert doors.reactor.figures()["failed_handshakes"] == 3
 
 
@@ -489,8 +493,8 @@ def readable(plain: socket.socket) -> bool:
 
 
 def wrong_contexts() -> dict[str, dict[str, object]]:
-    chain, key = server_files()
-    other_key = authority().server()[1]
+    chain, key = pki.server().pem, pki.server().key_pem
+    other_key = pki.issue("other").key_pem
     return {
         "no certificate": {"certificate_chain": b"", "private_key": key},
         "no PEM": {"certificate_chain": b"hello", "private_key": key},
