@@ -20,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from tests.crash.actor import KEPT_S, Actor, World
 from tests.crash.ledger import SESSION_FORGOTTEN, Message, Stream
 from tests.integration.wire import V5
+from tests.support.paho import leave
 
 AGAIN_S = 0.05
 WINDOW = 20
@@ -61,8 +62,7 @@ class PahoClient(Actor):
         try:
             await asyncio.Event().wait()
         finally:
-            self.client.disconnect()
-            self.client.loop_stop()
+            leave(self.client)
 
     def _connected(self, _: Any, __: Any, flags: ConnectFlags, code: ReasonCode, ___: Any) -> None:
         if code.value:

@@ -13,6 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.integration.served import Login, Served
+from tests.support.paho import leave, stop
 
 MESSAGES = 30
 WAIT_S = 10.0
@@ -69,7 +70,7 @@ def come_in(broker: Served, device: Login, *, will: bool = False, keep_s: int = 
 
 def cut(sensor: Sensor) -> None:
     """End the connection as a power cut does; the session stays."""
-    sensor.client.loop_stop()
+    stop(sensor.client)
     sock = sensor.client.socket()
     if sock is not None:
         sock.close()
@@ -90,8 +91,7 @@ def fill(broker: Served, devices: int = 3) -> list[Login]:
     for one in sent:
         one.wait_for_publish(WAIT_S)
         assert one.is_published()
-    backend.disconnect()
-    backend.loop_stop()
+    leave(backend)
     returned = come_in(broker, logins[0])  # what it acknowledges leaves marks of its own
     await_that(lambda: len(returned.got) == MESSAGES, "what waited did not come")
     cut(returned)

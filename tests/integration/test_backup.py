@@ -19,6 +19,7 @@ from broker.storage.rescue import RESTORE_READY
 from tests.integration.lively import MESSAGES, await_that, come_in, connected_backend, cut, fill, take_all
 from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment, run_cli
 from tests.integration.test_restart import may_log_in
+from tests.support.paho import leave
 
 Serve = Callable[..., Served]
 QUEUED_MAXIMUM = 4000
@@ -138,8 +139,7 @@ def test_what_was_acknowledged_before_a_backup_is_in_it_however_busy_the_broker_
     finally:
         ended.set()
         publishing.join(30)
-    backend.disconnect()
-    backend.loop_stop()
+    leave(backend)
     broker.stop()
     for number, count in enumerate(promised):
         data_dir = tmp_path / f"restored-{number}"

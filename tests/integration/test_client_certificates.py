@@ -21,6 +21,7 @@ from broker._core.packets import decode, encode
 from broker.wire import Connack, Connect
 from tests.integration.served import Login, Served, end_all
 from tests.support import pki
+from tests.support.paho import leave
 
 WAIT_S = 20.0
 CUT_WITHIN_S = 1.0
@@ -109,8 +110,7 @@ class Client:
         return self.ends.empty()
 
     def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        leave(self.client)
 
 
 class House:

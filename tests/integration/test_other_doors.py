@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.integration.printed import LOOPBACK, authority, watching
 from tests.integration.served import Login, Served
+from tests.support.paho import leave
 
 PATIENCE_S = 25.0
 VERSIONS = pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5])
@@ -106,5 +107,4 @@ def test_paho_sends_telemetry_and_receives_a_command(
             assert came.wait(PATIENCE_S)
             assert received == [b'"on"']
         finally:
-            client.disconnect()
-            client.loop_stop()
+            leave(client)

@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.integration.served import Login, Served
+from tests.support.paho import leave, stop
 
 MIB = 1024 * 1024
 WAIT_S = 20.0
@@ -85,8 +86,7 @@ class PahoClient:
         return self.messages.get(timeout=WAIT_S)
 
     def end(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        leave(self.client)
 
     def kill(self) -> None:
         """Its network is gone, and it does not come back by itself."""
@@ -95,7 +95,7 @@ class PahoClient:
         assert one is not None
         one.shutdown(socket.SHUT_RDWR)
         self.ends.get(timeout=WAIT_S)
-        self.client.loop_stop()
+        stop(self.client)
 
 
 Connect = Callable[..., PahoClient]

@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.lively import await_that
 from tests.integration.served import Served, run_cli
+from tests.support.paho import leave
 
 Serve = Callable[..., Served]
 
@@ -53,8 +54,7 @@ def test_paho_publishes_and_receives_through_it_also_as_an_application(serve: Se
     client.publish(device.topic("telemetry"), b"21.5", qos=1)
     await_that(lambda: got == [b"21.5"], "nothing came")
     for one in (client, backend):
-        one.disconnect()
-        one.loop_stop()
+        leave(one)
 
 
 def test_the_file_goes_with_the_broker_and_a_killed_ones_is_replaced(serve: Serve, place: Path) -> None:
