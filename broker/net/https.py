@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S = 10.0
 SHUTDOWN_TIMEOUT_S = 1.0
 ACCEPT_PAUSE_S = 0.5
+ACCEPTS_AT_ONCE = 100
 HANDSHAKES_MAXIMUM = 1000
 HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
 CONNECTIONS_MAXIMUM = 5000
@@ -42,8 +43,9 @@ class SecureDoor:
     def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
         self._context = server_context(material)
         self._handshake_timeout_s = handshake_timeout_s
-        self._accepting: asyncio.Task[None] | None = None
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._listening: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}  # with what none has taken over yet
         self._by_address: Counter[str] = Counter()
         self._inside: Sized = ()
 
@@ -58,25 +60,38 @@ class SecureDoor:
         """
         self._inside = inside
         listening.setblocking(False)
-        accepting = self._accept(listening, protocol)
-        self._accepting = asyncio.get_running_loop().create_task(accepting, name="https")
+        self._listening = listening
+        self._listen(listening, protocol)
 
     async def close(self) -> None:
         """Accept no more, and cut the handshakes that are under way."""
-        tasks = [*self._handshakes, *([self._accepting] if self._accepting else [])]
-        for task in tasks:
+        if self._listening is None:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        for task in self._handshakes:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
-    async def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def _listen(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        # Not by a task that waits for the next: cancelled in the wrong moment, it would forget a socket it has got.
+        self._pause = None
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening, protocol)
+
+    def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(ACCEPTS_AT_ONCE):
             try:
-                accepted, peer = await loop.sock_accept(listening)
+                accepted, peer = listening.accept()
+            except BlockingIOError:
+                return
             except OSError as error:  # it is gone already, or there is no descriptor for it
                 log.warning("HTTPS could not accept a connection: %s", error)
-                await asyncio.sleep(ACCEPT_PAUSE_S)
-                continue
+                loop.remove_reader(listening)
+                self._pause = loop.call_later(ACCEPT_PAUSE_S, self._listen, listening, protocol)
+                return
+            accepted.setblocking(False)
             self._begin(accepted, str(peer[0]), protocol)
 
     def _begin(self, accepted: socket.socket, address: str, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -86,10 +101,11 @@ class SecureDoor:
             return
         self._by_address[address] += 1
         task = asyncio.get_running_loop().create_task(self._secure(accepted, protocol), name="handshake")
-        self._handshakes.add(task)
+        self._handshakes[task] = accepted
         task.add_done_callback(lambda task: self._over(task, address))
 
     async def _secure(self, accepted: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._handshakes[asyncio.current_task()] = None  # type: ignore[index]  # the transport's now
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -103,7 +119,9 @@ class SecureDoor:
             log.debug("a TLS handshake failed: %s", error)
 
     def _over(self, task: asyncio.Task[None], address: str) -> None:
-        self._handshakes.discard(task)
+        accepted = self._handshakes.pop(task)
+        if accepted is not None:  # cancelled before it began
+            accepted.close()
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

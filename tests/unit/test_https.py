@@ -173,6 +173,20 @@ def test_handshakes_that_stall_are_limited_and_cut_at_the_stop(
 
 
 @LOOPS
+@pytest.mark.parametrize("turns", range(8))
+def test_a_stop_in_any_moment_forgets_no_socket(tmp_path: Path, new_loop: NewLoop, turns: int) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            caller = socket.create_connection(("127.0.0.1", port), WAIT_S)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        with caller, contextlib.suppress(ConnectionResetError):  # which is what nobody has accepted gets
+            assert caller.recv(1) == b""
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
 def test_there_are_so_many_connections_and_no_more(
     tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
