@@ -18,6 +18,7 @@ from benchmarks.scenarios import Scenario
 MAX_OTHERS_SHARE = 0.10
 MAX_REPEATS = 2
 NEWCOMERS = 2000
+IN_WHAT_IS_LEFT = ("chrt", "--idle", "0")  # of a core by others, words before a command
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,16 @@ def run_between_syncs(running: Running, arguments: list[str], plan: Plan) -> gen
 
 
 def run_beside_newcomers(scenario: Scenario, running: Running, arguments: list[str], plan: Plan) -> generator.Report:
-    """The load undisturbed, and again while many clients come, from another process on the generator's core."""
+    """The load undisturbed, and again while many clients come, from another process on the generator's core.
+
+    That one has what the measuring one leaves of it: real clients do not share a core with each other.
+    """
     undisturbed = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     words = ["--json", "--quiet", "--mode", "connect", "--clients", str(NEWCOMERS), "--client-id-prefix", "newcomer-"]
     words += ["--tls", "--port", str(running.port), "--settle-s", "0", "--hold-s", "0", *_without_pids(running)]
     came: list[generator.Report] = []
     storm = threading.Thread(
-        target=lambda: came.append(generator.run(words, core=plan.generator_core, wrapper=plan.wrapper))
+        target=lambda: came.append(generator.run(words, core=plan.generator_core, wrapper=IN_WHAT_IS_LEFT))
     )
 
     def begin(mark: str) -> None:

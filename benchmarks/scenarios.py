@@ -46,7 +46,9 @@ class Scenario:
 
     def generator_arguments(self, seconds: float) -> list[str]:
         """Arguments for a measured time of ``seconds``; a quarter of it, at least half a second, warms up."""
-        common = ["--json", "--spin", "--payload-bytes", "100", *CLIENT_IDS, *TOPICS, *self.arguments]
+        common = ["--json", "--payload-bytes", "100", *CLIENT_IDS, *TOPICS, *self.arguments]
+        if self.kind != "newcomers":  # whose generator has its core from the measuring one
+            common.append("--spin")
         common += [flag for flag, transports in FLAGS.items() if self.transport in transports]
         if self.kind in {"connections", "handshakes"}:
             return [*common, "--mode", "connect", "--clients", str(self.applications), "--keep-alive-s", "600"]
@@ -232,6 +234,26 @@ SCENARIOS = (
         0,
         2000,
         ("--resume", "--settle-s", "0.5", "--hold-s", "0.5"),
+        "64 handshakes under way",
+        kind="handshakes",
+        transport="tls",
+    ),
+    Scenario(
+        "tls12-connect",
+        "TLS 1.2, which most microcontrollers speak: 2,000 clients connect",
+        0,
+        2000,
+        ("--tls12", "--settle-s", "2", "--hold-s", "1"),
+        "64 handshakes under way",
+        kind="handshakes",
+        transport="tls",
+    ),
+    Scenario(
+        "tls12-resume",
+        "resumed handshakes of TLS 1.2: 2,000 clients with tickets",
+        0,
+        2000,
+        ("--tls12", "--resume", "--settle-s", "0.5", "--hold-s", "0.5"),
         "64 handshakes under way",
         kind="handshakes",
         transport="tls",

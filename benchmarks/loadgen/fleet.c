@@ -12,7 +12,7 @@
 #include "publishing.h"
 #include "topics.h"
 
-#define NO_PROGRESS_NS 20000000000ull
+#define NO_PROGRESS_NS 40000000000ull /* what a full backlog has dropped five times comes again after 32 s */
 #define CLOSE_WAIT_NS 500000000ull
 
 typedef struct {

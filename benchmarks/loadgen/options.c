@@ -63,6 +63,7 @@ static const struct row {
     {"broker-core", INTEGER, &options.broker_core},
     {"json", FLAG, &options.json},
     {"tls", FLAG, &options.tls},
+    {"tls12", FLAG, &options.tls12},
     {"resume", FLAG, &options.resume},
     {"ws", FLAG, &options.ws},
     {"ws-path", TEXT, &options.ws_path},
@@ -91,7 +92,7 @@ static void print_usage(void)
 {
     puts("loadgen: load generator for MQTT brokers; see docs/benchmarks.md\n"
          "  --mode pubsub|connect|idle|offline   --shape p2p|fanin|fanout|many\n"
-         "  --host IP --port N --version 3|5 --tls --resume (session tickets) --ws --ws-path PATH\n"
+         "  --host IP --port N --version 3|5 --tls --tls12 (not 1.3) --resume (session tickets) --ws --ws-path PATH\n"
          "  --qos Q --subscribe-qos Q --publishers N --subscribers M --topics T --payload-bytes N --retain\n"
          "  --persistent (subscribers keep their sessions)\n"
          "  --inflight N (unacknowledged per publisher) --transit N (published, not yet delivered, per publisher)\n"

@@ -26,7 +26,7 @@ typedef struct {
     const char *topic_name_pattern, *topic_filter_pattern, *stalled_filter, *client_id_prefix;
     const char *ws_path, *label;
     int broker_pid, broker_core;
-    bool json, tls, resume, ws, raw, spin, random_topics, quiet, retain, marks, persistent, ack_latency;
+    bool json, tls, tls12, resume, ws, raw, spin, random_topics, quiet, retain, marks, persistent, ack_latency;
     enum mode mode;
     enum shape shape;
     enum phase phase;

@@ -14,15 +14,41 @@ from broker._core.tls cimport tls_open, tls_presented, tls_resumed
 from broker._core.tls_object cimport object_open, object_presented
 from broker._core.transport cimport shake_hands
 
+# While messages come, handshakes get a quarter of the time, so that most messages meet none; half of it when a crowd
+# waits, so that a fleet comes back soon and a flood of strangers still leaves the other half.
 cdef enum:
     SHAKE_NS = 100000       # of a round, on handshakes, or one: those who are connected are served between them
+    RESTS = 3               # as long as the handshake took
+    RESTS_IN_A_CROWD = 1
+    CROWD = 256
+    LONGEST_NS = 2000000    # that a handshake is taken to have lasted: the kernel may have run somebody else meanwhile
+    TRAFFIC_NS = 1000000000
+
+
+cdef void look_at_traffic(Net* net, int64_t now_ns) noexcept nogil:
+    if net.shard.counters.messages_received != net.messages_seen:
+        net.messages_seen = net.shard.counters.messages_received
+        net.traffic_until_ns = now_ns + TRAFFIC_NS
+
+
+cdef bint is_turn_due(Net* net) noexcept nogil:
+    return net.turns.count > 0 and clock_ns() + net.offset_ns >= net.rest_until_ns
+
+
+cdef void rest_after(Net* net, int64_t took_ns) noexcept nogil:
+    cdef int64_t now_ns = clock_ns() + net.offset_ns
+    net.shaken_ns += took_ns
+    net.handshakes_ns += took_ns
+    if now_ns < net.traffic_until_ns:
+        net.rest_until_ns = now_ns + min(took_ns, <int64_t>LONGEST_NS) * (
+            RESTS_IN_A_CROWD if net.turns.count >= CROWD else RESTS)
 
 
 cdef void await_turn(Net* net, Connection* connection, Transport* transport) noexcept nogil:
     # A handshake takes as long as a thousand messages: in turns, so many a round.
     if transport.queued:
         return
-    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS:
+    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS and clock_ns() + net.offset_ns >= net.rest_until_ns:
         go_on_shaking(net, connection, transport)
         return
     transport.queued = 1
@@ -48,7 +74,7 @@ cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) 
     cdef int done = -1
     if open_tls(&net.doors[connection.listener], connection, transport):
         done = shake_hands(transport, &wants_write)
-    net.shaken_ns += clock_ns() - started
+    rest_after(net, clock_ns() - started)
     if done < 0:
         refuse_handshake(net, connection, transport)
         return
@@ -84,7 +110,7 @@ cdef void refuse_handshake(Net* net, Connection* connection, Transport* transpor
 cdef void take_turns(Net* net, int64_t until_ns) noexcept nogil:
     cdef uint64_t handle
     cdef Connection* connection
-    while net.turns.count and net.shaken_ns < SHAKE_NS:
+    while net.shaken_ns < SHAKE_NS and is_turn_due(net):
         handle = next_handle(&net.turns)
         connection = find_connection(net.shard, <uint32_t>handle, <uint32_t>(handle >> 32))
         if connection != NULL and connection.fd >= 0 and connection.state != CLOSING:
@@ -92,3 +118,4 @@ cdef void take_turns(Net* net, int64_t until_ns) noexcept nogil:
             go_on_shaking(net, connection, connection.transport)
         if clock_ns() > until_ns:
             return
+    net.handshake_rests += net.turns.count > 0 and not is_turn_due(net)

@@ -46,6 +46,9 @@ cdef struct Net:
     HandleQueue unread          # TLS holds bytes of theirs that the kernel does not show
     HandleQueue turns           # they wait to shake hands
     int64_t shaken_ns           # of this round, spent on handshakes
+    int64_t rest_until_ns       # no handshake before: the loop is there for those who are connected
+    int64_t traffic_until_ns    # until then somebody is: a message has come in the last second
+    uint64_t messages_seen
     uint8_t doors_paused        # at least one door is
     uint64_t* locals            # handles of local connections that Python has to look at when the round ends
     uint32_t local_count
@@ -64,6 +67,8 @@ cdef struct Net:
     uint64_t handshakes         # of TLS, completed
     uint64_t resumptions        # of them, by a ticket
     uint64_t failed_handshakes
+    int64_t handshakes_ns       # spent on all of them
+    uint64_t handshake_rests    # rounds in which some waited although there was time
     int64_t longest_hold_ns
     int64_t held_ns
     uint64_t holds[15]          # rounds by how long they held the loop: HOLD_BOUNDS

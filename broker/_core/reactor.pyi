@@ -23,6 +23,8 @@ class Figures(TypedDict):
     handshakes: int
     resumptions: int
     failed_handshakes: int
+    handshakes_ns: int
+    handshake_rests: int
     longest_hold_ns: int
     held_ns: int
     holds: list[int]

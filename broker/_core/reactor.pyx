@@ -14,7 +14,7 @@ from broker._core.accepting cimport accept_some, believe, read_proxy, resume_acc
 from broker._core.connection cimport close_connection, find_connection, list_closing, open_connection, outbox_unsent
 from broker._core.dispatch cimport feed, is_stopped
 from broker._core.handle_queue cimport free_queue, next_handle, queue_handle
-from broker._core.handshakes cimport await_turn, take_turns
+from broker._core.handshakes cimport await_turn, is_turn_due, look_at_traffic, take_turns
 from broker._core.linux cimport (
     CLOCK_MONOTONIC,
     EFD_CLOEXEC,
@@ -333,6 +333,8 @@ cdef void arm_timer(Net* net) noexcept nogil:
     cdef int64_t deadline = wheel_next_ns(&net.shard.wheel)
     if net.accept_again_ns and (deadline < 0 or net.accept_again_ns < deadline):
         deadline = net.accept_again_ns
+    if net.turns.count and net.rest_until_ns and (deadline < 0 or net.rest_until_ns < deadline):
+        deadline = net.rest_until_ns
     if deadline < 0:
         return
     deadline -= net.offset_ns       # on the kernel's clock
@@ -531,6 +533,7 @@ cdef class Reactor:
             state.now_ns = now
             net.rounds += 1
             net.shaken_ns = 0
+            look_at_traffic(net, now)
             if net.accept_again_ns and now >= net.accept_again_ns:
                 resume_accepting(net)
             more = flush(net, until) if state.dirty_head != NULL else False
@@ -558,7 +561,7 @@ cdef class Reactor:
                 end_closing(net, now, until)
             arm_timer(net)
             more = more or state.reads_cut or state.ready_head != NULL or state.dirty_head != NULL \
-                or state.closing_head != NULL or net.unread.count or net.turns.count
+                or state.closing_head != NULL or net.unread.count or is_turn_due(net)
             count_hold(net, clock_ns() - started)
         if net.local_count:
             self.tell_local()
@@ -659,7 +662,8 @@ cdef class Reactor:
             "rounds": self.net.rounds, "receives": self.net.receives, "sends": self.net.sends,
             "accepts": self.net.accepts, "lost_accepts": self.net.lost_accepts, "sockets": self.net.sockets,
             "handshakes": self.net.handshakes, "resumptions": self.net.resumptions,
-            "failed_handshakes": self.net.failed_handshakes,
+            "failed_handshakes": self.net.failed_handshakes, "handshakes_ns": self.net.handshakes_ns,
+            "handshake_rests": self.net.handshake_rests,
             "longest_hold_ns": self.net.longest_hold_ns, "held_ns": self.net.held_ns,
             "holds": [self.net.holds[i] for i in range(HOLD_BUCKETS)],
         }

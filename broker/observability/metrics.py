@@ -85,6 +85,21 @@ FIGURES = (
     Figure("reactor", "handshakes", "counter", "tls_handshakes", "Handshakes of TLS that were completed."),
     Figure("reactor", "resumptions", "counter", "tls_resumptions", "Of them, those by a session ticket."),
     Figure("reactor", "failed_handshakes", "counter", "tls_failed_handshakes", "Handshakes that came to nothing."),
+    Figure(
+        "reactor",
+        "handshakes_ns",
+        "counter",
+        "tls_handshake_seconds",
+        "Time that the event loop spent on handshakes.",
+        NS,
+    ),
+    Figure(
+        "reactor",
+        "handshake_rests",
+        "counter",
+        "tls_handshake_rests",
+        "Rounds in which handshakes waited for the sake of clients that exchange messages.",
+    ),
     Figure("reactor", "receives", "counter", "receives", "System calls that received."),
     Figure("reactor", "sends", "counter", "sends", "System calls that sent."),
     Figure(

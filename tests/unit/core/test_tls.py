@@ -411,11 +411,7 @@ def test_without_or_with_a_wrong_or_revoked_certificate_nobody_comes_in(doors: D
 def test_a_handshake_that_stalls_ends_in_time(native: bool) -> None:
     with opened(connect_timeout_ns=300_000_000) as doors:
         port = doors.listen(context(native))
-        hello = ssl.MemoryBIO()
-        tls = trusting().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
-        with pytest.raises(ssl.SSLWantReadError):
-            tls.do_handshake()
-        whole = hello.read()
+        whole = hello()
 
         def run() -> None:
             with ExitStack() as stack:
@@ -440,18 +436,12 @@ def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
         with ExitStack() as stack:
             stream = stack.enter_context(dial(port, trusting()))
             enter(stream)
-            hellos = []
-            for _ in range(150):
-                out = ssl.MemoryBIO()
-                tls = trusting().wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
-                with pytest.raises(ssl.SSLWantReadError):
-                    tls.do_handshake()
-                hellos.append(out.read())
+            hellos = [hello() for _ in range(150)]
             storm = [
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=20))) for _ in hellos
             ]
-            for plain, hello in zip(storm, hellos, strict=True):
-                plain.sendall(hello)
+            for plain, flight in zip(storm, hellos, strict=True):
+                plain.sendall(flight)
             waiting = list(storm)
             while waiting:
                 stream.sendall(PINGREQ)
@@ -461,6 +451,24 @@ def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
         return served
 
     assert doors.during(run) > 10, "the handshakes went before everybody else"
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_handshakes_rest_while_messages_come(doors: Doors, native: bool, is_busy: bool) -> None:
+    port, plain_port = doors.listen(context(native)), doors.listen()
+    with ExitStack() as stack:
+        publisher = stack.enter_context(closing(socket.create_connection(("127.0.0.1", plain_port), timeout=20)))
+        doors.during(lambda: enter(publisher))
+        storm = []
+        for _ in range(30):
+            storm.append(stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=20))))
+            storm[-1].sendall(hello())
+        if is_busy:
+            publisher.sendall(encode(Publish("t", b"21.5"), 5))
+        doors.until(lambda: all(readable(one) for one in storm))
+    figures = doors.reactor.figures()
+    assert figures["handshakes_ns"] > 0
+    assert (figures["handshake_rests"] > 0) is is_busy
 
 
 def test_who_comes_when_it_is_crowded_waits_in_the_kernel_and_is_served(native: bool) -> None:
@@ -479,6 +487,15 @@ def test_who_comes_when_it_is_crowded_waits_in_the_kernel_and_is_served(native: 
 
         doors.during(run)
         assert doors.core.shard.counters()["connections_refused"] == 0
+
+
+def hello() -> bytes:
+    """What a client begins with."""
+    out = ssl.MemoryBIO()
+    tls = trusting().wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
 
 
 def readable(plain: socket.socket) -> bool:
