@@ -6,7 +6,6 @@ Here belongs how bytes reach the core. Not here: what the rows say (``*.toml``),
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
 
@@ -19,9 +18,9 @@ from tests.packets.conversation import Conversation, Line
 from tests.packets.table import LIMITS, Row, load_rows
 from tests.support.core import UNLIMITED, Client, Core
 from tests.support.frames import FramedClient
+from tests.support.sanitized import SANITIZED
 
 OPEN_LISTENER = 1
-SANITIZED = os.environ.get("IOT_BROKER_BUILD") == "sanitize"
 SHORT_BYTES = 8
 """What one side says in a row of this size is cut in every two places."""
 LONG_BYTES = 40
