@@ -533,15 +533,15 @@ cdef Account* next_busy(ShardState* shard) noexcept nogil:
 cdef uint32_t route(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     cdef uint32_t taken
-    if out.qos == 0:        # nobody keeps it
-        return route_some(shard, account, out, publisher, rest)
-    begin_routing(shard)
+    if out.qos:         # of QoS 0 nobody keeps anything
+        begin_routing(shard)
     taken = route_some(shard, account, out, publisher, rest)
-    out.ticket = max(out.ticket, end_routing(shard, account.account_id, out))
+    if out.qos:
+        out.ticket = max(out.ticket, end_routing(shard, account.account_id, out))
     return taken
 
 
-cdef uint32_t route_some(
+cdef inline uint32_t route_some(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, FanOut** rest) noexcept nogil:
     cdef uint32_t taken = 0, at = 0
     rest[0] = NULL

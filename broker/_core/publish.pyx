@@ -202,7 +202,7 @@ cdef void retain(
         out.ticket = newest_ticket(&shard.journal)
 
 
-cdef uint32_t publish_message(
+cdef inline uint32_t publish_message(
         ShardState* shard, Account* account, Outgoing* out, Session* publisher, bint written, FanOut** rest
 ) noexcept nogil:
     # `written`: what is retained goes to disk.

@@ -27,6 +27,7 @@ from broker._core.memory cimport (
     slab_take,
     take_memory,
     take_zeroed,
+    unlikely_,
 )
 from broker._core.message cimport Outgoing, hold_message, keep_message, message_bytes, release_message
 from broker._core.model cimport (
@@ -818,17 +819,24 @@ cdef void close_body(
 
 cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
     cdef uint32_t slot = packet_id & session.inflight_mask
-    if inflight_state(session, packet_id) == 0:
+    cdef uint32_t state = inflight_state(session, packet_id)
+    if state == 0:
         return False
     if not session.inflight[slot] & INFLIGHT_UNSENT:
         session.send_quota += 1  # [MQTT-4.9.0-2]
-    if session.durable != NULL and inflight_state(session, packet_id) == INFLIGHT_PUBREL and not session.durable.ended:
-        add_op(shard, OP_FREED, session.durable.number, 0, packet_id)
     session.inflight[slot] = 0
     session.inflight_count -= 1
-    if session.bodies != NULL:
-        close_body(shard, session, &session.bodies[slot], OP_DONE, packet_id)
+    if unlikely_(session.bodies != NULL or session.durable != NULL):
+        release_kept(shard, session, packet_id, state)
     return True
+
+
+cdef void release_kept(ShardState* shard, Session* session, uint16_t packet_id, uint32_t state) noexcept nogil:
+    # Apart: most sessions keep nothing, and have nothing to save on the stack for it.
+    if session.durable != NULL and state == INFLIGHT_PUBREL and not session.durable.ended:
+        add_op(shard, OP_FREED, session.durable.number, 0, packet_id)
+    if session.bodies != NULL:
+        close_body(shard, session, &session.bodies[packet_id & session.inflight_mask], OP_DONE, packet_id)
 
 
 cdef void keep_body(
