@@ -92,10 +92,16 @@ class PathEndpoint:
             account_id=scope.get(KEY, NO_KEY).account_id,
             path=scope["path_params"],
             query=validated(row.query, parse_query(scope["query_string"])),
-            body=None if row.body is None else validated(row.body, parse_object(await read_body(scope, receive))),
+            body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),
             from_loopback=is_from_loopback(scope),
         )
         await rendered(row, await row.handler(request))(scope, receive, send)
+
+
+async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:
+    """Read the object that a request carries; nothing is an empty one where the route allows it."""
+    body = await read_body(scope, receive)
+    return {} if not body and row.body_may_be_missing else parse_object(body)
 
 
 def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None) -> Response:

@@ -35,6 +35,12 @@ def _plain_fingerprint(value: str) -> str:
 Fingerprint = Annotated[str, AfterValidator(_plain_fingerprint)]
 
 
+class RotationBody(Body):
+    """POST /devices/{device_id}/credentials/rotate: how long the old password lets in beside the new one."""
+
+    overlap_seconds: int = Field(0, ge=0, le=86_400)
+
+
 class DeviceBody(Body):
     """POST /devices. ``device_type`` may stand for ``type``, with free text; a chosen ``device_id`` may go without."""
 

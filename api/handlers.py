@@ -11,22 +11,33 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from api.device_bodies import DeviceBody, DeviceChangeBody
+from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
 from api.jsontext import compact
 from api.models import (
     CommandAnswer,
     CommandBody,
     CredentialsQuery,
     DeviceAnswer,
+    DeviceDetailAnswer,
     DevicesAnswer,
     DevicesQuery,
     HealthAnswer,
     MqttCredentialsAnswer,
     NewDeviceAnswer,
     NotReadyAnswer,
+    PasswordAnswer,
+    RotationAnswer,
 )
 from api.routes import ApiRequest, Streamed, Text, WithStatus
-from broker.admin import CredentialsInfo, DeviceChange, DeviceDescription, DeviceFilter, DeviceLogin, DeviceView
+from broker.admin import (
+    CredentialsInfo,
+    DeviceChange,
+    DeviceDescription,
+    DeviceFilter,
+    DeviceLogin,
+    DeviceView,
+    PasswordView,
+)
 from broker.errors import BadRequest
 
 
@@ -58,12 +69,12 @@ async def list_devices(request: ApiRequest) -> DevicesAnswer:
     return DevicesAnswer(devices=devices, total=page.total, limit=query.limit, offset=query.offset)
 
 
-async def get_device(request: ApiRequest) -> DeviceAnswer:
+async def get_device(request: ApiRequest) -> DeviceDetailAnswer:
     """Show one device."""
-    return DeviceAnswer(**_device_fields(await request.admin.get_device(request.account_id, request.path["device_id"])))
+    return _detail(await request.admin.get_device(request.account_id, request.path["device_id"]))
 
 
-async def change_device(request: ApiRequest) -> DeviceAnswer:
+async def change_device(request: ApiRequest) -> DeviceDetailAnswer:
     """Change one device."""
     body: DeviceChangeBody = request.body
     change = DeviceChange(
@@ -74,13 +85,23 @@ async def change_device(request: ApiRequest) -> DeviceAnswer:
         active=body.chosen_activity,
         certificate_fingerprint=body.chosen_fingerprint,
     )
-    view = await request.admin.change_device(request.account_id, request.path["device_id"], change)
-    return DeviceAnswer(**_device_fields(view))
+    return _detail(await request.admin.change_device(request.account_id, request.path["device_id"], change))
 
 
 async def delete_device(request: ApiRequest) -> None:
     """Remove one device."""
     await request.admin.delete_device(request.account_id, request.path["device_id"])
+
+
+async def rotate_password(request: ApiRequest) -> RotationAnswer:
+    """Give one device a new password; the answer is the only one that ever carries it."""
+    body: RotationBody = request.body
+    credentials, previous_until = await request.admin.rotate_password(
+        request.account_id, request.path["device_id"], body.overlap_seconds
+    )
+    return RotationAnswer(
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)), previous_valid_until=timestamp(previous_until)
+    )
 
 
 async def credentials(request: ApiRequest) -> Streamed:
@@ -148,6 +169,18 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
         "mqtt_username": view.username,
         "certificate_fingerprint": view.certificate_fingerprint or None,
     }
+
+
+def _detail(view: DeviceView) -> DeviceDetailAnswer:
+    return DeviceDetailAnswer(**_device_fields(view), passwords=[_password(one) for one in view.passwords])
+
+
+def _password(view: PasswordView) -> PasswordAnswer:
+    return PasswordAnswer(
+        created_at=timestamp(view.created_at),
+        last_used=None if view.last_used is None else timestamp(view.last_used),
+        valid_until=None if view.valid_until is None else timestamp(view.valid_until),
+    )
 
 
 def _login_fields(login: DeviceLogin) -> dict[str, str]:

@@ -167,6 +167,27 @@ class NewDeviceAnswer(DeviceAnswer):
     mqtt_password: str = Field(repr=False)
 
 
+class PasswordAnswer(Answer):
+    """One of a device's passwords, never itself; ``valid_until`` is null where no end is set."""
+
+    created_at: str
+    last_used: str | None
+    valid_until: str | None
+
+
+class DeviceDetailAnswer(DeviceAnswer):
+    """A device with its passwords, the newest first: two while one overlaps the other."""
+
+    passwords: list[PasswordAnswer]
+
+
+class RotationAnswer(Answer):
+    """How a device logs in from now on; ``previous_valid_until`` is the end of its old password, past or to come."""
+
+    mqtt_credentials: MqttCredentialsAnswer
+    previous_valid_until: str
+
+
 class DevicesAnswer(Answer):
     """Part of an account's devices, newest first; ``total`` is how many match in all."""
 

@@ -70,6 +70,7 @@ class ApiRoute:
     answer: type[Answer] | None
     status: int
     errors: tuple[type[BrokerError], ...] = ()
+    body_may_be_missing: bool = False
 
 
 def needs_key(path: str) -> bool:

@@ -294,7 +294,7 @@ async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str,
         try:
             clock = SystemClock()
             directory = Directory(store, secret, _NoCore())
-            directory.load()
+            directory.load(clock.wall_s())
             directory.usage.add((), clock.wall_s())  # the month on record may have ended
             if command == "keys.create":
                 await directory.ensure_account(clock.wall_s())

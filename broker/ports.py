@@ -199,6 +199,10 @@ class PresenceSource(Protocol):
         """Presence of one principal; zeros for one that the core does not know."""
         ...
 
+    def credential_used_ns(self, credential: bytes) -> int:
+        """When somebody last came in with a credential (monotonic); 0 for never since the start."""
+        ...
+
 
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""

@@ -365,7 +365,7 @@ class Broker:
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
-        _loaded(directory)
+        _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
         directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
         self._directory = directory
@@ -577,6 +577,7 @@ class Broker:
             directory.usage.add(rows, self._clock.wall_s())
             await asyncio.sleep(0)
         directory.usage.add((), self._clock.wall_s())  # the month may have ended in silence
+        directory.devices.end_overlaps(self._clock.wall_s())
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
@@ -626,10 +627,10 @@ class Broker:
         await asyncio.gather(*self._judging, return_exceptions=True)
 
 
-def _loaded(directory: Directory) -> None:
+def _loaded(directory: Directory, now_s: int) -> None:
     """Load the directory; whatever is wrong with its records, they are damaged."""
     try:
-        directory.load()
+        directory.load(now_s)
     except StoreDamaged:
         raise
     except Exception as error:

@@ -53,6 +53,7 @@ class FakeCore:
     published: list[tuple[int, str, bytes, int]] = field(default_factory=list)
     subscribers: int = 0
     present: dict[int, Presence] = field(default_factory=dict)
+    used: dict[bytes, int] = field(default_factory=dict)
 
     def put_grant(self, credential: bytes, grant: Grant) -> None:
         assert len(credential) == 32
@@ -96,6 +97,9 @@ class FakeCore:
     def presence(self, principal_id: int) -> Presence:
         return self.present.get(principal_id, Presence(0, 0))
 
+    def credential_used_ns(self, credential: bytes) -> int:
+        return self.used.get(credential, 0)
+
 
 async def written(store: Store, deleted: Sequence[tuple[str, bytes]]) -> None:
     """Delete some records; returns when they are gone."""
@@ -107,13 +111,16 @@ async def written(store: Store, deleted: Sequence[tuple[str, bytes]]) -> None:
 class Upper:
     """The upper floors over a memory store; ``restart`` gives what a new process would load."""
 
-    def __init__(self, store: MemoryStore | None = None, config: BrokerConfig | None = None) -> None:
+    def __init__(
+        self, store: MemoryStore | None = None, config: BrokerConfig | None = None, *, now_s: int = NOW_S
+    ) -> None:
         self.store = store or MemoryStore()
         self.core = FakeCore(self.store)
         self.clock = FakeClock()
+        self.clock.wall = now_s
         self.config = config or BrokerConfig()
         self.directory = Directory(self.store, SECRET, self.core)
-        self.directory.load()
+        self.directory.load(self.clock.wall_s())
         self.endpoints = [Endpoint("mqtt", "mqtt", "0.0.0.0", 1883), Endpoint("http", "http", "127.0.0.1", 8080)]
         self.admin = Admin(self.directory, self.core, self.core, self.config, self.clock, lambda: self.endpoints)
         self.admin.start_serving()
@@ -125,8 +132,12 @@ class Upper:
 
     def restart(self) -> Upper:
         """Crash, and start again; the old floors are dead."""
-        return Upper(self.store.lose(), self.config)
+        return Upper(self.store.lose(), self.config, now_s=self.clock.wall_s())
 
     def reloaded(self) -> Upper:
         """What a restart would load now; these floors live on."""
-        return Upper(MemoryStore({table: dict(self.store.load(table)) for table in TABLES}), self.config)
+        return Upper(
+            MemoryStore({table: dict(self.store.load(table)) for table in TABLES}),
+            self.config,
+            now_s=self.clock.wall_s(),
+        )

@@ -282,6 +282,7 @@ cdef bint enter_session(
     keep_on_disk(shard, connection, session)
     session.policy = grant.policy
     hold_grant(grant, connection)
+    grant.used_at_ns = shard.now_ns
     grant.principal.last_seen_ns = shard.now_ns
     return present
 

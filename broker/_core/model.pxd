@@ -434,6 +434,7 @@ cdef struct Grant:
     GrantLimits* limits
     Connection* first           # that came in with it
     uint32_t connections
+    int64_t used_at_ns          # somebody last came in with it, 0: nobody since the start
     uint8_t durability          # a DurabilityLevel: the strongest that its connections have
     uint8_t revoked             # not in the table: freed with its last connection
 

@@ -97,6 +97,10 @@ class Shard:
         """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
         ...
 
+    def credential_used_ns(self, credential: bytes) -> int:
+        """Tell when somebody last came in with a credential; 0 for never since the start, and for an unknown one."""
+        ...
+
     def open_connection(
         self,
         listener: int,

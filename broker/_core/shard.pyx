@@ -485,6 +485,12 @@ cdef class Shard:
             return 0, 0
         return principal.connections, principal.last_seen_ns
 
+    def credential_used_ns(self, bytes credential):
+        cdef Grant* grant
+        self.check_owner()
+        grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
+        return 0 if grant == NULL else grant.used_at_ns
+
     # ------------------------------------------------------------ connections
 
     def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True,

@@ -114,7 +114,7 @@ class DirectoryAuthenticator:
             return found.grant
         now = self._monotonic()
         if found.device is not None:
-            self._directory.devices.note_refused(found.device.device_number, now)
+            self._directory.devices.sightings.note_refused(found.device.device_number, now)
         delay_s = self._failures.delay_s(request.address, found.who, now)
         if delay_s > 0:
             await self._sleep(delay_s)

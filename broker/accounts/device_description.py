@@ -26,6 +26,24 @@ class DeviceDescription:
     device_id: str = ""
     certificate_fingerprint: str = ""
 
+    def of(self, number: int, account_id: int, device_id: str, user_name: str, digest: bytes, now_s: int) -> Device:
+        """Give the device as it is registered."""
+        return Device(
+            device_number=number,
+            account_id=account_id,
+            device_id=device_id,
+            user_name=user_name,
+            digest=digest,
+            name=self.name,
+            device_type=self.device_type,
+            description=self.description,
+            metadata_json=self.metadata_json,
+            active=True,
+            created_at=now_s,
+            updated_at=now_s,
+            certificate_fingerprint=self.certificate_fingerprint,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:

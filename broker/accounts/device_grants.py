@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.device_passwords import DevicePasswords
 from broker.accounts.plans import device_limits
 from broker.accounts.records import Device
 from broker.policy.credentials import certificate_credential
@@ -22,8 +23,16 @@ class DeviceGrants:
     certificate's stands there from the first CONNECT on: the core always asks about those.
     """
 
-    def __init__(self, secret: bytes, table: GrantTable, accounts: Accounts, queue_maximum_bytes: int) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        table: GrantTable,
+        accounts: Accounts,
+        passwords: DevicePasswords,
+        queue_maximum_bytes: int,
+    ) -> None:
         self._secret = secret
+        self._passwords = passwords
         self._table = table
         self._accounts = accounts
         self._queue_maximum_bytes = queue_maximum_bytes
@@ -38,7 +47,8 @@ class DeviceGrants:
 
     def give(self, device: Device) -> None:
         """Let a device in, with its limits and level as they are now."""
-        self._table.put_grant(device.digest, self.grant(device))
+        for digest in self._passwords.digests(device):
+            self._table.put_grant(digest, self.grant(device))
         if device.device_number in self._by_certificate:
             self._table.put_grant(self._certificate_credential(device), self.grant(device))
 
@@ -51,8 +61,14 @@ class DeviceGrants:
 
     def take(self, device: Device) -> None:
         """Let a device in no more, and cut it."""
-        self._table.remove_grant(device.digest)
+        for digest in (device.digest, device.previous_digest):
+            self.take_password(digest)
         self.take_by_certificate(device)
+
+    def take_password(self, digest: bytes) -> None:
+        """Cut who came in by a password, which is valid no more; empty: there is none."""
+        if digest:
+            self._table.remove_grant(digest)
 
     def take_by_certificate(self, device: Device) -> None:
         """Cut who came in by a certificate; ``device`` is the record by which it did."""

@@ -7,7 +7,8 @@ Here belongs the records' life. Not here: their indexes (``device_index``) and g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
@@ -15,15 +16,19 @@ from broker.accounts.certificates import check_fingerprint
 from broker.accounts.device_description import DeviceChange, DeviceDescription, check_description
 from broker.accounts.device_grants import DeviceGrants
 from broker.accounts.device_index import DeviceIndex, OfAccount
-from broker.accounts.keys import seen_changes
+from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
+from broker.accounts.device_sightings import Sightings
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
-from broker.accounts.records import Device, decode_number
+from broker.accounts.records import Device
 from broker.errors import Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
 from broker.ports import Change, Grant, GrantTable
-from broker.storage.tables import DEVICES, SEEN, key_number, number_key
+from broker.storage.tables import DEVICES, SEEN, number_key
+
+log = logging.getLogger(__name__)
 
 SLICE_DEVICES = 500  # looked at between two turns of the loop
+Changing = DeviceChange | Rotation | Retirement
 
 
 class Devices:
@@ -36,22 +41,21 @@ class Devices:
         self._ledger = ledger
         self._secret = secret
         self._table = grants
-        self._grants = DeviceGrants(secret, grants, accounts, queue_maximum_bytes)
+        self.passwords = DevicePasswords(ledger)
+        self._grants = DeviceGrants(secret, grants, accounts, self.passwords, queue_maximum_bytes)
         self._accounts = accounts
         self._index = DeviceIndex()
-        self._last_seen: dict[int, int] = {}
-        self._refused_at: dict[int, float] = {}
+        self.sightings = Sightings(ledger, lambda number: number in self._index and number not in self._leaving)
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
         self._changing: set[asyncio.Task[Device]] = set()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # of those that are being changed
 
-    def load(self) -> None:
-        """Read all devices and grant those that may connect."""
+    def load(self, now_s: int) -> None:
+        """Read all devices and grant those that may connect, with the passwords that are valid at this time."""
+        self.passwords.load(now_s)
         for _, value in self._ledger.rows(DEVICES):
             self._add(Device.decode(value))
-        for number, value in self._ledger.rows(SEEN):
-            if key_number(number) in self._index:
-                self._last_seen[key_number(number)] = decode_number(value)
+        self.sightings.load()
 
     def __len__(self) -> int:
         """How many devices all accounts have."""
@@ -79,18 +83,6 @@ class Devices:
     def knows(self, device_number: int) -> bool:
         """Tell whether a device has this number, whatever it may do at the moment."""
         return device_number in self._index
-
-    def last_seen_at(self, device_number: int) -> int:
-        """When a device was last seen, as far as it is recorded; 0 for never."""
-        return self._last_seen.get(device_number, 0)
-
-    def note_refused(self, device_number: int, at: float) -> None:
-        """Remember that a login was refused (monotonic seconds), until the process ends."""
-        self._refused_at[device_number] = at
-
-    def refused_at(self, device_number: int) -> float | None:
-        """When a login of this device was last refused (monotonic seconds); None for not since the start."""
-        return self._refused_at.get(device_number)
 
     def count(self, account_id: int) -> int:
         """How many devices an account has."""
@@ -170,9 +162,10 @@ class Devices:
     async def _leave(self, device: Device) -> None:
         """End all that a device has, then forget it: its id is free when nothing is left under it."""
         key = number_key(device.device_number)
-        records = [(DEVICES, key), (SEEN, key)]
+        latest = self._index[device.device_number]
+        records = [(DEVICES, key), (SEEN, key), *self.passwords.forget(latest)]
         try:
-            self._grants.take(self._index[device.device_number])
+            self._grants.take(latest)
             await self._table.remove_device(device.account_id, device.device_number, device.device_id, records)
             self._remove(device.device_number)
         finally:
@@ -193,19 +186,48 @@ class Devices:
         check_fingerprint(change.certificate_fingerprint or "")
         if change == DeviceChange():
             return device
-        changing = asyncio.create_task(self._change(device.device_number, change, now_s), name="change of a device")
-        self._changing.add(changing)
-        changing.add_done_callback(self._changing.discard)
-        return await asyncio.shield(changing)  # who gives up waiting does not part it from the one behind it
+        return await asyncio.shield(self._begin(device.device_number, change, now_s))
 
-    async def _change(self, device_number: int, change: DeviceChange, now_s: int) -> Device:
+    async def rotate(self, account_id: int, device_id: str, overlap_s: int, now_s: int) -> tuple[Device, str]:
+        """Give a device a new password; durable when it returns, with the password, which nobody can see again.
+
+        The one before it lets in for ``overlap_s`` seconds more; whoever came in with one that has ended is cut.
+        Raises ``NotFound`` and ``Unavailable``.
+        """
+        device = self.get(account_id, device_id)
+        password = new_password()
+        rotation = Rotation(credential(self._secret, device.user_name, password.encode()), overlap_s)
+        return await asyncio.shield(self._begin(device.device_number, rotation, now_s)), password
+
+    def end_overlaps(self, now_s: int) -> None:
+        """Cut who came in with a password whose overlap is over; asked every second."""
+        for number in self.passwords.due(now_s):
+            device = self._index.get(number)
+            if device is not None and device.previous_digest and len(self.passwords.digests(device)) == 1:
+                self._grants.take_password(device.previous_digest)
+                self._begin(number, Retirement(), now_s)
+
+    def _begin(self, device_number: int, change: Changing, now_s: int) -> asyncio.Task[Device]:
+        """Let a change go on whoever waits for it: it is not parted from the one behind it."""
+        changing = asyncio.create_task(self._change(device_number, change, now_s), name="change of a device")
+        self._changing.add(changing)
+        changing.add_done_callback(self._changed)
+        return changing
+
+    def _changed(self, changing: asyncio.Task[Device]) -> None:
+        self._changing.discard(changing)
+        if not changing.cancelled() and changing.exception() is not None:
+            log.debug("a device was not changed: %s", changing.exception())  # who waits for it is told
+
+    async def _change(self, device_number: int, change: Changing, now_s: int) -> Device:
         async with self._locks.setdefault(device_number, asyncio.Lock()):
             device = self._index.get(device_number)
             if device is None or device_number in self._leaving:
                 raise NotFound("there is no such device")
             changed = change.of(device, now_s)
             with self._index.binding(device, changed):
-                await self._ledger.commit([_put(changed)], lambda: self._exchange(device, changed))
+                changes = [_put(changed), *self.passwords.forget_ended(device, changed)]
+                await self._ledger.commit(changes, lambda: self._exchange(device, changed))
             return changed
 
     def _exchange(self, device: Device, changed: Device) -> None:
@@ -215,7 +237,10 @@ class Devices:
         if changed.certificate_fingerprint != device.certificate_fingerprint:
             self._grants.take_by_certificate(device)
         self._index.replace(changed)
-        if changed.active != device.active:
+        self.passwords.note(changed)
+        for digest in {device.digest, device.previous_digest} - set(self.passwords.digests(changed)):
+            self._grants.take_password(digest)
+        if changed.active != device.active or changed.digest != device.digest:
             self.follow(changed)
 
     def follow(self, device: Device) -> None:
@@ -229,20 +254,10 @@ class Devices:
         """Tell whether a device is let in as far as it goes itself."""
         return device.active and device.device_number not in self._leaving
 
-    async def record_last_seen(self, seen: Mapping[int, int]) -> None:
-        """Store when devices (by number) were last seen (seconds of UTC); what exists no more is passed over."""
-        news = {
-            number: at
-            for number, at in seen.items()
-            if number in self._index and number not in self._leaving and self._last_seen.get(number) != at
-        }
-        if news:
-            await self._ledger.commit(seen_changes(news), lambda: self._note_seen(news))
-
     def grant_for(self, user_name: str, digest: bytes) -> Grant | None:
         """Give what a credential grants: None unless it is that of an active device."""
         device = self.with_user_name(user_name)
-        if device is None or device.digest != digest or not self._may_enter(device):
+        if device is None or not self._may_enter(device) or digest not in self.passwords.digests(device):
             return None
         return self._grants.grant(device)
 
@@ -271,36 +286,20 @@ class Devices:
         number, given = self._ledger.give_number(PRINCIPAL_NUMBERS)
         user_name = new_device_id() if description.device_id else device_id
         password = new_password()
-        device = Device(
-            device_number=number,
-            account_id=account_id,
-            device_id=device_id,
-            user_name=user_name,
-            digest=credential(self._secret, user_name, password.encode()),
-            name=description.name,
-            device_type=description.device_type,
-            description=description.description,
-            metadata_json=description.metadata_json,
-            active=True,
-            created_at=now_s,
-            updated_at=now_s,
-            certificate_fingerprint=description.certificate_fingerprint,
-        )
+        digest = credential(self._secret, user_name, password.encode())
+        device = description.of(number, account_id, device_id, user_name, digest, now_s)
         return device, password, given
 
     def _add(self, device: Device) -> None:
         self._of(device.account_id)  # the account is known
         self._index.add(device)
+        self.passwords.note(device)
         if device.active and not self._accounts.get(device.account_id).suspended:
             self._grants.give(device)
 
     def _remove(self, device_number: int) -> None:
         self._index.remove(device_number)
-        self._last_seen.pop(device_number, None)
-        self._refused_at.pop(device_number, None)
-
-    def _note_seen(self, news: Mapping[int, int]) -> None:
-        self._last_seen.update({number: at for number, at in news.items() if number in self._index})
+        self.sightings.forget(device_number)
 
 
 def _put(device: Device) -> Change:

@@ -41,8 +41,8 @@ class Directory:
         self.usage = UsageBook(self._ledger, self.accounts, grants)
         self._budgets = budgets
 
-    def load(self) -> None:
-        """Read everything from the store and put all grants; once, before the first listener opens.
+    def load(self, now_s: int) -> None:
+        """Read everything from the store and put all grants of this time; once, before the first listener opens.
 
         Raises ``StoreError`` for a damaged record.
         """
@@ -50,7 +50,7 @@ class Directory:
         self.usage.load()  # what accounts have left follows from it
         self.accounts.load()
         self.keys.load()
-        self.devices.load()
+        self.devices.load(now_s)
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""
@@ -96,11 +96,14 @@ class Directory:
         """
         if user_name is not None and user_name != device.user_name:
             return None
-        if password is not None and credential(self._secret, device.user_name, password) != device.digest:
+        if password is not None and not self._is_password_of(device, password):
             return None
         if self.accounts.get(device.account_id).suspended:
             return None
         return self.devices.grant_by_certificate(device)
+
+    def _is_password_of(self, device: Device, password: bytes) -> bool:
+        return credential(self._secret, device.user_name, password) in self.devices.passwords.digests(device)
 
     def _limit_account(self, account: Account) -> None:
         """Tell the core what an account may have: it is new, or on another plan."""

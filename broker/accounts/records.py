@@ -96,6 +96,10 @@ class Device(Record):
     created_at: int
     updated_at: int
     certificate_fingerprint: str = ""  # SHA-256 as 64 hexadecimal digits; empty: bound to none
+    password_created_at: int = 0  # 0: with the device
+    previous_digest: bytes = b""  # of the password before, while it overlaps; empty: there is none
+    previous_created_at: int = 0
+    previous_until: int = 0
 
 
 def encode_number(number: int) -> bytes:

@@ -20,6 +20,7 @@ from broker.admin.views import (
     KeyView,
     MetricsText,
     MqttCredentials,
+    PasswordView,
 )
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "MetricsText",
     "MqttCredentials",
     "Operator",
+    "PasswordView",
     "SystemClock",
 ]

@@ -7,12 +7,14 @@ Here belong the verbs behind the REST API, one for each route. Not here: HTTP an
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import Clock
 from broker.admin.operator import Operator
+from broker.admin.sightings import Sightings
 from broker.admin.views import (
     CommandReceipt,
     ConnectionInfo,
@@ -30,9 +32,6 @@ from broker.doors import Endpoint
 from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
 from broker.policy.credentials import new_message_id
 from broker.ports import PresenceSource, Publisher
-
-NS_PER_S = 1_000_000_000
-REFUSAL_SHOWN_S = 24 * 3600
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
 PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
@@ -65,7 +64,7 @@ class Admin:
     ) -> None:
         self._directory = directory
         self._publisher = publisher
-        self._presence = presence
+        self._sightings = Sightings(directory.devices, presence, clock)
         self._config = config
         self._clock = clock
         self._endpoints = endpoints
@@ -125,7 +124,7 @@ class Admin:
 
     async def get_device(self, account_id: int, device_id: str) -> DeviceView:
         """Show one device. Raises ``NotFound``."""
-        return self._view(self._directory.devices.get(account_id, device_id))
+        return self._detail(self._directory.devices.get(account_id, device_id))
 
     async def list_devices(self, account_id: int, limit: int, offset: int, which: DeviceFilter) -> DevicePage:
         """Show a page of an account's devices, newest first and stable."""
@@ -143,7 +142,17 @@ class Admin:
         """
         self._require_serving()
         changed = await self._directory.devices.change(account_id, device_id, change, self._clock.wall_s())
-        return self._view(changed)
+        return self._detail(changed)
+
+    async def rotate_password(self, account_id: int, device_id: str, overlap_s: int) -> tuple[MqttCredentials, int]:
+        """Give a device a new password; durable when it returns, with the moment (UTC) at which the old one ends.
+
+        The old one lets in for ``overlap_s`` more; who came in with one that has ended is cut. Raises ``NotFound``.
+        """
+        self._require_serving()
+        now_s = self._clock.wall_s()
+        device, password = await self._directory.devices.rotate(account_id, device_id, overlap_s, now_s)
+        return self._credentials(device, password), device.previous_until or now_s
 
     async def delete_device(self, account_id: int, device_id: str) -> None:
         """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
@@ -172,54 +181,37 @@ class Admin:
         return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
 
     async def persist_seen(self) -> None:
-        """Store when devices were last seen and keys last used; the runtime asks every minute and before it stops."""
+        """Store when devices were last seen, passwords and keys last used; asked every minute and before the stop."""
         devices = self._directory.devices
         for account_id in devices.account_ids():
-            async for part in devices.slices(account_id):
-                seen = ((device.device_number, self._last_seen(device)) for device in part)
-                await devices.record_last_seen({number: at for number, at in seen if at is not None})
+            async for part in devices.slices(account_id, SLICE_LOGINS):
+                seen = ((device.device_number, self._sightings.last_seen(device)) for device in part)
+                await devices.sightings.record({number: at for number, at in seen if at is not None})
+                await devices.passwords.record_use(self._sightings.passwords_used(part))
         await self._directory.flush()
 
     def _require_serving(self) -> None:
         if not self._serving:
             raise Unavailable("the broker is not taking requests now")
 
+    def _detail(self, device: Device) -> DeviceView:
+        return replace(self._view(device), passwords=self._sightings.passwords(device))
+
     def _view(self, device: Device) -> DeviceView:
-        online = self._presence.presence(device.device_number).connections > 0
         return DeviceView(
             device_id=device.device_id,
             name=device.name,
             description=device.description,
             device_type=device.device_type,
-            status=self._status(device),
+            status=self._sightings.status(device),
             metadata_json=device.metadata_json,
             created_at=device.created_at,
             updated_at=device.updated_at,
-            last_seen=self._last_seen(device),
-            online=online,
+            last_seen=self._sightings.last_seen(device),
+            online=self._sightings.is_online(device),
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
-
-    def _last_seen(self, device: Device) -> int | None:
-        """When a connection was last opened or closed: known to the core since the start, before that on record."""
-        seen_ns = self._presence.presence(device.device_number).last_seen_ns
-        if seen_ns == 0:
-            return self._directory.devices.last_seen_at(device.device_number) or None
-        recorded = self._directory.devices.last_seen_at(device.device_number)
-        ago_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
-        moment = round(self._clock.wall_s() - ago_s)
-        return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second
-
-    def _status(self, device: Device) -> str:
-        if not device.active:
-            return "inactive"
-        refused_at = self._directory.devices.refused_at(device.device_number)
-        if refused_at is None or self._clock.monotonic_ns() / NS_PER_S - refused_at > REFUSAL_SHOWN_S:
-            return "active"
-        presence = self._presence.presence(device.device_number)
-        offline_since = presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
-        return "error" if offline_since else "active"
 
     def _matcher(self, which: DeviceFilter) -> Callable[[Device], bool]:
         needle = which.search.casefold()
@@ -228,7 +220,7 @@ class Admin:
             return (
                 (not which.device_type or device.device_type == which.device_type)
                 and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
-                and (not which.status or self._status(device) == which.status)
+                and (not which.status or self._sightings.status(device) == which.status)
             )
 
         return matches
@@ -236,7 +228,9 @@ class Admin:
     async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:
         async for part in parts:
             yield [
-                DeviceLogin(device.device_id, device.name, device.user_name, device.device_id, self._status(device))
+                DeviceLogin(
+                    device.device_id, device.name, device.user_name, device.device_id, self._sightings.status(device)
+                )
                 for device in part
             ]
 

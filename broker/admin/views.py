@@ -19,10 +19,20 @@ class KeyContext:
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordView:
+    """One of a device's passwords, never itself: ``last_used`` is None for never, ``valid_until`` for no end."""
+
+    created_at: int
+    last_used: int | None
+    valid_until: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceView:
     """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object.
 
-    ``certificate_fingerprint`` is empty when it is bound to none.
+    ``certificate_fingerprint`` is empty when it is bound to none. ``passwords`` are those that let it in, the newest
+    first; in lists they are left out.
     """
 
     device_id: str
@@ -37,6 +47,7 @@ class DeviceView:
     online: bool
     username: str
     certificate_fingerprint: str
+    passwords: Sequence[PasswordView] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,10 @@ class Gateway:
         connections, last_seen_ns = self._shard.presence(principal_id)
         return Presence(connections, last_seen_ns)
 
+    def credential_used_ns(self, credential: bytes) -> int:
+        """Tell when somebody last came in with a credential; 0 for never since the start."""
+        return self._shard.credential_used_ns(credential)
+
     async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
         taken = self._shard.publish(account_id, topic_name.encode(), payload, qos, self._reactor.now_ns())

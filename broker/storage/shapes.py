@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
@@ -29,6 +30,7 @@ from broker.storage.tables import (
     META,
     NUMBERS_KEY,
     OPS,
+    PASSWORDS_USED,
     RETAINED,
     SEEN,
     SESSIONS,
@@ -161,6 +163,8 @@ def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[byte
             return False
         if not isinstance(record, Account) and len(record.digest) != CREDENTIAL_BYTES:
             return False
+        if isinstance(record, Device) and len(record.previous_digest) not in (0, CREDENTIAL_BYTES):
+            return False
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
     return check
@@ -173,6 +177,10 @@ def _is_number(value: bytes) -> bool:
 
 def _is_seen(key: bytes, value: bytes) -> bool:
     return len(key) == 4 and _is_number(value)
+
+
+def _is_password_used(key: bytes, value: bytes) -> bool:
+    return len(key) == 4 + DIGEST_BYTES_OF_KEY and _is_number(value)
 
 
 def _is_counter(key: bytes, value: bytes) -> bool:
@@ -190,6 +198,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     KEYS: _is(ApiKey, "key_id"),
     DEVICES: _is(Device, "device_number"),
     SEEN: _is_seen,
+    PASSWORDS_USED: _is_password_used,
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     SESSIONS: _is_session,

@@ -19,6 +19,8 @@ DEVICES = "devices"
 SEEN = "seen"
 COUNTERS = "counters"
 USAGE = "usage"
+PASSWORDS_USED = "passwords_used"
+"""By device number and the beginning of the password's digest: when it last let somebody in."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -46,6 +48,7 @@ TABLES = (
     SEEN,
     COUNTERS,
     USAGE,
+    PASSWORDS_USED,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

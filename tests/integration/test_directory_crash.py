@@ -49,7 +49,7 @@ async def main():
     secret = owned.secret()
     store = LmdbStore(owned.store_path, map_size_bytes=64 * 1024 * 1024)
     directory = Directory(store, secret, NoCore(store))
-    directory.load()
+    directory.load(1)
     await directory.bootstrap(1)
     await directory.accounts.set_plan(1, "unlimited")
     await asyncio.gather(*(worker(directory, number) for number in range(8)))
@@ -86,7 +86,7 @@ def test_every_answered_change_is_there_after_sigkill_and_no_number_comes_again(
         with DataDir.claim(tmp_path) as owned:
             store = LmdbStore(owned.store_path, map_size_bytes=MAP_SIZE_BYTES)
             directory = Directory(store, owned.secret(), FakeCore())
-            directory.load()
+            directory.load(1)
             granted = {
                 device_id
                 for device_id, password in expected.items()

@@ -35,7 +35,7 @@ async def write(folder: Path) -> dict[str, object]:
         secret = data_dir.secret()
         store = LmdbStore(data_dir.store_path, map_size_bytes=MAP_SIZE_BYTES)
         directory = Directory(store, secret, NoCore())
-        directory.load()
+        directory.load(1)
         expected = await fill(directory)
         store.submit(1, [Change(JOURNAL, bytes(8), b"a batch of which nothing outlives the process")], lambda *_: None)
         await directory.flush()

@@ -36,7 +36,7 @@ class House:
         self.core.hold()
         reactor = SimpleNamespace(shard=self.core.shard, now_ns=lambda: self.core.now_ns, soon=lambda: None)
         self.directory = Directory(self.core.store, SECRET, Gateway(reactor, self.durable))  # type: ignore[arg-type]
-        self.directory.load()
+        self.directory.load(NOW_S)
         self.left_out = self.core.shard.restore(
             self.core.store.scan, self.core.now_ns, self.core.wall_ns, known=self.directory.known()
         )
@@ -105,7 +105,7 @@ class Cast:
         application.received()
         application.publish("devices/pump/settings", b"by another", 1, retain=True)
         application.publish("devices/tank/settings", b"of another", 1, retain=True)
-        await self.house.do(self.house.directory.devices.record_last_seen({2: NOW_S}))
+        await self.house.do(self.house.directory.devices.sightings.record({2: NOW_S}))
         client.drop()
         application.publish("devices/pump/commands", b"waits", 1)
         await self.house.settle()

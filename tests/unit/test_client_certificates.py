@@ -460,7 +460,8 @@ def test_what_is_no_fingerprint_is_refused(fingerprint: str) -> None:
 def test_a_device_of_an_earlier_version_is_bound_to_nothing() -> None:
     async def body(door: Door) -> None:
         device, _ = await door.device("pump", bound=pki.issue("x", key=ec.generate_private_key(ec.SECP256R1())))
-        older = msgpack.packb(msgpack.unpackb(device.encode())[:-1])
+        fields = msgpack.unpackb(device.encode())
+        older = msgpack.packb(fields[: fields.index(device.certificate_fingerprint)])
         assert Device.decode(older) == replace(device, certificate_fingerprint="")
 
     run(body)

@@ -63,11 +63,11 @@ def test_everything_survives_a_restart_and_is_granted_again() -> None:
         key, text = await upper.directory.keys.create(1, "app", NOW_S)
         upper.directory.keys.note_use(key.key_id, NOW_S + 5)
         await upper.directory.flush()
-        await upper.directory.devices.record_last_seen({device.device_number: NOW_S + 9})
+        await upper.directory.devices.sightings.record({device.device_number: NOW_S + 9})
         restarted = upper.restart()
         assert restarted.core.grants == upper.core.grants
         assert restarted.directory.devices.get(1, device.device_id) == device
-        assert restarted.directory.devices.last_seen_at(device.device_number) == NOW_S + 9
+        assert restarted.directory.devices.sightings.last_seen_at(device.device_number) == NOW_S + 9
         assert restarted.directory.keys.last_used_at(key.key_id) == NOW_S + 5
         assert restarted.directory.grant_for("apikey", text.encode()) is not None
         assert restarted.directory.grant_for(device.user_name, password.encode()) is not None
@@ -162,7 +162,7 @@ def test_a_failed_commit_changes_nothing_in_memory() -> None:
             upper.directory.accounts.create("second", NOW_S),
             upper.directory.accounts.set_plan(1, "free"),
             upper.directory.set_suspended(1, True),
-            upper.directory.devices.record_last_seen({device.device_number: NOW_S}),
+            upper.directory.devices.sightings.record({device.device_number: NOW_S}),
         ):
             with pytest.raises(Unavailable):
                 await change
@@ -170,7 +170,7 @@ def test_a_failed_commit_changes_nothing_in_memory() -> None:
         upper.store.set_health("ok")
         assert upper.core.grants == grants
         assert upper.directory.devices.page(1, 10, 0) == [device]
-        assert upper.directory.devices.last_seen_at(device.device_number) == 0
+        assert upper.directory.devices.sightings.last_seen_at(device.device_number) == 0
         assert [(one.name, one.plan) for one in upper.directory.accounts.all()] == [("default", "professional")]
         assert not upper.directory.accounts.get(1).suspended
         await upper.directory.devices.create(1, replace(SENSOR, device_id="chosen"), NOW_S)
@@ -328,7 +328,7 @@ def test_a_device_that_is_leaving_is_not_brought_back_by_its_last_sight() -> Non
         upper.store.delay()
         leaving = asyncio.create_task(upper.directory.devices.delete(1, device.device_id))
         await asyncio.sleep(0.001)
-        await upper.directory.devices.record_last_seen({device.device_number: NOW_S, 4711: NOW_S})
+        await upper.directory.devices.sightings.record({device.device_number: NOW_S, 4711: NOW_S})
         upper.store.release()
         await leaving
         assert upper.store.load(SEEN) == []

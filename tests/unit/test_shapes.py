@@ -50,6 +50,7 @@ SOUND = {
         Device(3, 1, "dev", "iot_dev", b"d" * 32, "n", "sensor", "", "{}", True, 1, 1).encode(),
     ),
     "usage": (number_key(1), UsedInMonth(24_000, 5, 6).encode()),
+    "passwords_used": (number_key(3) + b"d" * 8, encode_number(1_700_000_000)),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),

@@ -1,0 +1,76 @@
+"""What is known of devices now: online, last seen, refused; and of their passwords, last used.
+
+Here belongs what the core knows since the start, put together with what is on record from before. Not here: the records
+(``broker.accounts``), and what of it is shown (``service``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from broker.accounts.device_passwords import Password, used_key
+from broker.accounts.devices import Devices
+from broker.accounts.records import Device
+from broker.admin.clock import Clock
+from broker.admin.views import PasswordView
+from broker.ports import PresenceSource
+
+NS_PER_S = 1_000_000_000
+REFUSAL_SHOWN_S = 24 * 3600
+
+
+class Sightings:
+    """Moments in whole seconds of UTC; None for never."""
+
+    def __init__(self, devices: Devices, presence: PresenceSource, clock: Clock) -> None:
+        self._devices = devices
+        self._presence = presence
+        self._clock = clock
+
+    def is_online(self, device: Device) -> bool:
+        """Whether it has a connection."""
+        return self._presence.presence(device.device_number).connections > 0
+
+    def last_seen(self, device: Device) -> int | None:
+        """When a connection was last opened or closed: known to the core since the start, before that on record."""
+        recorded = self._devices.sightings.last_seen_at(device.device_number)
+        return self._latest(self._presence.presence(device.device_number).last_seen_ns, recorded)
+
+    def status(self, device: Device) -> str:
+        """``inactive``; ``error`` when it is offline and its last login within a day was refused; else ``active``."""
+        if not device.active:
+            return "inactive"
+        refused_at = self._devices.sightings.refused_at(device.device_number)
+        if refused_at is None or self._clock.monotonic_ns() / NS_PER_S - refused_at > REFUSAL_SHOWN_S:
+            return "active"
+        presence = self._presence.presence(device.device_number)
+        offline_since = presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
+        return "error" if offline_since else "active"
+
+    def passwords(self, device: Device) -> Sequence[PasswordView]:
+        """The passwords that let it in, the newest first."""
+        return [
+            PasswordView(one.created_at, self._last_used(device, one), one.valid_until or None)
+            for one in self._devices.passwords.of(device)
+        ]
+
+    def passwords_used(self, devices: Iterable[Device]) -> dict[bytes, int]:
+        """When the passwords of devices were last used, by their ``used_key``; those that were used."""
+        used: dict[bytes, int] = {}
+        for device in devices:
+            for one in self._devices.passwords.of(device):
+                at = self._last_used(device, one)
+                if at is not None:
+                    used[used_key(device.device_number, one.digest)] = at
+        return used
+
+    def _last_used(self, device: Device, password: Password) -> int | None:
+        recorded = self._devices.passwords.used_at(device, password.digest)
+        return self._latest(self._presence.credential_used_ns(password.digest), recorded)
+
+    def _latest(self, seen_ns: int, recorded: int) -> int | None:
+        if seen_ns == 0:
+            return recorded or None
+        ago_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
+        moment = round(self._clock.wall_s() - ago_s)
+        return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second
