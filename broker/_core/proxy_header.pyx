@@ -1,5 +1,6 @@
 """The PROXY protocol (haproxy's proxy-protocol.txt, sections 2.1 and 2.2). See proxy_header.pxd."""
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
@@ -24,7 +25,7 @@ cdef const char* SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 cdef bint read_text(const uint8_t* text, uint32_t n, int family, uint8_t* address) noexcept nogil:
     cdef char[TEXT_MAXIMUM_BYTES] copy
-    if n == 0 or n >= TEXT_MAXIMUM_BYTES:
+    if n == 0 or n >= TEXT_MAXIMUM_BYTES or memchr(text, 0, n) != NULL:
         return False
     memcpy(copy, text, n)
     copy[n] = 0
@@ -34,10 +35,40 @@ cdef bint read_text(const uint8_t* text, uint32_t n, int family, uint8_t* addres
     return inet_pton(AF_INET, copy, address + MAPPED_BYTES) == 1
 
 
+cdef bint is_port(const uint8_t* text, uint32_t n) noexcept nogil:
+    # Decimal, without a leading zero.
+    cdef uint32_t port = 0
+    cdef uint32_t i
+    if n == 0 or n > 5 or (n > 1 and text[0] == c"0"):
+        return False
+    for i in range(n):
+        if not c"0" <= text[i] <= c"9":
+            return False
+        port = port * 10 + text[i] - c"0"
+    return port <= 65535
+
+
+cdef bint read_fields(const uint8_t* at, const uint8_t* end, int family, uint8_t* address) noexcept nogil:
+    # "192.0.2.1 192.0.2.2 56324 443": who speaks, to whom, and from port to port; `end` is behind the last.
+    cdef uint8_t[16] destination
+    cdef const uint8_t* space
+    cdef int i
+    for i in range(4):
+        space = <const uint8_t*>memchr(at, c" ", <size_t>(end - at)) if i < 3 else end
+        if space == NULL:
+            return False
+        if i < 2:
+            if not read_text(at, <uint32_t>(space - at), family, address if i == 0 else destination):
+                return False
+        elif not is_port(at, <uint32_t>(space - at)):
+            return False
+        at = space + 1
+    return True
+
+
 cdef int read_line(const uint8_t* bytes, uint32_t n, uint8_t* address, bint* has_address) noexcept nogil:
     # "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n"
     cdef const uint8_t* end = <const uint8_t*>memchr(bytes, c"\n", min(n, <uint32_t>LINE_MAXIMUM_BYTES))
-    cdef const uint8_t* after
     cdef int family
     cdef uint32_t size
     if memcmp(bytes, b"PROXY ", min(n, <uint32_t>6)) != 0:
@@ -48,12 +79,11 @@ cdef int read_line(const uint8_t* bytes, uint32_t n, uint8_t* address, bint* has
     if size < 15 or (end - 1)[0] != c"\r":
         return -1
     if memcmp(bytes + 6, b"UNKNOWN", 7) == 0:
-        return <int>size
+        return <int>size if bytes[13] == c" " or bytes[13] == c"\r" else -1    # what follows is to be ignored
     if memcmp(bytes + 6, b"TCP4 ", 5) != 0 and memcmp(bytes + 6, b"TCP6 ", 5) != 0:
         return -1
     family = AF_INET6 if bytes[9] == c"6" else AF_INET
-    after = <const uint8_t*>memchr(bytes + 11, c" ", size - 11)
-    if after == NULL or not read_text(bytes + 11, <uint32_t>(after - bytes) - 11, family, address):
+    if not read_fields(bytes + 11, end - 1, family, address):
         return -1
     has_address[0] = True
     return <int>size
