@@ -86,6 +86,9 @@ class ListenerConfig(CertificateFiles):
     certificate_names: CertificateNames = Field(
         default="subject", description="which name of its certificate is the device"
     )
+    certificate_account: str = Field(
+        default="", max_length=100, description="whose devices come in by certificates; empty: everybody's"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +123,7 @@ class ListenerConfig(CertificateFiles):
         if self.client_certificate != "off" and self.client_ca_file is None:
             raise ValueError(f"client_ca_file is missing: client_certificate is {self.client_certificate!r}")
         if self.client_certificate == "off":
-            for key in ("client_ca_file", "crl_file", "certificate_names"):
+            for key in CLIENT_CERTIFICATE_KEYS[1:]:
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key}: client_certificate is 'off', so nobody is asked for a certificate")
         return self
@@ -151,12 +154,46 @@ class ListenerConfig(CertificateFiles):
         return str(self.unix_path) if self.unix_path is not None else authority(self.host, self.port)
 
 
-def certificate_names(listeners: Sequence[ListenerConfig]) -> dict[int, CertificateNames]:
-    """Give the listeners that ask clients for certificates, by number, and which name of one is the device."""
-    return {n: one.certificate_names for n, one in enumerate(listeners) if one.client_certificate != "off"}
+@dataclass(frozen=True, slots=True)
+class CertificateRule:
+    """Which name of a client's certificate is the device, and in which account it is looked for (empty: in all)."""
+
+    names: CertificateNames = "subject"
+    account: str = ""
 
 
-CLIENT_CERTIFICATE_KEYS = ("client_certificate", "client_ca_file", "crl_file", "certificate_names")
+def certificate_rules(listeners: Sequence[ListenerConfig]) -> dict[int, CertificateRule]:
+    """Give the listeners that ask clients for certificates, by number, with their rules."""
+    return {
+        number: CertificateRule(one.certificate_names, one.certificate_account)
+        for number, one in enumerate(listeners)
+        if one.client_certificate != "off"
+    }
+
+
+CLIENT_CERTIFICATE_KEYS = (
+    "client_certificate",
+    "client_ca_file",
+    "crl_file",
+    "certificate_names",
+    "certificate_account",
+)
+
+
+def network_of(address: str) -> str:
+    """Give what callers are counted by: an IPv4 address whole, of an IPv6 one the /64, which one caller has to himself.
+
+    What is no address is its own network.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
 
 
 class HttpConfig(Section):

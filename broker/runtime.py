@@ -29,7 +29,7 @@ from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
 from broker.control import ControlServer
-from broker.doors import Endpoint, certificate_names
+from broker.doors import Endpoint, certificate_rules
 from broker.engine import Engine
 from broker.engine.core import RareKind, RarePacket
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
@@ -371,7 +371,7 @@ class Broker:
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
-            directory, monotonic=self._clock.monotonic_s, certificate_names=certificate_names(self._config.listeners)
+            directory, monotonic=self._clock.monotonic_s, certificate_rules=certificate_rules(self._config.listeners)
         )
         self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
         assert self._certificates is not None  # just opened

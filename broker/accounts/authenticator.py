@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.accounts.certificates import ClientCertificate, read_certificate
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
-from broker.doors import CertificateNames
+from broker.doors import CertificateRule, network_of
+from broker.errors import NotFound
 from broker.ports import ConnectRequest, Grant, Refusal
 from broker.reasons import ReasonCode
 
@@ -71,7 +72,8 @@ class FailureTable:
 
 
 def _digest(address: str, user_name: str) -> bytes:
-    return hashlib.blake2b(f"{address} {user_name}".encode(), digest_size=16).digest()  # no address has a blank
+    # No address has a blank.
+    return hashlib.blake2b(f"{network_of(address)} {user_name}".encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,8 @@ class _Judgement:
 class DirectoryAuthenticator:
     """Implements ``ports.Authenticator`` over the directory; ``monotonic`` and ``sleep`` are its only time.
 
-    ``certificate_names`` has the listeners that ask for certificates, by number: which name of a certificate is the
-    device. By those nobody comes in with the password of a device that is bound to a certificate.
+    ``certificate_rules`` has the listeners that ask for certificates, by number: which name of a certificate is the
+    device, and of which account. By those nobody comes in with the password of a device that is bound to a certificate.
     """
 
     def __init__(
@@ -96,12 +98,12 @@ class DirectoryAuthenticator:
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        certificate_names: Mapping[int, CertificateNames] | None = None,
+        certificate_rules: Mapping[int, CertificateRule] | None = None,
     ) -> None:
         self._directory = directory
         self._monotonic = monotonic
         self._sleep = sleep
-        self._certificate_names = certificate_names or {}
+        self._certificate_rules = certificate_rules or {}
         self._failures = FailureTable()
 
     async def authenticate(self, request: ConnectRequest) -> Grant | Refusal:
@@ -135,23 +137,43 @@ class DirectoryAuthenticator:
         return _Judgement(grant, certificate.fingerprint, device)
 
     def _holder(self, certificate: ClientCertificate, listener: int) -> Device | None:
-        """Find the device that a certificate stands for: bound to it, or named by it and bound to none."""
-        devices = self._directory.devices
-        bound = devices.with_fingerprint(certificate.fingerprint)
-        if bound is not None:
+        """Find the device that a certificate stands for: bound to it, or named by it and bound to none.
+
+        A binding of another account does not take a device that the certificate names by its generated id: a
+        fingerprint is no secret, and the id was given to that device alone.
+        """
+        rule = self._certificate_rules.get(listener, CertificateRule())
+        bound = self._directory.devices.with_fingerprint(certificate.fingerprint)
+        if bound is not None and not self._is_of(bound, rule.account):
+            bound = None
+        named = self._named(certificate.names(rule.names), rule.account)
+        if bound is not None and (
+            named is None or named.account_id == bound.account_id or named.user_name != named.device_id
+        ):
             return bound
-        names = certificate.names(self._certificate_names.get(listener, "subject"))
-        named = {device.device_number: device for name in names if (device := devices.named(name)) is not None}
-        if len(named) != 1:  # of several nobody is meant
+        return None if named is None or named.certificate_fingerprint else named
+
+    def _named(self, names: Sequence[str], account: str) -> Device | None:
+        """Find the one device that names mean; None where it is several, or none."""
+        found = {device.device_number: device for name in names if (device := self._with_id(name, account)) is not None}
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def _with_id(self, device_id: str, account: str) -> Device | None:
+        if not account:
+            return self._directory.devices.named(device_id)
+        try:
+            return self._directory.devices.get(self._directory.accounts.named(account).account_id, device_id)
+        except NotFound:
             return None
-        (device,) = named.values()
-        return None if device.certificate_fingerprint else device
+
+    def _is_of(self, device: Device, account: str) -> bool:
+        return not account or self._directory.accounts.get(device.account_id).name == account
 
     def _by_password(self, request: ConnectRequest) -> _Judgement:
         if request.user_name is None or request.password is None:
             return _Judgement()
         device = self._directory.devices.with_user_name(request.user_name)
-        if device is not None and device.certificate_fingerprint and request.listener in self._certificate_names:
+        if device is not None and device.certificate_fingerprint and request.listener in self._certificate_rules:
             return _Judgement(None, request.user_name, device)
         grant = self._directory.grant_for(request.user_name, request.password)
         return _Judgement(grant, request.user_name, device)

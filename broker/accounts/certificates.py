@@ -21,7 +21,7 @@ from broker.errors import BadRequest
 
 REMEMBERED_MAXIMUM = 1000
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-URN = re.compile(r"urn:.*:", re.IGNORECASE | re.DOTALL)
+URN = re.compile(r"\Aurn:.*:", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

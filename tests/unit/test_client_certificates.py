@@ -18,6 +18,7 @@ from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.certificates import read_certificate
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.records import Device
+from broker.doors import CertificateRule
 from broker.errors import BadRequest, Conflict, NotFound, Unavailable
 from broker.ports import ConnectRequest, Grant, Policy, Refusal
 from broker.reasons import ReasonCode
@@ -25,7 +26,7 @@ from broker.runtime import _judgement
 from tests.support import pki
 from tests.upper import NOW_S, Upper
 
-BY_SUBJECT, BY_SAN, PLAIN = 0, 1, 2
+BY_SUBJECT, BY_SAN, PLAIN, OF_DEFAULT = 0, 1, 2, 3
 REFUSED = Refusal(ReasonCode.NOT_AUTHORIZED)
 
 
@@ -45,7 +46,11 @@ class Door:
             upper.directory,
             monotonic=lambda: 0.0,
             sleep=self._pause,
-            certificate_names={BY_SUBJECT: "subject", BY_SAN: "san"},
+            certificate_rules={
+                BY_SUBJECT: CertificateRule("subject"),
+                BY_SAN: CertificateRule("san"),
+                OF_DEFAULT: CertificateRule("subject", "default"),
+            },
         )
 
     async def _pause(self, seconds: float) -> None:
@@ -465,3 +470,40 @@ def test_a_device_of_an_earlier_version_is_bound_to_nothing() -> None:
         assert Device.decode(older) == replace(device, certificate_fingerprint="")
 
     run(body)
+
+
+# ---------------------------------------------------------------- several accounts
+
+
+def test_no_account_takes_another_ones_device_by_binding_its_certificate() -> None:
+    async def body(door: Door) -> None:
+        other = await door.upper.directory.accounts.create("neighbour", NOW_S)
+        device, _ = await door.device()  # with a generated id
+        shown = pki.client(device.device_id, ca())
+        assert await door.comes_as(shown) == device.device_number
+        await door.device("mine", bound=shown, account=other.account_id)
+        assert await door.comes_as(shown) == device.device_number
+
+    run(body)
+
+
+def test_a_listener_of_an_account_lets_in_its_devices_alone_whatever_others_do() -> None:
+    async def body(door: Door) -> None:
+        other = await door.upper.directory.accounts.create("neighbour", NOW_S)
+        device, _ = await door.device("pump-7")
+        shown = pki.client("pump-7", ca())
+        assert await door.comes_as(shown) == device.device_number
+        await door.device("pump-7", account=other.account_id)
+        assert await door.comes_as(shown) is None  # by a listener for all, it names nobody
+        assert await door.comes_as(shown, listener=OF_DEFAULT) == device.device_number
+        await door.device("mine", bound=shown, account=other.account_id)
+        assert await door.comes_as(shown, listener=OF_DEFAULT) == device.device_number
+        stranger = pki.client("mine", ca())
+        assert await door.comes_as(stranger, listener=OF_DEFAULT) is None
+
+    run(body)
+
+
+def test_a_uri_that_is_no_urn_is_its_whole_self() -> None:
+    one = pki.client("s", ca(), x509.UniformResourceIdentifier("pump-urn:whatever:7"))
+    assert read_certificate(one.der).names("san") == ("pump-urn:whatever:7",)

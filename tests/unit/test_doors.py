@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from broker.config import BrokerConfig, Flags, load_config
-from broker.doors import DEFAULT_PORTS, PROTOCOLS, Endpoint, HttpsConfig, ListenerConfig, Transport, is_loopback
+from broker.doors import (
+    DEFAULT_PORTS,
+    PROTOCOLS,
+    Endpoint,
+    HttpsConfig,
+    ListenerConfig,
+    Transport,
+    is_loopback,
+    network_of,
+)
 
 TRANSPORTS: tuple[Transport, ...] = tuple(PROTOCOLS)
 PLAIN, ENCRYPTED, WEBSOCKETS = ("tcp", "ws"), ("tls", "wss"), ("ws", "wss")
@@ -22,6 +31,7 @@ TLS_KEYS: dict[str, Any] = {
     "client_ca_file": "ca.pem",
     "crl_file": "crl.pem",
     "certificate_names": "san",
+    "certificate_account": "acme",
 }
 
 
@@ -87,6 +97,7 @@ def test_what_is_no_websocket_has_no_path_and_no_origin(transport: str, changed:
         ({"transport": "tls", "client_ca_file": "c"}, "client_ca_file: client_certificate is 'off'"),
         ({"transport": "tls", "crl_file": "c"}, "crl_file: client_certificate is 'off'"),
         ({"transport": "tls", "certificate_names": "san"}, "certificate_names: client_certificate is 'off'"),
+        ({"transport": "tls", "certificate_account": "a"}, "certificate_account: client_certificate is 'off'"),
         ({"transport": "ws", "path": "mqtt"}, "String should match pattern"),
         ({"transport": "ws", "path": "/a b"}, "String should match pattern"),
         ({"unix_path": "/s", "host": "127.0.0.1"}, "unix_path: a Unix socket has no host and no port"),
@@ -252,3 +263,19 @@ def test_loopback_is_judged_by_address_and_not_by_looks() -> None:
 )
 def test_an_endpoint_tells_its_url(endpoint: Endpoint, url: str) -> None:
     assert endpoint.url == url
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("/run/socket", "/run/socket"),
+    ],
+)
+def test_callers_are_counted_by_network(address: str, network: str) -> None:
+    assert network_of(address) == network
