@@ -177,6 +177,15 @@ def test_a_list_that_is_too_old_is_told(tmp_path: Path) -> None:
     assert doubts(load(with_clients(tmp_path, ROOT.pem, pki.revoked(ROOT)))) == []
 
 
+def test_an_authority_of_clients_without_a_list_is_told_where_others_have_one(tmp_path: Path) -> None:
+    other = pki.authority("Other")
+    without = load(with_clients(tmp_path, ROOT.pem + other.pem, pki.revoked(ROOT)))
+    assert doubts(without) == ["no revocation list of CN=Other: whom it has signed is not let in"]
+    # One that signs no clients, but another authority, needs none.
+    assert doubts(load(with_clients(tmp_path, ROOT.pem + MIDDLE.pem, pki.revoked(MIDDLE)))) == []
+    assert doubts(load(with_clients(tmp_path, ROOT.pem + other.pem))) == []
+
+
 # ---------------------------------------------------------------- anything
 
 

@@ -260,6 +260,19 @@ def test_a_due_renewal_is_made_and_taken_while_the_broker_runs(tmp_path: Path) -
     assert store.material("https").not_after == first.not_after + 370 * DAY_S
 
 
+def test_renewals_at_once_are_one(tmp_path: Path) -> None:
+    async def body() -> None:
+        for number in range(20):
+            now = [NOW_S]
+            folder = tmp_path / str(number)
+            store = open_certificates(BrokerConfig(), folder, Alarms(LogObserver()), wall_s=lambda now=now: now[0])  # type: ignore[misc]
+            now[0] += 370 * DAY_S
+            assert await asyncio.gather(*(store.reload() for _ in range(3))) == [True] * 3
+            assert store.material("https").not_after > now[0] + 300 * DAY_S
+
+    run(body)
+
+
 def test_a_renewal_that_fails_is_told_and_what_is_there_stays(tmp_path: Path) -> None:
     opened(tmp_path, BrokerConfig())
     (tmp_path / "tls" / "ca.key").unlink()

@@ -65,7 +65,7 @@ class TlsMaterial:
     ``fingerprint`` is that certificate's SHA-256 in hexadecimal digits, ``names`` the DNS names and addresses that it
     is for. The chain holds from ``not_before`` to ``not_after``, in seconds of UTC, and the revocation lists until
     ``crl_until`` (0: there is none, or it says no end); they take back ``revoked``, each by its issuer (the name as
-    DER) and its serial number.
+    DER) and its serial number. ``without_list`` are the authorities of clients that have none though others do.
     """
 
     certificate_chain_pem: bytes
@@ -78,6 +78,7 @@ class TlsMaterial:
     not_before: int = 0
     crl_until: int = 0
     revoked: RevokedCertificates = field(default=frozenset(), repr=False, compare=False)
+    without_list: tuple[str, ...] = ()
 
     def doubts(self, now: datetime) -> list[str]:
         """Tell what is wrong now, or will be within 21 days, with what is in use all the same."""
@@ -90,6 +91,7 @@ class TlsMaterial:
             found.append(f"the certificate begins on {_day(self.not_before)}: clients refuse it")
         if self.crl_until and self.crl_until <= now_s:
             found.append(f"the revocation list was to be renewed by {_day(self.crl_until)}: no certificate is accepted")
+        found += [f"no revocation list of {name}: whom it has signed is not let in" for name in self.without_list]
         return found
 
 
@@ -112,6 +114,7 @@ def load(files: MaterialFiles) -> TlsMaterial:
         names=names_of(chain[0]),
         not_before=max(int(one.not_valid_before_utc.timestamp()) for one in chain),
         revoked=_revoked(crls),
+        without_list=_without_list(authorities, crls) if crls else (),
         crl_until=min((int(one.next_update_utc.timestamp()) for one in crls if one.next_update_utc), default=0),
     )
 
@@ -191,6 +194,15 @@ def _crls(path: Path, authorities: Sequence[x509.Certificate]) -> list[x509.Cert
         if not any(_is_list_of(one, authority) for authority in authorities):
             raise CertificateError(f"{path}: list {number} is of nobody in client_ca_file ({_text(one.issuer)})")
     return found
+
+
+def _without_list(
+    authorities: Sequence[x509.Certificate], crls: Sequence[x509.CertificateRevocationList]
+) -> tuple[str, ...]:
+    """Name the authorities whose clients nobody can look up; one that signs authorities of the file needs none."""
+    signs_others = {one.issuer for one in authorities if one.issuer != one.subject}
+    listed = {crl.issuer for crl in crls}
+    return tuple(_text(one.subject) for one in authorities if one.subject not in listed | signs_others)
 
 
 def _is_list_of(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:

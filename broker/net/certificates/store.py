@@ -182,7 +182,8 @@ class CertificateStore:
         if self._own is None:
             return
         try:
-            await asyncio.to_thread(self._own.ensure, self._now())
+            async with self._lock:  # two at once would write over each other
+                await asyncio.to_thread(self._own.ensure, self._now())
         except (CertificateError, OSError) as error:
             self._refuse("renewal", str(error))
         else:
