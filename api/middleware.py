@@ -18,7 +18,7 @@ from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
 from api.routes import needs_key
 from broker.admin import Admin, Clock, KeyContext
-from broker.doors import is_loopback
+from broker.doors import is_loopback, network_of
 from broker.errors import AuthFailed, BrokerError, PermissionDenied, RateLimited, Unavailable
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def presented_key(headers: Headers) -> str:
 def caller_address(scope: Scope) -> Hashable:
     """Give the address that a request came from, in a form that no key id can equal."""
     client = scope.get("client")
-    return ("address", client[0] if client else "")
+    return ("address", network_of(client[0]) if client else "")
 
 
 def is_from_loopback(scope: Scope) -> bool:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sized
 
 from broker._core.tls_settings import python_context
+from broker.doors import network_of
 from broker.net.certificates import TlsMaterial
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,9 @@ def server_context(material: TlsMaterial) -> ssl.SSLContext:
 class SecureDoor:
     """Lets connections in through TLS: those that begin now get the certificate of now, those that are in stay.
 
-    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address; of all
-    connections 5,000. What does not speak TLS is closed without a word. (The loop's own server would keep one context
-    for ever, let handshakes stall for a minute, and know of none of them at the stop.)
+    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address, in IPv6
+    of one /64; of all connections 5,000. What does not speak TLS is closed without a word. (The loop's own server would
+    keep one context for ever, let handshakes stall for a minute, and know of none of them at the stop.)
     """
 
     def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
@@ -46,7 +47,7 @@ class SecureDoor:
         self._listening: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}  # with what none has taken over yet
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
         self._inside: Sized = ()
 
     def take(self, material: TlsMaterial) -> None:
@@ -92,17 +93,17 @@ class SecureDoor:
                 self._pause = loop.call_later(ACCEPT_PAUSE_S, self._listen, listening, protocol)
                 return
             accepted.setblocking(False)
-            self._begin(accepted, str(peer[0]), protocol)
+            self._begin(accepted, network_of(str(peer[0])), protocol)
 
-    def _begin(self, accepted: socket.socket, address: str, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def _begin(self, accepted: socket.socket, network: str, protocol: Callable[[], asyncio.Protocol]) -> None:
         full = len(self._handshakes) >= min(HANDSHAKES_MAXIMUM, CONNECTIONS_MAXIMUM - len(self._inside))
-        if full or self._by_address[address] >= HANDSHAKES_PER_ADDRESS_MAXIMUM:
+        if full or self._by_network[network] >= HANDSHAKES_PER_ADDRESS_MAXIMUM:
             accepted.close()
             return
-        self._by_address[address] += 1
+        self._by_network[network] += 1
         task = asyncio.get_running_loop().create_task(self._secure(accepted, protocol), name="handshake")
         self._handshakes[task] = accepted
-        task.add_done_callback(lambda task: self._over(task, address))
+        task.add_done_callback(lambda task: self._over(task, network))
 
     async def _secure(self, accepted: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         self._handshakes[asyncio.current_task()] = None  # type: ignore[index]  # the transport's now
@@ -118,10 +119,10 @@ class SecureDoor:
         except OSError as error:  # not TLS, no cipher in common, too late, gone meanwhile
             log.debug("a TLS handshake failed: %s", error)
 
-    def _over(self, task: asyncio.Task[None], address: str) -> None:
+    def _over(self, task: asyncio.Task[None], network: str) -> None:
         accepted = self._handshakes.pop(task)
         if accepted is not None:  # cancelled before it began
             accepted.close()
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_network[network] -= 1
+        if not self._by_network[network]:
+            del self._by_network[network]

@@ -172,6 +172,24 @@ def test_handshakes_that_stall_are_limited_and_cut_at_the_stop(
     in_loop(new_loop, body)
 
 
+def test_of_ipv6_a_network_counts_as_one_address(tmp_path: Path) -> None:
+    async def body() -> None:
+        door = SecureDoor(material(tmp_path))
+        with contextlib.ExitStack() as stack:
+            for number in range(https.HANDSHAKES_PER_ADDRESS_MAXIMUM + 1):
+                here, there = socket.socketpair()
+                here.setblocking(False)
+                stack.enter_context(there)
+                door._begin(here, https.network_of(f"2001:db8::{number:x}"), asyncio.Protocol)
+            assert len(door._handshakes) == https.HANDSHAKES_PER_ADDRESS_MAXIMUM
+            tasks = list(door._handshakes)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(body())
+
+
 @LOOPS
 @pytest.mark.parametrize("turns", range(8))
 def test_a_stop_in_any_moment_forgets_no_socket(tmp_path: Path, new_loop: NewLoop, turns: int) -> None:
