@@ -189,12 +189,12 @@ cdef inline bint is_tls(Door* door) noexcept nogil:
 cdef inline bint is_crowded(Net* net) noexcept nogil:
     # A quarter of the strangers' places is left to doors where to be let in costs nothing.
     return net.turns.count >= TURNS_MAXIMUM or \
-        net.shard.unauthenticated_count >= net.shard.limits.unauthenticated_connections_maximum // 4 * 3
+        net.shard.unauthenticated_count >= max(net.shard.limits.unauthenticated_connections_maximum // 4 * 3, 1)
 
 
 cdef inline bint has_room_again(Net* net) noexcept nogil:
     return net.turns.count < TURNS_MAXIMUM // 2 and \
-        net.shard.unauthenticated_count < net.shard.limits.unauthenticated_connections_maximum // 2
+        net.shard.unauthenticated_count < max(net.shard.limits.unauthenticated_connections_maximum // 2, 1)
 
 
 cdef void pause_door(Net* net, int listener) noexcept nogil:

@@ -10,6 +10,7 @@ from broker._core.connection cimport (
     fail,
     inbox_consumed,
     keep_in_inbox,
+    mark_dirty,
     mark_ready,
     next_ready,
     outbox_put,
@@ -256,6 +257,9 @@ cdef void run_ready(ShardState* shard) noexcept nogil:
                 connection.last_packet_at_ns = shard.now_ns
             if connection.inbox_bytes and not is_stopped(connection):
                 parse_inbox(shard, connection)
+            if unlikely_(connection.peer_ended) and not is_stopped(connection) and connection.state != CLOSING:
+                close_connection(shard, connection)     # all that came before its end is done with
+                mark_dirty(shard, connection)
             if connection.deaf == DEAF and not is_stopped(connection) and connection.state != CLOSING:
                 connection.deaf = WAKING
                 connection.waking_next = shard.waking_head

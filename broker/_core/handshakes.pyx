@@ -14,13 +14,12 @@ from broker._core.tls cimport tls_open, tls_presented, tls_resumed
 from broker._core.tls_object cimport object_open, object_presented
 from broker._core.transport cimport shake_hands
 
-# While messages come, handshakes get a quarter of the time, so that most messages meet none; half of it when a crowd
-# waits, so that a fleet comes back soon and a flood of strangers still leaves the other half.
+# While messages come, handshakes get a quarter of the time, so that most messages meet none; half of it while so many
+# wait that doors are paused, so that a fleet comes back soon and a flood of strangers still leaves the other half.
 cdef enum:
     SHAKE_NS = 100000       # of a round, on handshakes, or one: those who are connected are served between them
     RESTS = 3               # as long as the handshake took
     RESTS_IN_A_CROWD = 1
-    CROWD = 256
     LONGEST_NS = 2000000    # that a handshake is taken to have lasted: the kernel may have run somebody else meanwhile
     TRAFFIC_NS = 1000000000
 
@@ -41,7 +40,7 @@ cdef void rest_after(Net* net, int64_t took_ns) noexcept nogil:
     net.handshakes_ns += took_ns
     if now_ns < net.traffic_until_ns:
         net.rest_until_ns = now_ns + min(took_ns, <int64_t>LONGEST_NS) * (
-            RESTS_IN_A_CROWD if net.turns.count >= CROWD else RESTS)
+            RESTS_IN_A_CROWD if net.doors_paused else RESTS)
 
 
 cdef void await_turn(Net* net, Connection* connection, Transport* transport) noexcept nogil:
@@ -62,7 +61,7 @@ cdef bint open_tls(Door* door, Connection* connection, Transport* transport) noe
     # Not before something has come: who says nothing costs no more than at a plain door.
     if transport.ssl == NULL and transport.tls_object == NULL:
         if door.ssl_context != NULL:
-            transport.ssl = tls_open(door.ssl_context, connection.fd)
+            transport.ssl = tls_open(door.ssl_context, &transport.stream, connection.fd)
         else:
             transport.tls_object = object_open(door.tls_context, connection.fd)
     return transport.ssl != NULL or transport.tls_object != NULL

@@ -32,7 +32,9 @@
     F(int, CRYPTO_get_ex_new_index, (int, long, void *, void *, void *, void *)) \
     F(void *, SSL_get_SSL_CTX, (const void *)) \
     F(void, SSL_CTX_set_alpn_select_cb, (void *, void *, void *)) \
+    F(void, SSL_CTX_set_msg_callback, (void *, void *)) \
     F(void *, SSL_new, (void *)) \
+    F(long, SSL_ctrl, (void *, int, long, void *)) \
     F(void, SSL_free, (void *)) \
     F(void, SSL_set_accept_state, (void *)) \
     F(void, SSL_set_bio, (void *, void *, void *)) \

@@ -8,6 +8,7 @@ from libc.stdint cimport uint64_t
 cdef enum:
     SSL_ERROR_WANT_READ = 2
     SSL_ERROR_WANT_WRITE = 3
+    SSL_CTRL_SET_MSG_CALLBACK_ARG = 16
     SSL_CTRL_MODE = 33
     SSL_CTRL_SET_READ_AHEAD = 41
     SSL_CTRL_SET_SESS_CACHE_MODE = 44
@@ -21,6 +22,8 @@ cdef enum:
     SSL_VERIFY_PEER = 1
     SSL_VERIFY_FAIL_IF_NO_PEER_CERT = 2
     X509_V_FLAG_CRL_CHECK = 4
+    SSL3_RT_HANDSHAKE = 22
+    SSL_OP_NO_TICKET = 1 << 14
     SSL_TLSEXT_ERR_OK = 0
     SSL_TLSEXT_ERR_NOACK = 3
     CRYPTO_EX_INDEX_SSL_CTX = 1
@@ -54,7 +57,9 @@ cdef extern from "libssl.h" nogil:
         int (*CRYPTO_get_ex_new_index)(int, long, void*, void*, void*, void*) noexcept nogil
         void* (*SSL_get_SSL_CTX)(const void*) noexcept nogil
         void (*SSL_CTX_set_alpn_select_cb)(void*, void*, void*) noexcept nogil
+        void (*SSL_CTX_set_msg_callback)(void*, void*) noexcept nogil
         void* (*SSL_new)(void*) noexcept nogil
+        long (*SSL_ctrl)(void*, int, long, void*) noexcept nogil
         void (*SSL_free)(void*) noexcept nogil
         void (*SSL_set_accept_state)(void*) noexcept nogil
         void (*SSL_set_bio)(void*, void*, void*) noexcept nogil

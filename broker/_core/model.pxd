@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from broker._core.arena cimport Arena
 from broker._core.memory cimport BufferPool, Slab
 from broker._core.table cimport Link, Table
+from broker._core.tls cimport TlsStream
 
 # ---------------------------------------------------------------- words
 
@@ -603,7 +604,8 @@ cdef struct WebSocket:          # frames of one connection, both ways; websocket
     uint32_t raw_capacity
 
 cdef struct Transport:          # between a socket and MQTT's bytes
-    void* ssl                   # TLS by OpenSSL: its SSL
+    void* ssl                   # TLS by OpenSSL: its SSL,
+    TlsStream stream            # and what that reads from
     void* tls_object            # TLS by Python's ssl: its TlsObject
     WebSocket* websocket        # NULL: it is none
     unsigned long why           # OpenSSL's reason why the handshake failed
@@ -665,6 +667,7 @@ cdef struct Connection:
     uint8_t from_loopback       # the peer is on this machine
     uint8_t durability          # a DurabilityLevel: when it is acknowledged what it sends
     uint8_t gated               # nothing leaves: its CONNACK waits for a ticket
+    uint8_t peer_ended          # the peer's WebSocket was closed behind bytes that are not done with yet
     uint8_t starved_or_lingering    # among the starved; of a CLOSING one: all is sent, what comes is thrown away
 
 # ---------------------------------------------------------------- durability

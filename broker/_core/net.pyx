@@ -1,9 +1,10 @@
 """What the reactor's modules share: its state, and what is done to one socket in many places. See net.pxd."""
 
+from libc.errno cimport ENOENT, errno
 from libc.stdint cimport uint32_t, uint64_t
 
 from broker._core.connection cimport close_connection, list_closing
-from broker._core.linux cimport EPOLLIN, EPOLLOUT, EPOLL_CTL_MOD, c_close, epoll_ctl, epoll_event
+from broker._core.linux cimport EPOLLIN, EPOLLOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, c_close, epoll_ctl, epoll_event
 from broker._core.memory cimport resize_memory
 from broker._core.model cimport Connection
 from broker._core.shard cimport handle_of
@@ -17,12 +18,14 @@ cdef void watch(Net* net, int operation, int fd, uint32_t events, uint64_t data)
     cdef epoll_event event
     event.events = events
     event.data.u64 = data
-    epoll_ctl(net.epoll_fd, operation, fd, &event)
+    if epoll_ctl(net.epoll_fd, operation, fd, &event) < 0 and operation == EPOLL_CTL_MOD and errno == ENOENT:
+        epoll_ctl(net.epoll_fd, EPOLL_CTL_ADD, fd, &event)      # it was not watched any more: see handle_event
 
 
 cdef void watch_connection(Net* net, Connection* connection) noexcept nogil:
     watch(net, EPOLL_CTL_MOD, connection.fd,
-          (0 if connection.deaf or is_muted(connection) else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
+          0 if is_muted(connection) else
+          (0 if connection.deaf else EPOLLIN) | (EPOLLOUT if connection.blocked else 0),
           handle_of(connection))
 
 

@@ -197,7 +197,10 @@ cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexce
             await_turn(net, connection, connection.transport)
             return
         send_outbox(net, connection)
-    if events & (EPOLLERR | EPOLLHUP) and (
+    if events & (EPOLLERR | EPOLLHUP) == EPOLLHUP and connection.state != CLOSING and is_stopped(connection):
+        connection.deaf = DEAF      # the orderly end of a Unix socket is behind what it has said, which counts
+        watch(net, EPOLL_CTL_DEL, connection.fd, 0, 0)      # it cannot be masked; watch_connection takes it up again
+    elif events & (EPOLLERR | EPOLLHUP) and (
             connection.state == CLOSING or is_stopped(connection) or is_muted(connection)):
         # Neither can be masked: a paused connection that was reset would spin the loop.
         lose(net, connection)

@@ -40,6 +40,8 @@ cdef void lose_unsent(Net* net, Connection* connection) noexcept nogil:
     cdef uint32_t unsent = outbox_unsent(connection)
     if unsent:
         outbox_sent(net.shard, connection, unsent)      # there is nobody left to read it
+    if connection.transport != NULL and connection.transport.websocket != NULL:
+        connection.transport.websocket.out_left = 0     # of the outbox, which is empty now
     lose(net, connection)
     stop_lingering(net, connection)
 

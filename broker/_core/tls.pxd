@@ -3,28 +3,35 @@
 # Here belong contexts made of PEM bytes, handshakes, reading, writing and saying good-bye. Not here: when any of it
 # happens (reactor), files and their renewal (broker.net), and how Python's ssl objects do the same (tls_object).
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef enum TlsOutcome:       # beside numbers of bytes
     TLS_AGAIN = 0           # not now: the socket has no more, or takes no more
     TLS_ENDED = -1          # the peer has ended it, or it is broken
+
+cdef struct TlsStream:          # what OpenSSL reads of one connection, and what of it was none of the application's
+    int fd
+    uint16_t reads_left         # until then the kernel keeps the rest
+    uint16_t read_bytes         # at most in one of them
+    uint16_t handshake_messages # of TLS, since the last receive began
 
 cdef class TlsContext:
     cdef void* context              # an SSL_CTX, NULL: by Python's ssl objects
     cdef void* tickets              # its TicketKeys, which the SSL_CTX owns
     cdef readonly object fallback   # an ssl.SSLContext, None: native
     cdef readonly str client_certificate
-    cdef bytes trust                # what decides who may come back with a ticket
     cdef void make(self, bytes certificate_chain, bytes private_key, bytes client_ca, bytes crl, str protocol) except *
     cdef void take_tickets(self, TlsContext previous) except *
 
-# An SSL of a context for a socket, or NULL.
-cdef void* tls_open(void* context, int fd) noexcept nogil
+# An SSL of a context, or NULL; its stream outlives it.
+cdef void* tls_open(void* context, TlsStream* stream, int fd) noexcept nogil
 cdef void tls_free(void* ssl) noexcept nogil
 # 1: done; TLS_AGAIN; TLS_ENDED. wants_write: it waits for room in the socket; why: OpenSSL's error, 0: there is none.
-cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcept nogil
-# Decrypts up to n bytes, as many as are there. has_more: the kernel will not tell that there are more.
-cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil
+cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil
+# Decrypts up to n bytes, of what a bounded read of the socket gives: little of a stranger's, since records that carry
+# nothing cost as well. has_more: the kernel will not tell that there are more.
+cdef int tls_receive(
+    void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept nogil
 # Encrypts and sends; bytes that were not taken must be offered again, the same ones first.
 cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil
 # Tells the peer that nothing more comes, so that it knows that nothing was cut off.

@@ -1,6 +1,7 @@
 """TLS by OpenSSL: contexts and records. See tls.pxd, and tls.pyi for what a context promises."""
 
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
@@ -15,6 +16,7 @@ from broker._core.libssl cimport (
     SSL_CTRL_CHAIN_CERT,
     SSL_CTRL_MODE,
     SSL_CTRL_SET_MIN_PROTO_VERSION,
+    SSL_CTRL_SET_MSG_CALLBACK_ARG,
     SSL_CTRL_SET_READ_AHEAD,
     SSL_CTRL_SET_SESS_CACHE_MODE,
     SSL_ERROR_WANT_READ,
@@ -22,6 +24,8 @@ from broker._core.libssl cimport (
     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
     SSL_MODE_ENABLE_PARTIAL_WRITE,
     SSL_MODE_RELEASE_BUFFERS,
+    SSL3_RT_HANDSHAKE,
+    SSL_OP_NO_TICKET,
     SSL_TLSEXT_ERR_NOACK,
     SSL_TLSEXT_ERR_OK,
     SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
@@ -40,6 +44,12 @@ from broker._core import tls_settings as _settings
 cdef enum:
     TICKETS = 1             # one for each handshake: a device has one connection
     ENCRYPTED_MAXIMUM = 1 << 30
+    READS = 4               # of the socket, in one receive
+    READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
+    STRANGERS_READS = 1
+    STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
+    HANDSHAKE_READS = 16
+    HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
     RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
 
 # SSL_OP_NO_COMPRESSION, NO_RENEGOTIATION, CIPHER_SERVER_PREFERENCE, IGNORE_UNEXPECTED_EOF: an end without a
@@ -53,7 +63,8 @@ cdef bytes SESSION_CONTEXT = b"iot-broker"
 
 cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
     # OpenSSL's own uses write(), whose SIGPIPE ends a process that does not ignore it.
-    cdef ssize_t sent = c_send(<int><size_t>LIB.BIO_get_data(bio), bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
+    cdef TlsStream* stream = <TlsStream*>LIB.BIO_get_data(bio)
+    cdef ssize_t sent = c_send(stream.fd, bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
     LIB.BIO_clear_flags(bio, RETRY_FLAGS)
     if sent < 0 and (errno == EAGAIN or errno == EINTR):
         LIB.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
@@ -61,11 +72,26 @@ cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
 
 
 cdef int socket_read(void* bio, char* to, int n) noexcept nogil:
-    cdef ssize_t got = recv(<int><size_t>LIB.BIO_get_data(bio), to, <size_t>n, MSG_DONTWAIT)
+    # OpenSSL reads on for as long as records come that carry nothing: without an end of ours, KeyUpdates hold the loop.
+    cdef TlsStream* stream = <TlsStream*>LIB.BIO_get_data(bio)
+    cdef ssize_t got = -1
     LIB.BIO_clear_flags(bio, RETRY_FLAGS)
+    if stream.reads_left == 0 or stream.handshake_messages > HANDSHAKE_MESSAGES_MAXIMUM:
+        LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
+        return -1
+    stream.reads_left -= 1
+    got = recv(stream.fd, to, <size_t>min(n, <int>stream.read_bytes), MSG_DONTWAIT)
     if got < 0 and (errno == EAGAIN or errno == EINTR):
         LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
     return <int>got
+
+
+cdef void count_message(
+        int is_written, int version, int content_type, const void* bytes, size_t n, void* ssl, void* stream
+) noexcept nogil:
+    # OpenSSL calls it for each message of TLS's own.
+    if not is_written and content_type == SSL3_RT_HANDSHAKE and stream != NULL:
+        (<TlsStream*>stream).handshake_messages += 1
 
 
 cdef long socket_control(void* bio, int command, long number, void* pointer) noexcept nogil:
@@ -89,7 +115,7 @@ cdef void* SOCKET_METHOD = make_socket_method()
 
 # ---------------------------------------------------------------- one connection
 
-cdef void* tls_open(void* context, int fd) noexcept nogil:
+cdef void* tls_open(void* context, TlsStream* stream, int fd) noexcept nogil:
     cdef void* ssl = LIB.SSL_new(context)
     cdef void* bio
     if ssl == NULL:
@@ -98,9 +124,11 @@ cdef void* tls_open(void* context, int fd) noexcept nogil:
     if bio == NULL:
         LIB.SSL_free(ssl)
         return NULL
-    LIB.BIO_set_data(bio, <void*><size_t>fd)
+    stream.fd = fd
+    LIB.BIO_set_data(bio, stream)
     LIB.BIO_set_init(bio, 1)
     LIB.SSL_set_bio(ssl, bio, bio)
+    LIB.SSL_ctrl(ssl, SSL_CTRL_SET_MSG_CALLBACK_ARG, 0, stream)
     LIB.SSL_set_accept_state(ssl)
     return ssl
 
@@ -109,8 +137,11 @@ cdef void tls_free(void* ssl) noexcept nogil:
     LIB.SSL_free(ssl)
 
 
-cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcept nogil:
+cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil:
     cdef int done, error
+    stream.reads_left = HANDSHAKE_READS
+    stream.read_bytes = READ_BYTES
+    stream.handshake_messages = 0
     LIB.ERR_clear_error()
     done = LIB.SSL_do_handshake(ssl)
     wants_write[0] = False
@@ -126,11 +157,15 @@ cdef int tls_handshake(void* ssl, bint* wants_write, unsigned long* why) noexcep
     return TLS_ENDED
 
 
-cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil:
-    # One read of the socket at most after the first record: what else there is, the kernel tells.
+cdef int tls_receive(
+        void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept nogil:
+    # What else the socket has, the kernel tells.
     cdef uint32_t taken = 0
     cdef int got = 1
     has_more[0] = False
+    stream.reads_left = STRANGERS_READS if is_stranger else READS
+    stream.read_bytes = STRANGERS_READ_BYTES if is_stranger else READ_BYTES
+    stream.handshake_messages = 0
     LIB.ERR_clear_error()
     while taken < n:
         got = LIB.SSL_read(ssl, to + taken, <int>(n - taken))
@@ -142,7 +177,8 @@ cdef int tls_receive(void* ssl, uint8_t* to, uint32_t n, bint* has_more) noexcep
     if got > 0:
         has_more[0] = True
         return <int>taken
-    if LIB.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ:
+    if LIB.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ and \
+            stream.handshake_messages <= HANDSHAKE_MESSAGES_MAXIMUM:
         return <int>taken
     LIB.ERR_clear_error()
     if taken:
@@ -320,10 +356,13 @@ cdef void set_policy(void* context, str client_certificate) except *:
         SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL)
     LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL)       # its client keeps a session, not we
     LIB.SSL_CTX_set_session_id_context(context, SESSION_CONTEXT, <unsigned int>len(SESSION_CONTEXT))
-    LIB.SSL_CTX_set_num_tickets(context, TICKETS)
+    if verify:      # a ticket would let in whom a look at the certificate, its dates and the lists would not
+        LIB.SSL_CTX_set_options(context, SSL_OP_NO_TICKET)
+    LIB.SSL_CTX_set_num_tickets(context, 0 if verify else TICKETS)
     LIB.SSL_CTX_set_timeout(context, _settings.SESSION_S)
     LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
     LIB.SSL_CTX_set_verify(context, verify, NULL)
+    LIB.SSL_CTX_set_msg_callback(context, <void*>count_message)
 
 
 cdef class TlsContext:
@@ -335,13 +374,13 @@ cdef class TlsContext:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, not {protocol!r}")
         self.client_certificate = client_certificate
-        self.trust = b"\0".join((client_certificate.encode(), client_ca, crl))
         if not native or SOCKET_METHOD == NULL:
             self.fallback = _settings.python_context(
                 certificate_chain, private_key, client_ca, crl, client_certificate, protocol)
             return
         self.make(certificate_chain, private_key, client_ca, crl, protocol)
-        self.take_tickets(previous)
+        if client_certificate == "off":
+            self.take_tickets(previous)
 
     cdef void make(self, bytes certificate_chain, bytes private_key, bytes client_ca, bytes crl, str protocol) except *:
         LIB.ERR_clear_error()
@@ -359,9 +398,8 @@ cdef class TlsContext:
             self.context, <void*>choose_protocol, <void*><const unsigned char*><bytes>PROTOCOLS[protocol])
 
     cdef void take_tickets(self, TlsContext previous) except *:
-        # Who may come in has changed: then nobody comes in by what was judged before.
         cdef TicketKeys* keys
-        if previous is not None and previous.tickets != NULL and previous.trust == self.trust:
+        if previous is not None and previous.tickets != NULL:
             keys = <TicketKeys*>previous.tickets
             share_ticket_keys(keys)
         else:

@@ -13,14 +13,14 @@ cdef class TlsObject:
     cdef int fd
     cdef bint has_ended         # the socket gives no more
     cdef str why
-    cdef bint pull(self) except -1
+    cdef bint pull(self, size_t most) except -1
     cdef bint push(self) except -1
 
 # A new reference to an object of a TlsContext's fallback, or NULL.
 cdef void* object_open(void* context, int fd) noexcept with gil
 cdef void object_free(void* tls) noexcept with gil
 cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint* has_more) noexcept with gil
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept with gil
 cdef int object_send(void* tls, const uint8_t* bytes, uint32_t n) noexcept with gil
 # Whether the socket has taken all that was encrypted.
 cdef bint object_is_out(void* tls) noexcept with gil

@@ -13,15 +13,16 @@ import ssl
 
 cdef enum:
     READ_BYTES = 16384
+    STRANGERS_READ_BYTES = 1024     # as in tls
     RECORDS_BYTES = 16384       # of plain text that are encrypted at once, so that little waits beside the outbox
 
 
 cdef class TlsObject:
 
-    cdef bint pull(self) except -1:
-        # Moves what the socket has into the object; True: there was something.
+    cdef bint pull(self, size_t most) except -1:
+        # Moves what the socket has into the object, up to READ_BYTES; True: there was something.
         cdef uint8_t[READ_BYTES] buffer
-        cdef ssize_t got = recv(self.fd, buffer, READ_BYTES, MSG_DONTWAIT)
+        cdef ssize_t got = recv(self.fd, buffer, most, MSG_DONTWAIT)
         if got > 0:
             self.incoming.write(PyBytes_FromStringAndSize(<char*>buffer, got))
             return True
@@ -78,7 +79,7 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
                 if not one.push():
                     wants_write[0] = True
                     return TLS_AGAIN
-                if not one.pull() and not one.has_ended:
+                if not one.pull(READ_BYTES) and not one.has_ended:
                     return TLS_AGAIN
     except ssl.SSLError as error:
         one.why = error.reason or str(error)
@@ -91,7 +92,7 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
     return TLS_ENDED
 
 
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint* has_more) noexcept with gil:
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept with gil:
     # One read of the socket at most: what else there is, the kernel tells.
     cdef TlsObject one = <TlsObject>tls
     cdef uint32_t taken = 0
@@ -101,7 +102,7 @@ cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint* has_more) noex
         try:
             got = one.tls.read(n - taken)
         except ssl.SSLWantReadError:
-            if pulled or not (one.pull() or one.has_ended):
+            if pulled or not (one.pull(STRANGERS_READ_BYTES if is_stranger else READ_BYTES) or one.has_ended):
                 break
             pulled = True
             continue

@@ -32,7 +32,11 @@ def python_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(CIPHERS.decode())
-    context.num_tickets = 1
+    if client_certificate == "off":
+        context.num_tickets = 1
+    else:  # a ticket would let in whom a look at the certificate, its dates and the lists would not
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
     context.set_alpn_protocols([protocol])
     _load_chain(context, certificate_chain, private_key)
     _trust(context, client_ca, crl)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, recv
 from broker._core.memory cimport give_memory, take_zeroed
-from broker._core.model cimport PHASE_HANDSHAKE, PHASE_OPEN, Connection, Transport, WebSocket
+from broker._core.model cimport CONNECTED, PHASE_HANDSHAKE, PHASE_OPEN, Connection, Transport, WebSocket
 from broker._core.tls cimport tls_end, tls_free, tls_handshake, tls_receive, tls_send
 from broker._core.tls_object cimport (
     object_end,
@@ -45,16 +45,18 @@ cdef void free_transport(Connection* connection) noexcept nogil:
 
 cdef int shake_hands(Transport* transport, bint* wants_write) noexcept nogil:
     if transport.ssl != NULL:
-        return tls_handshake(transport.ssl, wants_write, &transport.why)
+        return tls_handshake(transport.ssl, &transport.stream, wants_write, &transport.why)
     return object_handshake(transport.tls_object, wants_write)
 
 
 cdef int receive(Connection* connection, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil:
     cdef ssize_t got
+    cdef bint is_stranger = connection.state != CONNECTED
     if connection.transport.ssl != NULL:
-        return tls_receive(connection.transport.ssl, to, n, has_more)
+        return tls_receive(
+            connection.transport.ssl, &connection.transport.stream, to, n, is_stranger, has_more)
     if connection.transport.tls_object != NULL:
-        return object_receive(connection.transport.tls_object, to, n, has_more)
+        return object_receive(connection.transport.tls_object, to, n, is_stranger, has_more)
     has_more[0] = False
     got = recv(connection.fd, to, n, MSG_DONTWAIT)
     if got > 0:

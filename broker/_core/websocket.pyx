@@ -14,7 +14,7 @@ from broker._core.connection cimport (
     outbox_sent,
     outbox_unsent,
 )
-from broker._core.dispatch cimport feed
+from broker._core.dispatch cimport feed, is_stopped
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory
 from broker._core.model cimport (
     CLOSING,
@@ -217,6 +217,9 @@ cdef bint begin_frame(ShardState* shard, Connection* connection, WebSocket* sock
 cdef void end_control(ShardState* shard, Connection* connection, WebSocket* socket) noexcept nogil:
     if socket.opcode == CLOSE:
         socket.close_code = answer_to_close(socket)
+        if is_stopped(connection):
+            connection.peer_ended = 1       # what came before comes first: see run_ready
+            return
         close_connection(shard, connection)     # without a DISCONNECT, as when a network ends
         if owes_close(connection):
             mark_dirty(shard, connection)
@@ -267,12 +270,12 @@ cdef void take_frames(ShardState* shard, Connection* connection, uint8_t* bytes,
     # An MQTT packet may lie across frames, and a frame may hold many. [MQTT-6.0.0-2]
     cdef WebSocket* socket = connection.transport.websocket
     cdef uint32_t part = 0
-    cdef uint32_t at = take_whole_frames(socket, bytes, n, &part)
+    cdef uint32_t at = 0 if connection.peer_ended else take_whole_frames(socket, bytes, n, &part)
     if part:
         feed(shard, connection, bytes, part)
     if at == n:
         return
-    while connection.state != CLOSING:
+    while connection.state != CLOSING and not connection.peer_ended:
         if socket.frame_left == 0:
             if at == n:
                 return
@@ -335,7 +338,7 @@ cdef uint16_t close_code(Connection* connection) noexcept nogil:
     if connection.transport.websocket.close_code:
         return connection.transport.websocket.close_code
     if reason_code == 0:
-        return NORMAL
+        return NORMAL if connection.version else PROTOCOL_VIOLATED      # what was no CONNECT has no answer of MQTT's
     if reason_code == SERVER_SHUTTING_DOWN:
         return GOING_AWAY
     if reason_code == MALFORMED_PACKET or reason_code == PROTOCOL_ERROR:

@@ -81,7 +81,8 @@ class Doors:
         if not self.due:
             select.select([self.reactor.fileno()], [], [], step_s)
         self.reactor.on_ready()
-        due, self.due = self.due, []
+        due = list(self.due)
+        self.due.clear()  # the reactor appends to this one
         for one in due:
             one()
 

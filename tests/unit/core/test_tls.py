@@ -7,7 +7,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -17,6 +17,7 @@ from broker.engine.core import RareKind
 from broker.wire import Connack, Connect, Disconnect, Pingreq, Publish, Subscribe, Subscription
 from tests.support import pki
 from tests.support.doors import Doors, opened
+from tests.support.openssl_client import OpensslClient
 
 CONNECT = encode(Connect("client", clean_start=True), 5)
 PINGREQ, PINGRESP = encode(Pingreq(), 5), b"\xd0\x00"
@@ -325,10 +326,6 @@ def test_a_client_comes_back_with_a_ticket_also_after_a_reload(doors: Doors, ver
     renewed, reused = doors.during(lambda: come(session))
     assert reused
     assert version is V2 or renewed != session, "in TLS 1.3 a ticket is for one use"
-    doors.reactor.set_tls(
-        0, TlsContext(pki.server().pem, pki.server().key_pem, previous=second, client_certificate="optional")
-    )
-    assert not doors.during(lambda: come(renewed))[1], "who may come in has changed"
     assert doors.reactor.figures()["resumptions"] == 2
 
 
@@ -504,6 +501,83 @@ def readable(plain: socket.socket) -> bool:
         return bool(plain.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
         return False
+
+
+@pytest.mark.parametrize("maximum", [1, 2, 3, 4])
+def test_somebody_comes_in_however_few_strangers_there_may_be(native: bool, maximum: int) -> None:
+    with opened(unauthenticated_connections_maximum=maximum) as doors:
+        port = doors.listen(context(native))
+        doors.during(lambda: talk(port, trusting()))
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_who_exchanges_keys_without_an_end_is_cut(doors: Doors, is_known: bool) -> None:
+    """OpenSSL reads on as long as records come that carry nothing: two seconds were seen."""
+    port = doors.listen(context(True))
+    with OpensslClient() as client:
+        doors.during(lambda: client.connect(port))
+        if is_known:
+            doors.during(lambda: client.send(CONNECT))
+            assert doors.during(lambda: client.read(100))[:1] == b"\x20"
+        client.update_keys(200)
+        doors.until(lambda: doors.reactor.figures()["sockets"] == 0)
+
+
+def test_who_exchanges_keys_now_and_then_is_served(doors: Doors) -> None:
+    port = doors.listen(context(True))
+    with OpensslClient() as client:
+        doors.during(lambda: client.connect(port))
+        client.send(CONNECT)
+        assert doors.during(lambda: client.read(100))[:1] == b"\x20"
+        for _ in range(30):
+            client.update_keys(3)
+            client.send(PINGREQ)
+            assert doors.during(lambda: client.read(100)) == PINGRESP
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+@pytest.mark.parametrize("asked", ["optional", "required"])
+def test_no_ticket_stands_for_a_certificate(doors: Doors, native: bool, asked: str, version: ssl.TLSVersion) -> None:
+    """It would let in whose certificate has ended since, and while the list is too old."""
+    device = pki.client("device", pki.trusted())
+    port = doors.listen(context(native, client_ca=pki.trusted().pem, client_certificate=asked))
+    client = trusting(version, certificate=device.pem, key=device.key_pem)
+
+    def come(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+        with dial(port, client, session) as stream:
+            enter(stream)
+            return stream.session, stream.session_reused
+
+    session, _ = doors.during(lambda: come(None))
+    assert not doors.during(lambda: come(session))[1]
+
+
+def test_who_waits_for_room_and_for_a_turn_spins_nothing(doors: Doors, native: bool) -> None:
+    authorities = b"".join(pki.authority(f"CA {number:04} " + "x" * 40).pem for number in range(100)) * 7
+    port = doors.listen(context(native, client_ca=authorities, client_certificate="optional"))
+    plain_port = doors.listen()
+    doors.listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    with ExitStack() as stack:
+        publisher = stack.enter_context(closing(socket.create_connection(("127.0.0.1", plain_port), timeout=20)))
+        doors.during(lambda: enter(publisher))
+        slow = stack.enter_context(closing(socket.socket()))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.connect(("127.0.0.1", port))
+        slow.sendall(hello())
+        doors.until(lambda: readable(slow))
+        others = [
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=20))) for _ in range(40)
+        ]
+        doors.until(lambda: doors.reactor.figures()["sockets"] == 42)
+        for other in others:
+            other.sendall(hello())
+        before = doors.reactor.figures()["rounds"]
+        while not all(readable(one) for one in others):
+            publisher.sendall(encode(Publish("t", b"21.5"), 5))  # so that handshakes rest
+            with suppress(BlockingIOError):
+                slow.recv(1 << 16)  # so that there is room
+            doors.round()
+        assert doors.reactor.figures()["rounds"] - before < 1_000
 
 
 # ---------------------------------------------------------------- contexts

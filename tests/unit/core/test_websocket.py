@@ -330,6 +330,15 @@ def test_the_close_code_tells_why_the_broker_ended_it(core: Core, end: str) -> N
     assert client.frames.close.code == code
 
 
+def test_what_is_no_connect_is_no_normal_end(core: Core) -> None:
+    client = opened(core)
+    client.feed_raw(frame(PINGREQ))
+    core.run()
+    client.received()
+    assert client.frames.close is not None
+    assert client.frames.close.code == 1002
+
+
 def test_a_disconnect_is_followed_by_a_normal_close(core: Core) -> None:
     client = connected(core)
     client.send(Disconnect())
