@@ -13,7 +13,7 @@ cdef struct TlsStream:          # what OpenSSL reads of one connection, and what
     int fd
     uint16_t reads_left         # until then the kernel keeps the rest
     uint16_t read_bytes         # at most in one of them
-    uint16_t handshake_messages # of TLS, since the last receive began
+    uint16_t handshake_messages  # of TLS, since the last receive began
 
 cdef class TlsContext:
     cdef void* context              # an SSL_CTX, NULL: by Python's ssl objects

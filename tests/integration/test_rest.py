@@ -227,6 +227,7 @@ def test_a_change_changes_what_it_names_and_nothing_else() -> None:
         created = {name: value for name, value in created.items() if not name.startswith("mqtt_c")}
         del created["mqtt_password"]
         device_id = created["device_id"]
+        created["passwords"] = [{"created_at": created["created_at"], "last_used": None, "valid_until": None}]
         assert await patched(caller, device_id) == created
         caller.upper.clock.pass_s(5)
         for said, shown in (
