@@ -238,10 +238,12 @@ cdef inline bint is_on_disk(ShardState* shard, Session* session) noexcept nogil:
 cdef bint needs_disk(
         ShardState* shard, Connection* connection, Session* session, ConnectFields* fields, uint64_t ended
 ) noexcept nogil:
-    # Whether this client is to be promised a session on disk that is not there yet, or that one is gone.
-    # [MQTT-3.1.2-4]
+    # Whether this client is to be promised a session on disk that is not there yet, or that one is gone, or a will. One
+    # of QoS 0 promises nothing: it is recorded when the disk is well. [MQTT-3.1.2-4]
     if connection.durability == LEVEL_MEMORY:
         return False
+    if fields.has_will and fields.will_qos:
+        return True
     if goes_on(session, fields) and session.durable != NULL:
         return not is_on_disk(shard, session)
     return fields.session_expiry_interval_s != 0 or ended != 0 or (

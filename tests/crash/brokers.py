@@ -28,6 +28,8 @@ MOSQUITTO_MODES = {
     "on-changes": ("autosave_on_changes true", "autosave_interval 1"),
 }
 
+OTHER_DOORS = ("mqtts", "ws", "wss", "https")
+
 
 class DidNotStart(Exception):
     """A broker ended, or said nothing, instead of getting ready; the text is its log's end."""
@@ -132,6 +134,7 @@ class IotBroker(Target):
 
     def command(self) -> list[str]:
         where = ["--host", "127.0.0.1", "--mqtt-port", str(self.port), "--http-port", str(self.http_port)]
+        where += [word for door in OTHER_DOORS for word in (f"--{door}-port", "0")]  # nobody else's
         return [*self._words, "serve", "--data-dir", str(self.data_dir), *where]
 
     def environment(self) -> dict[str, str]:

@@ -147,7 +147,7 @@ def test_a_retained_will_is_on_disk_though_it_was_left_while_the_disk_was_not_we
     core.grant("u", durability=SYNCED)
     core.connect("before", user_name="u").publish("w", b"before", 1, retain=True)
     core.shard.set_refusing(True)
-    core.connect("c", user_name="u", will=Will("w", b"lost", 1, retain=True)).drop()
+    core.connect("c", user_name="u", will=Will("w", b"lost", 0, retain=True)).drop()
     core.shard.set_refusing(False)
     core.run()
     after = core.crash()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.ports import OWN_PRINCIPALS
-from broker.reasons import DropReason
+from broker.reasons import DropReason, ReasonCode
 from broker.wire import Connack, Connect, Disconnect, Will
 from tests.support.core import Client, Core
 
@@ -141,9 +141,24 @@ def test_what_a_will_becomes_is_written_with_its_end(core: Core) -> None:
     assert after.resume("away").payloads() == [b"gone"]
 
 
-def test_while_the_disk_takes_nothing_wills_are_kept_in_memory_and_recorded_later(core: Core) -> None:
+@VERSIONS
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_while_the_disk_takes_nothing_no_will_is_promised(core: Core, version: int, qos: int, kept: bool) -> None:
+    """A crash would lose it: its client was told that it is there."""
+    if kept:
+        core.keep("c", version).drop()
     core.shard.set_refusing(True)
-    client = core.connect("c", will=will())
+    client = core.connecting("c", version, will=will(qos=qos), clean_start=not kept)
+    assert client.pick(Connack).reason_code == (ReasonCode.SERVER_UNAVAILABLE if version == 5 else 3)
+    assert not client.is_open
+    core.shard.set_refusing(False)
+    assert core.connect("c", version, will=will(qos=qos)).is_open
+
+
+def test_while_the_disk_takes_nothing_wills_of_qos_0_are_kept_in_memory_and_recorded_later(core: Core) -> None:
+    core.shard.set_refusing(True)
+    client = core.connect("c", will=will(qos=0))
     assert records(core) == (0, 0)
     core.shard.set_refusing(False)
     assert records(core) == (1, 1)
