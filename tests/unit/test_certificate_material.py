@@ -201,3 +201,12 @@ def test_damaged_files_are_refused_and_never_more_than_that(
     damaged.write_bytes(content[:at] + junk + content[at + len(junk) :])
     with contextlib.suppress(CertificateError):
         assert load(MaterialFiles(certificate, key)).private_key_pem == SERVER.key_pem
+
+
+def test_every_character_of_a_certificate_may_be_another_one(tmp_path: Path) -> None:
+    certificate, key = SERVER.write(tmp_path)
+    content = SERVER.pem
+    for at in range(0, len(content), 3):
+        certificate.write_bytes(content[:at] + b"A" + content[at + 1 :])
+        with contextlib.suppress(CertificateError):
+            load(MaterialFiles(certificate, key))

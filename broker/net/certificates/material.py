@@ -97,6 +97,16 @@ class TlsMaterial:
 
 def load(files: MaterialFiles) -> TlsMaterial:
     """Read and judge one listener's files; what is only too old is in ``doubts``. Raises ``CertificateError``."""
+    try:
+        return _judged(files)
+    except CertificateError:
+        raise
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        # Keys, dates and extensions are looked at when they are asked for, and not when the PEM is read.
+        raise CertificateError(f"{files.certificate}: damaged ({_first_line(error)})") from error
+
+
+def _judged(files: MaterialFiles) -> TlsMaterial:
     chain = read_chain(files.certificate)
     key = _private_key(files.private_key)
     _check_key(files, chain[0], key)
