@@ -235,6 +235,12 @@ CommitCallback = Callable[[int, BaseException | None], None]
 ReadCallback = Callable[[Sequence[bytes | None], BaseException | None], None]
 """Given the value of each key (None: there is none) and None, or nothing and the error."""
 
+Entries: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Keys with their values, in key order."""
+
+EntriesCallback = Callable[[Entries, BaseException | None], None]
+"""Given the entries and None, or nothing and the error."""
+
 StoreState = Literal["ok", "full", "failed", "read_only"]
 
 
@@ -358,6 +364,14 @@ class Store(Protocol):
 
         All of one call are of one moment, after everything that was answered as durable before the call. Values
         are in memory at once: ask for pages, not for tables.
+        """
+        ...
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Read the committed entries with ``first`` <= key < ``end``, the first ``at_most`` of them, in key order.
+
+        Another thread does it, and ``on_read(entries, error)`` is called exactly once, as for ``read`` and in its
+        order. Whoever gets ``at_most`` entries asks for the next ones behind the last key.
         """
         ...
 
