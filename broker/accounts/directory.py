@@ -38,7 +38,7 @@ class Directory:
         self.accounts = Accounts(self._ledger, self._limit_account)
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
         self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
-        self.usage = UsageBook(self._ledger, self.accounts, grants)
+        self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal)
         self._budgets = budgets
 
     def load(self) -> None:

@@ -1,23 +1,28 @@
 """What accounts have used this month, and what that leaves them.
 
-Here belong the months' totals, on disk too, and the quotas that follow. Not here: counting, which the core does per
-message, and enforcing, which it does too. What is on disk is never more than was counted; a crash loses what was
-counted since the last ``write``.
+Here belong the months' totals, on disk too, the quotas that follow, and the turn of days and months. Not here:
+counting, which the core does per message, and enforcing, which it does too; the rows of days (``days``). What is on
+disk is never more than was counted; a crash loses what was counted since the last ``write``. A commit holds a month's
+total together with the last of the rows that it is the sum of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.days import OWN, DayBook, day_of
 from broker.accounts.ledger import Ledger, nothing
 from broker.accounts.records import UsedInMonth
-from broker.ports import Change, GrantTable, UsageRow
+from broker.ports import OWN_PRINCIPALS, Change, GrantTable, UsageRow
 from broker.storage.tables import USAGE, key_number, number_key
 
-WRITTEN_AT_ONCE = 1000  # accounts in one commit
+WRITTEN_AT_ONCE = 500  # rows of days, and of months, in one commit
+SWEEP_AFTER_S = 600  # of a new day: a clock that is wrong for a moment removes nothing
 
 
 @dataclass(slots=True)
@@ -37,10 +42,19 @@ def month_of(wall_s: int) -> int:
 class UsageBook:
     """The current month of all accounts."""
 
-    def __init__(self, ledger: Ledger, accounts: Accounts, table: GrantTable) -> None:
+    def __init__(
+        self, ledger: Ledger, accounts: Accounts, table: GrantTable, is_application: Callable[[int], bool]
+    ) -> None:
+        """``is_application`` tells principals that are no devices."""
         self._ledger = ledger
         self._accounts = accounts
         self._table = table
+        self._is_application = is_application
+        self.days = DayBook(ledger)
+        self._day: int | None = None  # what is counted now is of this one
+        self._day_since_s = 0
+        self._swept = False  # since the day began
+        self._writing = asyncio.Lock()
         self._month: int | None = None  # that ``_used`` is of
         self._seen: int | None = None  # what the clock said last
         self._used: dict[int, Used] = {}
@@ -60,27 +74,52 @@ class UsageBook:
         return self._used.get(account_id, Used())
 
     def add(self, rows: Iterable[UsageRow], wall_s: int) -> None:
-        """Take what was counted until now; in a new month everybody's quota is whole again."""
-        for account_id, _, messages_in, bytes_in, messages_out, bytes_out in rows:
-            used = self._used.setdefault(account_id, Used())
+        """Take what was counted until now; in a new month everybody's quota is whole again.
+
+        It is of the day and the month that the clock said last: whoever tells the time at midnight is exact.
+        """
+        if self._day is None:
+            self._see_day(wall_s)
+        assert self._day is not None  # it was just seen
+        for account_id, principal_id, messages_in, bytes_in, messages_out, bytes_out in rows:
+            used = self._used.get(account_id)
+            if used is None:
+                used = self._used[account_id] = Used()
             used.messages += messages_in + messages_out
             used.bytes += bytes_in + bytes_out
-            self._changed(account_id)
+            if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
+                self._unwritten[account_id] = None
+                counted = messages_in, bytes_in, messages_out, bytes_out
+                self.days.add(account_id, self._day, self._device(principal_id), counted)
+        self._see_day(wall_s)
         month = month_of(wall_s)
         if self._turned(month):
             self._begin(month)
 
     async def write(self) -> None:
-        """Store what has changed since the last time. Raises ``Unavailable``; what could not be stored is kept."""
-        while self._unwritten:
-            part = list(self._unwritten)[:WRITTEN_AT_ONCE]
-            for account_id in part:
-                del self._unwritten[account_id]
-            try:
-                await self._ledger.commit([self._put(one) for one in part], nothing)
-            except BaseException:
-                self._unwritten.update(dict.fromkeys(part))
-                raise
+        """Store what has changed since the last time, and remove a few rows of days that are too old.
+
+        Raises ``Unavailable``; what could not be stored is kept.
+        """
+        async with self._writing:
+            while self.days.waiting or self._unwritten:
+                await self._write_part()
+            gone = await self.days.too_old()
+            if gone:
+                await self._ledger.commit(gone, nothing)
+            self.days.swept()
+
+    async def _write_part(self) -> None:
+        rows = await self.days.part(WRITTEN_AT_ONCE)
+        part = [] if self.days.more else list(islice(self._unwritten, WRITTEN_AT_ONCE))
+        for account_id in part:
+            del self._unwritten[account_id]
+        try:
+            await self._ledger.commit([*rows, *map(self._put, part)], nothing)
+        except BaseException:
+            self._unwritten.update(dict.fromkeys(part))
+            raise
+        self.days.settled()
 
     def set_quota(self, account_id: int) -> None:
         """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
@@ -96,6 +135,21 @@ class UsageBook:
             self._table.set_quota(account_id, whole.messages - used.messages, whole.bytes - used.bytes)
         elif told != whole:
             self._table.add_quota(account_id, whole.messages - told.messages, whole.bytes - told.bytes)
+
+    def _device(self, principal_id: int | None) -> int:
+        """Tell whose row of a day a principal's counts belong to: a device's own, or the account's."""
+        if principal_id is None or principal_id >= OWN_PRINCIPALS or self._is_application(principal_id):
+            return OWN
+        return principal_id
+
+    def _see_day(self, wall_s: int) -> None:
+        """Count for the day that it is from now on, whichever way the clock has gone."""
+        day = day_of(wall_s)
+        if day != self._day:
+            self._day, self._day_since_s, self._swept = day, wall_s, False
+        elif not self._swept and wall_s - self._day_since_s >= SWEEP_AFTER_S:
+            self._swept = True
+            self.days.sweep([account.account_id for account in self._accounts.all()], day)
 
     def _turned(self, month: int) -> bool:
         """Whether a new month has begun.

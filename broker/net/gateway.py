@@ -14,7 +14,7 @@ from broker.config import QUEUE_FULL_POLICIES, Capabilities
 from broker.ports import AccountLimits, Grant, Presence, UsageRow
 
 NS_PER_S = 1_000_000_000
-USAGE_PER_CALL = 1000
+USAGE_PER_CALL = 250
 BUCKETS_PER_CALL = 1000
 
 

@@ -19,6 +19,8 @@ DEVICES = "devices"
 SEEN = "seen"
 COUNTERS = "counters"
 USAGE = "usage"
+DAILY = "daily"
+"""By account, UTC day (since 1970) and device number: ``day_key``."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -46,6 +48,7 @@ TABLES = (
     SEEN,
     COUNTERS,
     USAGE,
+    DAILY,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,
@@ -64,6 +67,7 @@ MAXIMUM_KEY_BYTES = 511
 
 _NUMBER = struct.Struct(">I")
 _LONG_NUMBER = struct.Struct(">Q")
+_DAY = struct.Struct(">III")
 
 
 def number_key(number: int) -> bytes:
@@ -75,6 +79,17 @@ def key_number(key: bytes) -> int:
     """Return the number that ``number_key`` packed."""
     number: int = _NUMBER.unpack(key)[0]
     return number
+
+
+def day_key(account_id: int, day: int, device_number: int) -> bytes:
+    """Key of what a device did on a day: an account's days follow each other, and on each day its devices."""
+    return _DAY.pack(account_id, day, device_number)
+
+
+def day_key_parts(key: bytes) -> tuple[int, int, int]:
+    """Return account, day and device that ``day_key`` packed."""
+    account_id, day, device_number = _DAY.unpack(key)
+    return account_id, day, device_number
 
 
 def long_key(number: int) -> bytes:
