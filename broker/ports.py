@@ -200,6 +200,60 @@ class PresenceSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a principal has at the moment; ``persistent_sessions`` outlive their connections."""
+
+    connections: int = 0
+    persistent_sessions: int = 0
+    queued_messages: int = 0
+
+
+PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
+"""What clients speak, in the order of the core's doors."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStanding:
+    """What an account has at the moment: connections by ``PROTOCOLS``, and the most at once today; what is retained.
+
+    Connections from inside the process are not counted; ``retained_bytes`` are those of budgets.
+    """
+
+    connections: tuple[int, int, int, int] = (0, 0, 0, 0)
+    connections_peak: int = 0
+    retained_count: int = 0
+    retained_bytes: int = 0
+
+
+class FigureSource(PresenceSource, Protocol):
+    """Asked by ``admin`` for figures; constant cost but for a principal's sessions, which are walked."""
+
+    def standing(self, principal_id: int) -> Standing:
+        """What a principal has; zeros for one that the core does not know."""
+        ...
+
+    def account_standing(self, account_id: int) -> AccountStanding:
+        """What an account has; zeros for one that the core does not know."""
+        ...
+
+
+class UsageSource(Protocol):
+    """Where counts come from; days are numbers since 1970."""
+
+    def take_usage(self) -> Sequence[UsageRow]:
+        """Take what was counted since the last call, in pieces; nothing at last."""
+        ...
+
+    def connections_peak(self, account_id: int) -> int:
+        """The most connections that an account has had at once since the day began."""
+        ...
+
+    def begin_day(self, day: int) -> None:
+        """Count the peaks of another day from now on; again the same one changes nothing."""
+        ...
+
+
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""
 

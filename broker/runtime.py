@@ -369,7 +369,8 @@ class Broker:
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         _loaded(directory)
         self._restore(shard, store, directory)
-        directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
+        self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
+        self._counting.count_at_once()  # the month on record may have ended
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
@@ -398,6 +399,7 @@ class Broker:
             directory,
             gateway,
             gateway,
+            self._counting,
             self._config,
             self._clock,
             lambda: self._endpoints,
@@ -410,7 +412,6 @@ class Broker:
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         writing = asyncio.create_task(self._keep_writing(shard), name="journal")
         stack.push_async_callback(_end, writing)
-        self._counting = Counting(directory.usage, gateway.take_usage, self._clock.wall_ns)
         counting = asyncio.create_task(self._counting.run(), name="usage")
         stack.push_async_callback(self._end_counting, counting, self._counting)
         stack.push_async_callback(self._drain, admin, doors.listeners)

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from broker.accounts.days import DAY_S
+from broker.accounts.rates import Rates
 from broker.accounts.usage import UsageBook
 from broker.errors import Unavailable
-from broker.ports import UsageRow
+from broker.ports import UsageRow, UsageSource
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +25,16 @@ NS_PER_S = 1_000_000_000
 
 
 class Counting:
-    """Keeps one book; ``take`` gives what the core has counted since the last call, in pieces, and nothing at last.
+    """Keeps one book. ``wall_ns`` is nanoseconds of UTC, ``monotonic_ns`` those of the core's clock."""
 
-    ``wall_ns`` is nanoseconds of UTC.
-    """
-
-    def __init__(self, book: UsageBook, take: Callable[[], Sequence[UsageRow]], wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, book: UsageBook, core: UsageSource, wall_ns: Callable[[], int], monotonic_ns: Callable[[], int]
+    ) -> None:
         self._book = book
-        self._take = take
+        self._core = core
         self._wall_ns = wall_ns
+        self._monotonic_ns = monotonic_ns
+        self._rates = Rates()
         self._failing = False
 
     async def run(self) -> None:
@@ -66,16 +68,46 @@ class Counting:
 
     async def count(self) -> None:
         """Bring what was counted until now to the book, in pieces."""
-        while rows := self._take():
-            self._book.add(rows, self._wall_s())
+        more = self._take()
+        while more:
             await asyncio.sleep(0)
-        self._book.add((), self._wall_s())  # the day may have ended in silence
+            more = self._take()
+        self._see_day()
 
     def count_at_once(self) -> None:
         """Do the same before this returns: for whoever is about to move the clock."""
-        while rows := self._take():
-            self._book.add(rows, self._wall_s())
-        self._book.add((), self._wall_s())
+        while self._take():
+            pass
+        self._see_day()
+
+    def rate(self, account_id: int) -> tuple[float, float]:
+        """Messages a second from and to an account, over the last seconds."""
+        return self._rates.of(account_id, self._monotonic_s())
+
+    def _take(self) -> bool:
+        """Bring one piece; False when there was none."""
+        rows = self._core.take_usage()
+        if not rows:
+            return False
+        if self._book.day is None:
+            self._see_day()
+        for account_id in {row[0] for row in rows}:  # before the day may turn
+            self._book.note_peak(account_id, self._core.connections_peak(account_id))
+        self._rates.note(rows, self._monotonic_s())
+        self._tell(rows)
+        return True
+
+    def _see_day(self) -> None:
+        """The day may have ended in silence."""
+        self._tell(())
+
+    def _tell(self, rows: Sequence[UsageRow]) -> None:
+        self._book.add(rows, self._wall_s())
+        if self._book.day is not None:
+            self._core.begin_day(self._book.day)
+
+    def _monotonic_s(self) -> float:
+        return self._monotonic_ns() / NS_PER_S
 
     def _wall_s(self) -> int:
         return self._wall_ns() // NS_PER_S

@@ -76,6 +76,10 @@ class Devices:
         """Find the one device of all accounts that an id means; None where it means several."""
         return self._index.named(device_id)
 
+    def numbered(self, device_number: int) -> Device | None:
+        """Find a device by its number, in all accounts."""
+        return self._index.get(device_number)
+
     def knows(self, device_number: int) -> bool:
         """Tell whether a device has this number, whatever it may do at the moment."""
         return device_number in self._index

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.devices import Devices
+from broker.accounts.history import History
 from broker.accounts.keys import Keys
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
@@ -39,6 +40,7 @@ class Directory:
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
         self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal)
+        self.history = History(self._ledger)
         self._budgets = budgets
 
     def load(self) -> None:

@@ -51,6 +51,10 @@ class Keys:
         """The numbers of all principals that have or had a key."""
         return set(self._principal_ids)
 
+    def principals_of(self, account_id: int) -> list[int]:
+        """The numbers of an account's principals that have or had a key."""
+        return [number for (owner, _), number in self._principals.items() if owner == account_id]
+
     def is_principal(self, number: int) -> bool:
         """Tell whether this is the number of a principal that has or had a key."""
         return number in self._principal_ids

@@ -69,6 +69,23 @@ class UsageBook:
             account_id: Used(row.messages, row.bytes) for account_id, row in rows.items() if row.month == self._month
         }
 
+    @property
+    def day(self) -> int | None:
+        """The day that is counted for at the moment; None before anybody has told the time."""
+        return self._day
+
+    def note_peak(self, account_id: int, connections: int) -> None:
+        """Take how many connections an account has had at once since the day began."""
+        if account_id in self._accounts and self._day is not None:
+            self.days.note_peak(account_id, self._day, connections)
+
+    def ends_at(self, wall_s: int) -> int:
+        """When everybody's quota is whole again: seconds of UTC, the first of a month."""
+        month = month_of(wall_s) + 1
+        if month == self._month:  # the clock was set back: a month that has begun does not begin again
+            month += 1
+        return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp())
+
     def of(self, account_id: int) -> Used:
         """What an account has used since the month began."""
         return self._used.get(account_id, Used())

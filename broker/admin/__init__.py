@@ -12,6 +12,7 @@ from broker.admin.views import (
     CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
+    DeviceCounts,
     DeviceFilter,
     DeviceLogin,
     DevicePage,
@@ -20,6 +21,9 @@ from broker.admin.views import (
     KeyView,
     MetricsText,
     MqttCredentials,
+    QuotaView,
+    StatsView,
+    UsageView,
 )
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "ConnectionInfo",
     "CredentialsInfo",
     "DeviceChange",
+    "DeviceCounts",
     "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",
@@ -40,5 +45,8 @@ __all__ = [
     "MetricsText",
     "MqttCredentials",
     "Operator",
+    "QuotaView",
+    "StatsView",
     "SystemClock",
+    "UsageView",
 ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import Clock
+from broker.admin.figures import Figures
 from broker.admin.operator import Operator
+from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
     CommandReceipt,
     ConnectionInfo,
@@ -29,13 +32,9 @@ from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
 from broker.policy.credentials import new_message_id
-from broker.ports import PresenceSource, Publisher
-
-NS_PER_S = 1_000_000_000
-REFUSAL_SHOWN_S = 24 * 3600
+from broker.ports import PROTOCOLS, FigureSource, Publisher
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
-PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
@@ -44,18 +43,19 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
-    ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
-    ``tell_figures`` gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the
-    broker as a whole; while it says anything the broker is not ready, and takes what it can. ``warnings`` says what
-    somebody has to know though all is taken.
+    ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners as they really
+    listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not ready,
+    and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there is
+    none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
+    and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
         self,
         directory: Directory,
         publisher: Publisher,
-        presence: PresenceSource,
+        core: FigureSource,
+        counting: Counting,
         config: BrokerConfig,
         clock: Clock,
         endpoints: Callable[[], Sequence[Endpoint]],
@@ -65,7 +65,7 @@ class Admin:
     ) -> None:
         self._directory = directory
         self._publisher = publisher
-        self._presence = presence
+        self._standing = DeviceStanding(directory, core, clock)
         self._config = config
         self._clock = clock
         self._endpoints = endpoints
@@ -74,6 +74,7 @@ class Admin:
         self._warnings = warnings
         self._serving = False
         self.operator = Operator(directory, clock)
+        self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
 
     @property
     def not_ready_because(self) -> str:
@@ -176,7 +177,7 @@ class Admin:
         devices = self._directory.devices
         for account_id in devices.account_ids():
             async for part in devices.slices(account_id):
-                seen = ((device.device_number, self._last_seen(device)) for device in part)
+                seen = ((device.device_number, self._standing.last_seen(device)) for device in part)
                 await devices.record_last_seen({number: at for number, at in seen if at is not None})
         await self._directory.flush()
 
@@ -185,41 +186,20 @@ class Admin:
             raise Unavailable("the broker is not taking requests now")
 
     def _view(self, device: Device) -> DeviceView:
-        online = self._presence.presence(device.device_number).connections > 0
         return DeviceView(
             device_id=device.device_id,
             name=device.name,
             description=device.description,
             device_type=device.device_type,
-            status=self._status(device),
+            status=self._standing.status(device),
             metadata_json=device.metadata_json,
             created_at=device.created_at,
             updated_at=device.updated_at,
-            last_seen=self._last_seen(device),
-            online=online,
+            last_seen=self._standing.last_seen(device),
+            online=self._standing.online(device),
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
-
-    def _last_seen(self, device: Device) -> int | None:
-        """When a connection was last opened or closed: known to the core since the start, before that on record."""
-        seen_ns = self._presence.presence(device.device_number).last_seen_ns
-        if seen_ns == 0:
-            return self._directory.devices.last_seen_at(device.device_number) or None
-        recorded = self._directory.devices.last_seen_at(device.device_number)
-        ago_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
-        moment = round(self._clock.wall_s() - ago_s)
-        return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second
-
-    def _status(self, device: Device) -> str:
-        if not device.active:
-            return "inactive"
-        refused_at = self._directory.devices.refused_at(device.device_number)
-        if refused_at is None or self._clock.monotonic_ns() / NS_PER_S - refused_at > REFUSAL_SHOWN_S:
-            return "active"
-        presence = self._presence.presence(device.device_number)
-        offline_since = presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
-        return "error" if offline_since else "active"
 
     def _matcher(self, which: DeviceFilter) -> Callable[[Device], bool]:
         needle = which.search.casefold()
@@ -228,7 +208,7 @@ class Admin:
             return (
                 (not which.device_type or device.device_type == which.device_type)
                 and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
-                and (not which.status or self._status(device) == which.status)
+                and (not which.status or self._standing.status(device) == which.status)
             )
 
         return matches
@@ -236,7 +216,9 @@ class Admin:
     async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:
         async for part in parts:
             yield [
-                DeviceLogin(device.device_id, device.name, device.user_name, device.device_id, self._status(device))
+                DeviceLogin(
+                    device.device_id, device.name, device.user_name, device.device_id, self._standing.status(device)
+                )
                 for device in part
             ]
 

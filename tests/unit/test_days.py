@@ -339,7 +339,7 @@ def test_every_state_on_disk_is_a_sum_of_what_was_counted(steps: list[Step], at_
 def test_counting_wakes_every_second_and_at_midnight() -> None:
     upper = Upper()
     wall = [NOW_S * 10**9]
-    counting = Counting(upper.directory.usage, lambda: (), lambda: wall[0])
+    counting = Counting(upper.directory.usage, upper.core, lambda: wall[0], upper.clock.monotonic_ns)
     assert counting._pause_s() == 1
     wall[0] = (LAST_SECOND + 1) * 10**9 - 250_000_000
     assert counting._pause_s() == pytest.approx(0.25)
@@ -351,14 +351,14 @@ def test_counting_wakes_every_second_and_at_midnight() -> None:
 
 def test_counting_tells_of_a_failing_disk_once_and_brings_all_when_it_is_well(caplog: pytest.LogCaptureFixture) -> None:
     async def body(upper: Upper) -> None:
-        taken: list[list[UsageRow]] = [[(1, None, 1, 1, 0, 0)], [(1, None, 2, 2, 0, 0)]]
-        counting = Counting(upper.directory.usage, lambda: taken.pop() if taken else (), lambda: NOW_S * 10**9)
+        counting = upper.counting
+        upper.core.counted += [(1, None, 1, 1, 0, 0)] * 3
         upper.store.fail(OSError("no space left"))
         assert [await counting.settle() for _ in range(3)] == [False] * 3
         upper.store.fail(None)
         assert await counting.settle()
         assert rows_of(upper.store)[1, TODAY, ALL][0] == 3
-        taken.append([(1, None, 4, 4, 0, 0)])
+        upper.core.counted.append((1, None, 4, 4, 0, 0))
         counting.count_at_once()
         assert upper.directory.usage.of(1).messages == 7
 
