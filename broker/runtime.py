@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.counting import Counting
 from broker.accounts.directory import DEFAULT_NAME, Directory
+from broker.accounts.warnings import QuotaWarning
 from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
@@ -371,6 +373,7 @@ class Broker:
         self._restore(shard, store, directory)
         self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
         self._counting.count_at_once()  # the month on record may have ended
+        directory.usage.warnings.watch(partial(_tell_warning, observer))
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
@@ -614,6 +617,19 @@ def _loaded(directory: Directory) -> None:
         raise
     except Exception as error:
         raise StoreDamaged(f"the store's accounts, keys or devices cannot be read: {error!r}") from error
+
+
+def _tell_warning(observer: Observer, warning: QuotaWarning) -> None:
+    """Say that an account comes to the end of what its plan allows."""
+    observer.event(
+        "quota_warning",
+        account=warning.account,
+        kind=warning.kind,
+        percent=warning.percent,
+        used=warning.used,
+        maximum=warning.maximum,
+        month=warning.month,
+    )
 
 
 def _tell_damage(damage: Damage, alarms: Alarms, observer: Observer) -> None:

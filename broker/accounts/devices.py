@@ -30,9 +30,16 @@ class Devices:
     """All devices of the installation, in memory and in the store."""
 
     def __init__(
-        self, ledger: Ledger, secret: bytes, grants: GrantTable, accounts: Accounts, queue_maximum_bytes: int
+        self,
+        ledger: Ledger,
+        secret: bytes,
+        grants: GrantTable,
+        accounts: Accounts,
+        queue_maximum_bytes: int,
+        added: Callable[[int], None],
     ) -> None:
-        """``queue_maximum_bytes`` is the budget of one device's queues, 0: none."""
+        """``queue_maximum_bytes`` is the budget of one device's queues, 0: none; ``added`` hears of accounts."""
+        self._added = added
         self._ledger = ledger
         self._secret = secret
         self._table = grants
@@ -153,6 +160,7 @@ class Devices:
         def apply() -> None:
             release()
             self._add(device)
+            self._added(account_id)
 
         await self._ledger.commit([given, _put(device)], apply, release)
         return device, password

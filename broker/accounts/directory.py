@@ -38,8 +38,11 @@ class Directory:
         self._ledger = Ledger(store)
         self.accounts = Accounts(self._ledger, self._limit_account)
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
-        self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
-        self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal)
+        queue_maximum_bytes = budgets.device_queue_maximum_bytes
+        self.devices = Devices(
+            self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
+        )
+        self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
         self._budgets = budgets
 

@@ -18,6 +18,7 @@ from broker.accounts.accounts import Accounts
 from broker.accounts.days import OWN, DayBook, day_of
 from broker.accounts.ledger import Ledger, nothing
 from broker.accounts.records import UsedInMonth
+from broker.accounts.warnings import QuotaWarning, QuotaWarnings
 from broker.ports import OWN_PRINCIPALS, Change, GrantTable, UsageRow
 from broker.storage.tables import USAGE, key_number, number_key
 
@@ -31,6 +32,7 @@ class Used:
 
     messages: int = 0
     bytes: int = 0
+    warned: int = 0  # bits of ``QuotaWarning``
 
 
 def month_of(wall_s: int) -> int:
@@ -43,9 +45,15 @@ class UsageBook:
     """The current month of all accounts."""
 
     def __init__(
-        self, ledger: Ledger, accounts: Accounts, table: GrantTable, is_application: Callable[[int], bool]
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        table: GrantTable,
+        is_application: Callable[[int], bool],
+        count_devices: Callable[[int], int],
     ) -> None:
         """``is_application`` tells principals that are no devices."""
+        self.warnings = QuotaWarnings(accounts, count_devices)
         self._ledger = ledger
         self._accounts = accounts
         self._table = table
@@ -66,7 +74,9 @@ class UsageBook:
         rows = {key_number(key): UsedInMonth.decode(value) for key, value in self._ledger.rows(USAGE)}
         self._month = max((row.month for row in rows.values()), default=None)
         self._used = {
-            account_id: Used(row.messages, row.bytes) for account_id, row in rows.items() if row.month == self._month
+            account_id: Used(row.messages, row.bytes, row.warned)
+            for account_id, row in rows.items()
+            if row.month == self._month
         }
 
     @property
@@ -131,12 +141,27 @@ class UsageBook:
         part = [] if self.days.more else list(islice(self._unwritten, WRITTEN_AT_ONCE))
         for account_id in part:
             del self._unwritten[account_id]
+        reached = [warning for account_id in part for warning in self._reached(account_id)]
         try:
             await self._ledger.commit([*rows, *map(self._put, part)], nothing)
         except BaseException:
             self._unwritten.update(dict.fromkeys(part))
+            for one in reached:
+                self.of(one.account_id).warned &= ~one.bit
             raise
         self.days.settled()
+        self.warnings.tell(reached)
+
+    def _reached(self, account_id: int) -> list[QuotaWarning]:
+        """Mark what an account has to be warned of: the commit that comes keeps the mark, and then it is told."""
+        assert self._month is not None  # somebody has told the time
+        used = self.of(account_id)
+        found = list(self.warnings.reached(account_id, used.messages, used.bytes, used.warned, self._month))
+        for one in found:
+            used.warned |= one.bit
+        if found:
+            self._used[account_id] = used
+        return found
 
     def set_quota(self, account_id: int) -> None:
         """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
@@ -151,7 +176,13 @@ class UsageBook:
             used = self.of(account_id)
             self._table.set_quota(account_id, whole.messages - used.messages, whole.bytes - used.bytes)
         elif told != whole:
+            self.look_at(account_id)
             self._table.add_quota(account_id, whole.messages - told.messages, whole.bytes - told.bytes)
+
+    def look_at(self, account_id: int) -> None:
+        """Warn an account, with the next write, of what it has reached: it has more devices, or another plan."""
+        if self._month is not None:
+            self._changed(account_id)
 
     def _device(self, principal_id: int | None) -> int:
         """Tell whose row of a day a principal's counts belong to: a device's own, or the account's."""
@@ -187,6 +218,8 @@ class UsageBook:
             self._changed(account_id)
             if account_id in self._told:
                 self._table.add_quota(account_id, used.messages, used.bytes)
+        for account in self._accounts.all():  # of devices everybody is warned again
+            self._changed(account.account_id)
 
     def _changed(self, account_id: int) -> None:
         if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
@@ -195,5 +228,5 @@ class UsageBook:
     def _put(self, account_id: int) -> Change:
         assert self._month is not None  # something was counted
         used = self._used.get(account_id)
-        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes).encode()
+        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes, used.warned).encode()
         return Change(USAGE, number_key(account_id), row)

@@ -184,7 +184,7 @@ def _is_counter(key: bytes, value: bytes) -> bool:
 
 def _is_usage(key: bytes, value: bytes) -> bool:
     used = UsedInMonth.decode(value)
-    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes))
+    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes, used.warned))
 
 
 def _is_day(key: bytes, value: bytes) -> bool:

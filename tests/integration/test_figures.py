@@ -248,3 +248,20 @@ def test_messages_that_wait_are_told(serve: Callable[..., Served]) -> None:
     for _ in range(3):
         broker.call("POST", f"/devices/{device.device_id}/commands", {"payload": 1})
     assert broker.call("GET", "/stats").json()["sessions"] == {"persistent": 1, "queued_messages": 3}
+
+
+def test_a_plan_that_comes_to_its_end_is_warned_of_once_in_the_log(serve: Callable[..., Served]) -> None:
+    broker = serve()
+    assert broker.cli("accounts", "set-plan", "default", "free").returncode == 0
+    for _ in range(80):
+        broker.register()
+    until = time.monotonic() + 10
+    while "quota_warning" not in broker.log and time.monotonic() < until:
+        time.sleep(0.1)
+    (line,) = [line for line in broker.log.splitlines() if "quota_warning" in line]
+    assert "account=default kind=devices percent=80 used=80 maximum=100 month=20" in line
+    broker.kill()
+    again = serve(data_dir=broker.data_dir, api_key=broker.api_key)
+    again.register()
+    time.sleep(2.5)
+    assert "quota_warning" not in again.log

@@ -207,7 +207,9 @@ def test_a_stored_record_is_what_it_was_when_it_was_first_written() -> None:
     async def body(upper: Upper) -> None:
         upper.directory.usage.add([(1, None, 3, 30, 0, 0)], NOW_S)
         await upper.directory.usage.write()
-        assert upper.store.load(USAGE) == [(number_key(1), bytes.fromhex("94 01 cd5ef6 03 1e"))]
+        assert upper.store.load(USAGE) == [(number_key(1), bytes.fromhex("95 01 cd5ef6 03 1e 00"))]
+        assert UsedInMonth.decode(bytes.fromhex("95 01 cd5ef6 03 1e 05")) == UsedInMonth(month_of(NOW_S), 3, 30, 5)
+        # And before there were warnings.
         assert UsedInMonth.decode(bytes.fromhex("94 01 cd5ef6 03 1e")) == UsedInMonth(month_of(NOW_S), 3, 30)
 
     run(body)
