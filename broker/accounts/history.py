@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import islice
 from weakref import WeakValueDictionary
 
 from broker.accounts.days import ALL, DEVICES_PLACE, NO_TOTAL, OWN, PEAK_PLACE, Figures, decode_day
@@ -19,8 +18,9 @@ from broker.accounts.ledger import Ledger
 from broker.ports import Entries
 from broker.storage.tables import DAILY, day_key, day_key_parts
 
-PAGE_ROWS = 500
+PAGE_ROWS = 300
 TOP_DEVICES = 10
+PARTS = 1024  # of the devices of one question: a table that grows holds the loop for as long as it is large
 
 Used = tuple[int, int]
 """Messages and bytes, both directions together."""
@@ -75,7 +75,8 @@ class History:
         async with self._locks.setdefault(account_id, asyncio.Lock()):
             async for page in self._pages(day_key(account_id, days.start, OWN), day_key(account_id, days.stop, OWN)):
                 adding.take(page)
-            return Period(_newest_first(days, adding.days), len(adding.devices), await adding.top(exists))
+            active = adding.active_devices
+            return Period(_newest_first(days, adding.days), active, await adding.top(exists))
 
     async def _pages(self, first: bytes, end: bytes) -> AsyncIterator[Entries]:
         """Read a range in pages, with turns of the loop between them."""
@@ -90,27 +91,34 @@ class _Sum:
 
     def __init__(self) -> None:
         self.days: dict[int, Day] = {}
-        self.devices: dict[int, Used] = {}
+        self.devices: list[dict[int, Used]] = [{} for _ in range(PARTS)]
+
+    @property
+    def active_devices(self) -> int:
+        """How many devices did something."""
+        return sum(map(len, self.devices))
 
     def take(self, page: Entries) -> None:
         """Add a page."""
-        devices = self.devices
         for key, value in page:
             _, day, number = day_key_parts(key)
             if number == ALL:
                 self.days[day] = _day(day, decode_day(value))
             elif number != OWN:
                 messages, size = _used(decode_day(value))
+                devices = self.devices[number % PARTS]
                 before = devices.get(number)
                 devices[number] = (messages, size) if before is None else (before[0] + messages, before[1] + size)
 
     async def top(self, exists: Callable[[int], bool]) -> list[tuple[int, Used]]:
-        """Pick those with most messages, in slices."""
+        """Pick those with most messages, a part at a time, which is let go of then: to free them all takes long too."""
         found: list[tuple[int, Used]] = []
-        devices = iter(self.devices.items())
-        while part := list(islice(devices, PAGE_ROWS)):
-            found = nlargest(TOP_DEVICES, [*found, *(one for one in part if exists(one[0]))], key=_rank)
-            await asyncio.sleep(0)
+        while self.devices:
+            part = self.devices.pop()
+            found = nlargest(TOP_DEVICES, [*found, *(one for one in part.items() if exists(one[0]))], key=_rank)
+            if part:
+                del part
+                await asyncio.sleep(0)
         return found
 
 
