@@ -130,10 +130,10 @@ class DayBook:
         found = await self._ledger.read(DAILY, totals + rows)
         for key, value in zip(totals, found[: len(totals)], strict=True):
             peak = self._fresh.pop(key, NO_TOTAL)[PEAK_PLACE]
-            self._unsettled[key] = _with_peak(_readable(value) or NO_TOTAL, peak)
+            self._unsettled[key] = _with_peak(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, peak)
         for number, (key, value) in enumerate(zip(rows, found[len(totals) :], strict=True), 1):
-            self._put(key, _readable(value))  # whoever gives up between two of them leaves a part that is right
-            if number % SLICE_ROWS == 0:
+            self._put(key, readable_day(value, DAY_FIGURES))
+            if number % SLICE_ROWS == 0:  # whoever gives up here leaves a part that is right
                 await asyncio.sleep(0)
 
     def _put(self, key: bytes, before: Figures | None) -> None:
@@ -175,10 +175,19 @@ def _with_peak(total: Figures, connections: int) -> Figures:
     return (*total[:PEAK_PLACE], max(total[PEAK_PLACE], connections))
 
 
-def _readable(value: bytes | None) -> Figures | None:
-    """Give a row; None for a damaged one, which begins anew: it must not keep all others from being written."""
-    try:
-        return None if value is None else decode_day(value)
-    except StoreError as error:
-        log.error("a row of the table of days begins anew: %s", error)
+def readable_day(value: bytes | None, figures: int) -> Figures | None:
+    """Give a row of so many figures; None where there is none, or a damaged one.
+
+    That one begins anew: it must neither keep others from being written nor a question from being answered.
+    """
+    if value is None:
         return None
+    try:
+        row = decode_day(value)
+    except StoreError as error:
+        log.error("a row of the table of days is passed over: %s", error)
+        return None
+    if len(row) == figures:
+        return row
+    log.error("a row of the table of days is passed over: it has %d figures, not %d", len(row), figures)
+    return None

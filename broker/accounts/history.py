@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from heapq import nlargest
 from weakref import WeakValueDictionary
 
-from broker.accounts.days import ALL, DEVICES_PLACE, NO_TOTAL, OWN, PEAK_PLACE, Figures, decode_day
+from broker.accounts.days import (
+    ALL,
+    DAY_FIGURES,
+    DEVICES_PLACE,
+    NO_TOTAL,
+    OWN,
+    PEAK_PLACE,
+    TOTAL_FIGURES,
+    Figures,
+    readable_day,
+)
 from broker.accounts.ledger import Ledger
 from broker.ports import Entries
 from broker.storage.tables import DAILY, day_key, day_key_parts
@@ -56,13 +66,14 @@ class History:
     async def day(self, account_id: int, day: int) -> Day:
         """One day of an account."""
         (value,) = await self._ledger.read(DAILY, [day_key(account_id, day, ALL)])
-        return _day(day, NO_TOTAL if value is None else decode_day(value))
+        return _day(day, readable_day(value, TOTAL_FIGURES) or NO_TOTAL)
 
     async def of_device(self, account_id: int, device_number: int, days: range) -> Period:
         """A period of one device."""
         keys = [day_key(account_id, day, device_number) for day in days]
         values = await self._ledger.read(DAILY, keys)
-        rows = {day: decode_day(value) for day, value in zip(days, values, strict=True) if value is not None}
+        found_rows = zip(days, (readable_day(value, DAY_FIGURES) for value in values), strict=True)
+        rows = {day: row for day, row in found_rows if row is not None}
         found = {day: _day(day, (*row, 1, 0)) for day, row in rows.items()}
         if not rows:
             return Period(_newest_first(days, {}), 0, [])
@@ -103,9 +114,9 @@ class _Sum:
         for key, value in page:
             _, day, number = day_key_parts(key)
             if number == ALL:
-                self.days[day] = _day(day, decode_day(value))
-            elif number != OWN:
-                messages, size = _used(decode_day(value))
+                self.days[day] = _day(day, readable_day(value, TOTAL_FIGURES) or NO_TOTAL)
+            elif number != OWN and (row := readable_day(value, DAY_FIGURES)) is not None:
+                messages, size = _used(row)
                 devices = self.devices[number % PARTS]
                 before = devices.get(number)
                 devices[number] = (messages, size) if before is None else (before[0] + messages, before[1] + size)

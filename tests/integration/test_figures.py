@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import paho.mqtt.client as paho
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from broker.ports import PROTOCOLS
 from broker.testing import BrokerUnderTest
 from tests.integration.printed import LOOPBACK, authority, blocks, trusting
 from tests.integration.served import Login, Served
@@ -232,6 +234,33 @@ def test_stats_of_a_broker_with_clients(serve: Callable[..., Served]) -> None:
     found = broker.call("GET", "/stats").json()
     assert (found["connections"]["current"], found["connections"]["peak_today"]) == (0, 2)
     assert json.dumps(found)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_client_is_counted_by_the_door_that_it_came_through(served: Served, name: str) -> None:
+    account = f"doors {name}"
+    assert served.cli("accounts", "create", account).returncode == 0
+    api_key = served.new_key("doors", account)
+    device = served.register(api_key=api_key)
+    client = paho.Client(
+        paho.CallbackAPIVersion.VERSION2, device.device_id, transport="websockets" if "ws" in name else "tcp"
+    )
+    if name in ("mqtts", "wss"):
+        client.tls_set(str(authority(served)))
+    if "ws" in name:
+        client.ws_set_options("/mqtt")
+    client.username_pw_set(device.username, device.password)
+    client.connect(LOOPBACK, served.port(name))
+    client.loop_start()
+    try:
+        until = time.monotonic() + 10
+        while not client.is_connected() and time.monotonic() < until:
+            time.sleep(0.02)
+        found = served.call("GET", "/stats", api_key=api_key).json()["connections"]
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    assert found == {"current": 1, "peak_today": 1, "by_protocol": {**dict.fromkeys(PROTOCOLS, 0), name: 1}}
 
 
 def test_messages_that_wait_are_told(serve: Callable[..., Served]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from broker.accounts.days import ALL, KEPT_DAYS
+from broker.accounts.days import ALL, KEPT_DAYS, encode_day
 from broker.admin import figures as figures_module
 from broker.errors import StoreError
 from broker.ports import AccountStanding, Presence, Standing, UsageRow
-from broker.storage.tables import DAILY
+from broker.storage.tables import DAILY, day_key
 from tests.integration.test_rest import TIMESTAMP, Caller, assert_error, assert_same_shape, printed_json, run
 from tests.upper import NOW_S, FakeClock
 
@@ -221,6 +221,26 @@ def test_what_was_counted_a_moment_ago_is_in_the_answer_even_while_the_disk_take
         assert_error(await caller.http.get("/v1/iot/usage"), 503, "UNAVAILABLE")
 
     run(body)
+
+
+def test_damaged_rows_are_passed_over_and_the_rest_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(caller: Caller) -> None:
+        device = await caller.create()
+        number = caller.upper.directory.devices.get(1, device["device_id"]).device_number
+        rows = caller.upper.store._tables[DAILY]
+        day = NOW_S // DAY_S
+        count(caller, device["device_id"], 4, 4)
+        caller.upper.counting.count_at_once()
+        await get(caller, "/usage")
+        rows[day_key(1, day - 1, ALL)] = rows[day_key(1, day - 1, number)] = b"\xc1"
+        rows[day_key(1, day - 2, ALL)] = rows[day_key(1, day - 2, number)] = encode_day((1,))
+        for query in ({}, {"device_id": device["device_id"]}):
+            assert (await get(caller, "/usage", **query))["summary"]["total_messages"] == 4
+        rows[day_key(1, day, ALL)] = b""
+        assert (await get(caller, "/stats"))["messages"]["today"] == 0
+
+    run(body)
+    assert caplog.text.count("passed over") == 7
 
 
 def test_a_deleted_device_stays_in_the_days_and_is_not_named() -> None:
