@@ -5,7 +5,7 @@ Here belong the rows. Not here: what a row is (``routes``) and what it does (``h
 
 from __future__ import annotations
 
-from api import device_bodies, handlers, models
+from api import device_bodies, figure_models, figures, handlers, models
 from api.routes import BASE_PATH, ApiRoute
 from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
 
@@ -99,6 +99,38 @@ ROUTES = (
         body=None,
         answer=models.CredentialsAnswer,
         status=200,
+    ),
+    ApiRoute(
+        "GET",
+        BASE_PATH + "/quota",
+        figures.quota,
+        "Tell what the plan allows and what is used of it",
+        query=models.Nothing,
+        body=None,
+        answer=figure_models.QuotaAnswer,
+        status=200,
+    ),
+    ApiRoute(
+        "GET",
+        BASE_PATH + "/usage",
+        figures.usage,
+        "Tell what was used on each day of a period",
+        query=figure_models.UsageQuery,
+        body=None,
+        answer=figure_models.UsageAnswer,
+        status=200,
+        errors=(NotFound, Unavailable),
+    ),
+    ApiRoute(
+        "GET",
+        BASE_PATH + "/stats",
+        figures.stats,
+        "Tell how the account stands at this moment",
+        query=models.Nothing,
+        body=None,
+        answer=figure_models.StatsAnswer,
+        status=200,
+        errors=(Unavailable,),
     ),
     ApiRoute(
         "GET",

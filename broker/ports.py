@@ -204,6 +204,60 @@ class PresenceSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a principal has at the moment; ``persistent_sessions`` outlive their connections."""
+
+    connections: int = 0
+    persistent_sessions: int = 0
+    queued_messages: int = 0
+
+
+PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
+"""What clients speak, in the order of the core's doors."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStanding:
+    """What an account has at the moment: connections by ``PROTOCOLS``, and the most at once today; what is retained.
+
+    Connections from inside the process are not counted; ``retained_bytes`` are those of budgets.
+    """
+
+    connections: tuple[int, int, int, int] = (0, 0, 0, 0)
+    connections_peak: int = 0
+    retained_count: int = 0
+    retained_bytes: int = 0
+
+
+class FigureSource(PresenceSource, Protocol):
+    """Asked by ``admin`` for figures; constant cost but for a principal's sessions, which are walked."""
+
+    def standing(self, principal_id: int) -> Standing:
+        """What a principal has; zeros for one that the core does not know."""
+        ...
+
+    def account_standing(self, account_id: int) -> AccountStanding:
+        """What an account has; zeros for one that the core does not know."""
+        ...
+
+
+class UsageSource(Protocol):
+    """Where counts come from; days are numbers since 1970."""
+
+    def take_usage(self) -> Sequence[UsageRow]:
+        """Take what was counted since the last call, in pieces; nothing at last."""
+        ...
+
+    def connections_peak(self, account_id: int) -> int:
+        """The most connections that an account has had at once since the day began."""
+        ...
+
+    def begin_day(self, day: int) -> None:
+        """Count the peaks of another day from now on; again the same one changes nothing."""
+        ...
+
+
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""
 
@@ -238,6 +292,12 @@ CommitCallback = Callable[[int, BaseException | None], None]
 
 ReadCallback = Callable[[Sequence[bytes | None], BaseException | None], None]
 """Given the value of each key (None: there is none) and None, or nothing and the error."""
+
+Entries: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Keys with their values, in key order."""
+
+EntriesCallback = Callable[[Entries, BaseException | None], None]
+"""Given the entries and None, or nothing and the error."""
 
 StoreState = Literal["ok", "full", "failed", "read_only"]
 
@@ -362,6 +422,14 @@ class Store(Protocol):
 
         All of one call are of one moment, after everything that was answered as durable before the call. Values
         are in memory at once: ask for pages, not for tables.
+        """
+        ...
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Read the committed entries with ``first`` <= key < ``end``, the first ``at_most`` of them, in key order.
+
+        Another thread does it, and ``on_read(entries, error)`` is called exactly once, as for ``read`` and in its
+        order. Whoever gets ``at_most`` entries asks for the next ones behind the last key.
         """
         ...
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 import logging
 import signal
@@ -16,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,9 @@ from api import application
 from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
 from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
+from broker.accounts.counting import Counting
 from broker.accounts.directory import DEFAULT_NAME, Directory
+from broker.accounts.warnings import QuotaWarning
 from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
@@ -32,7 +34,7 @@ from broker.control import ControlServer
 from broker.doors import Endpoint, certificate_rules
 from broker.engine import Engine
 from broker.engine.core import RareKind, RarePacket
-from broker.errors import BrokerStopped, NotFound, StoreDamaged, Unavailable, WrongThread
+from broker.errors import BrokerStopped, NotFound, StoreDamaged, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
 from broker.net.certificates import HTTPS, Authority, CertificateStore, TlsMaterial, open_certificates
@@ -64,10 +66,9 @@ from broker.wire import Subscription
 log = logging.getLogger(__name__)
 
 DAMAGE = "damage"
+OVERLAP_LOOK_S = 0.5
 HOUSEKEEPING_S = 60.0
-COUNT_S = 1.0
 WRITE_S = 0.2
-COUNTS_PER_WRITE = 5
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
 NS_PER_S = 1_000_000_000
@@ -107,6 +108,7 @@ class Broker:
         self._local: LocalClients | None = None
         self._admin: Admin | None = None
         self._directory: Directory | None = None
+        self._counting: Counting | None = None
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
@@ -259,8 +261,11 @@ class Broker:
         """
         self._inside()
         ns = round(seconds * NS_PER_S)
+        assert self._counting is not None  # it runs
+        self._counting.count_at_once()  # until now it was another day
         self._clock.advance(ns)
         self._reactor.advance(ns)
+        self._counting.count_at_once()
 
     # ------------------------------------------------------------ start and end
 
@@ -367,7 +372,9 @@ class Broker:
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
-        directory.usage.add((), self._clock.wall_s())  # the month on record may have ended
+        self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
+        self._counting.count_at_once()  # the month on record may have ended
+        directory.usage.warnings.watch(partial(_tell_warning, observer))
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
@@ -396,6 +403,7 @@ class Broker:
             directory,
             gateway,
             gateway,
+            self._counting,
             self._config,
             self._clock,
             lambda: self._endpoints,
@@ -408,8 +416,10 @@ class Broker:
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
         writing = asyncio.create_task(self._keep_writing(shard), name="journal")
         stack.push_async_callback(_end, writing)
-        counting = asyncio.create_task(self._keep_count(gateway, directory), name="usage")
-        stack.push_async_callback(self._end_counting, counting, gateway, directory)
+        counting = asyncio.create_task(self._counting.run(), name="usage")
+        stack.push_async_callback(self._end_counting, counting, self._counting)
+        overlaps = asyncio.create_task(self._end_overlaps(directory), name="passwords")
+        stack.push_async_callback(_end, overlaps)
         stack.push_async_callback(self._drain, admin, doors.listeners)
         admin.start_serving()
         self._admin = admin
@@ -558,26 +568,11 @@ class Broker:
             except Exception:
                 log.exception("housekeeping failed")
 
-    async def _keep_count(self, gateway: Gateway, directory: Directory) -> None:
-        """Bring usage from the core to the accounts, and from there to disk, and quotas with each new month."""
-        for count in itertools.count(1):
-            await asyncio.sleep(COUNT_S)
-            try:
-                await self._count(gateway, directory)
-                if count % COUNTS_PER_WRITE == 0:
-                    await directory.usage.write()
-            except Unavailable as error:
-                log.warning("usage could not be stored: %s", error)
-            except Exception:
-                log.exception("usage could not be counted")
-
-    async def _count(self, gateway: Gateway, directory: Directory) -> None:
-        """Bring usage from the core to the accounts, in pieces."""
-        while rows := gateway.take_usage():
-            directory.usage.add(rows, self._clock.wall_s())
-            await asyncio.sleep(0)
-        directory.usage.add((), self._clock.wall_s())  # the month may have ended in silence
-        directory.devices.end_overlaps(self._clock.wall_s())
+    async def _end_overlaps(self, directory: Directory) -> None:
+        """Let passwords end when their overlap is over."""
+        while True:
+            await asyncio.sleep(OVERLAP_LOOK_S)
+            directory.devices.end_overlaps(self._clock.wall_s())
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
@@ -601,13 +596,9 @@ class Broker:
         await _end(task)
         await admin.persist_seen()
 
-    async def _end_counting(self, task: asyncio.Task[None], gateway: Gateway, directory: Directory) -> None:
+    async def _end_counting(self, task: asyncio.Task[None], counting: Counting) -> None:
         await _end(task)
-        await self._count(gateway, directory)
-        try:
-            await directory.usage.write()
-        except Unavailable as error:  # the rest of the stop is not to be missed for it
-            log.warning("usage could not be stored: %s", error)
+        await counting.settle()  # where the disk takes nothing, the rest of the stop is not to be missed for it
 
     async def _drain(self, admin: Admin, doors: Sequence[socket.socket]) -> None:
         admin.stop_serving()
@@ -635,6 +626,19 @@ def _loaded(directory: Directory, now_s: int) -> None:
         raise
     except Exception as error:
         raise StoreDamaged(f"the store's accounts, keys or devices cannot be read: {error!r}") from error
+
+
+def _tell_warning(observer: Observer, warning: QuotaWarning) -> None:
+    """Say that an account comes to the end of what its plan allows."""
+    observer.event(
+        "quota_warning",
+        account=warning.account,
+        kind=warning.kind,
+        percent=warning.percent,
+        used=warning.used,
+        maximum=warning.maximum,
+        month=warning.month,
+    )
 
 
 def _tell_damage(damage: Damage, alarms: Alarms, observer: Observer) -> None:

@@ -9,12 +9,22 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from broker.accounts.counting import Counting
 from broker.accounts.directory import Directory
 from broker.admin import Admin
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import BadRequest
-from broker.ports import AccountLimits, Change, Grant, Presence, Store
+from broker.ports import (
+    AccountLimits,
+    AccountStanding,
+    Change,
+    Grant,
+    Presence,
+    Standing,
+    Store,
+    UsageRow,
+)
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
 
@@ -54,6 +64,10 @@ class FakeCore:
     subscribers: int = 0
     present: dict[int, Presence] = field(default_factory=dict)
     used: dict[bytes, int] = field(default_factory=dict)
+    standings: dict[int, Standing] = field(default_factory=dict)
+    account_standings: dict[int, AccountStanding] = field(default_factory=dict)
+    counted: list[UsageRow] = field(default_factory=list)
+    day: int = 0
 
     def put_grant(self, credential: bytes, grant: Grant) -> None:
         assert len(credential) == 32
@@ -100,6 +114,22 @@ class FakeCore:
     def credential_used_ns(self, credential: bytes) -> int:
         return self.used.get(credential, 0)
 
+    def standing(self, principal_id: int) -> Standing:
+        return self.standings.get(principal_id, Standing(self.presence(principal_id).connections))
+
+    def account_standing(self, account_id: int) -> AccountStanding:
+        return self.account_standings.get(account_id, AccountStanding())
+
+    def connections_peak(self, account_id: int) -> int:
+        return self.account_standing(account_id).connections_peak
+
+    def take_usage(self) -> list[UsageRow]:
+        taken, self.counted = self.counted[:2], self.counted[2:]
+        return taken
+
+    def begin_day(self, day: int) -> None:
+        self.day = day
+
 
 async def written(store: Store, deleted: Sequence[tuple[str, bytes]]) -> None:
     """Delete some records; returns when they are gone."""
@@ -122,7 +152,12 @@ class Upper:
         self.directory = Directory(self.store, SECRET, self.core)
         self.directory.load(self.clock.wall_s())
         self.endpoints = [Endpoint("mqtt", "mqtt", "0.0.0.0", 1883), Endpoint("http", "http", "127.0.0.1", 8080)]
-        self.admin = Admin(self.directory, self.core, self.core, self.config, self.clock, lambda: self.endpoints)
+        self.counting = Counting(
+            self.directory.usage, self.core, lambda: self.clock.wall * 10**9, self.clock.monotonic_ns
+        )
+        self.admin = Admin(
+            self.directory, self.core, self.core, self.counting, self.config, self.clock, lambda: self.endpoints
+        )
         self.admin.start_serving()
 
     async def bootstrap(self) -> str:

@@ -283,7 +283,7 @@ cdef bint enter_session(
     session.session_expiry_interval_s = min(fields.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
     keep_on_disk(shard, connection, session)
     session.policy = grant.policy
-    hold_grant(grant, connection)
+    hold_grant(shard, grant, connection)
     grant.used_at_ns = shard.now_ns
     grant.principal.last_seen_ns = shard.now_ns
     return present

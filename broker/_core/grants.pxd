@@ -45,7 +45,9 @@ cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) 
 cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil
 cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil
 # A connection comes in with a grant and is listed with it, so that the grant's end finds it; and goes.
-cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil
+cdef void hold_grant(ShardState* shard, Grant* grant, Connection* connection) noexcept nogil
+# The most connections that an account has had at once today, without those from inside the process.
+cdef uint32_t connections_peak(ShardState* shard, Account* account) noexcept nogil
 cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil
 
 # Compiles topic filters; levels are `{device_id}`, `+`, `#` or literal. Lives as long as the shard.

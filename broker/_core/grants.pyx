@@ -7,6 +7,7 @@ from broker._core.blake2b cimport same_digest
 from broker._core.cursor cimport put_bytes
 from broker._core.memory cimport give_memory, resize_memory, take_memory, take_zeroed
 from broker._core.model cimport (
+    DOOR_INSIDE,
     LEVEL_DEVICE_ID,
     LEVEL_HASH,
     LEVEL_LITERAL,
@@ -289,16 +290,30 @@ cdef void release_grant(ShardState* shard, Grant* grant) noexcept nogil:
         free_grant(shard, grant)
 
 
-cdef inline void count_connection(Connection* connection, int more) noexcept nogil:
+cdef inline uint32_t from_outside(Account* account) noexcept nogil:
+    return account.connections - account.by_door[<int>DOOR_INSIDE]
+
+
+cdef uint32_t connections_peak(ShardState* shard, Account* account) noexcept nogil:
+    if account.peak_day != shard.day:
+        account.peak_day = shard.day
+        account.peak = from_outside(account)
+    return account.peak
+
+
+cdef inline void count_connection(ShardState* shard, Connection* connection, int more) noexcept nogil:
     cdef Principal* principal = connection.grant.principal
+    connections_peak(shard, principal.account)      # whoever leaves first on a day was there on it
     principal.account.outbox_bytes += more * <int64_t>connection.outbox_capacity
     principal.connections += more
     principal.account.connections += more
     if principal.device_id_bytes:
         principal.account.device_connections += more
+    principal.account.by_door[shard.listener_door[connection.listener]] += more
+    principal.account.peak = max(principal.account.peak, from_outside(principal.account))
 
 
-cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
+cdef void hold_grant(ShardState* shard, Grant* grant, Connection* connection) noexcept nogil:
     connection.grant = grant
     connection.grant_previous = NULL
     connection.grant_next = grant.first
@@ -306,7 +321,7 @@ cdef void hold_grant(Grant* grant, Connection* connection) noexcept nogil:
         grant.first.grant_previous = connection
     grant.first = connection
     grant.connections += 1
-    count_connection(connection, 1)
+    count_connection(shard, connection, 1)
 
 
 cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil:
@@ -316,7 +331,7 @@ cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept no
         connection.grant.first = connection.grant_next
     if connection.grant_next != NULL:
         connection.grant_next.grant_previous = connection.grant_previous
-    count_connection(connection, -1)
+    count_connection(shard, connection, -1)
     release_grant(shard, connection.grant)
     connection.grant = NULL
 

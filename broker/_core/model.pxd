@@ -74,6 +74,14 @@ cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durabilit
     LEVEL_SYNCED = 2        # promised when it is on disk
     LEVELS = 3
 
+cdef enum Door:                     # by what a connection comes in; the protocols in the order of their ports
+    DOOR_MQTT = 0
+    DOOR_MQTTS = 1
+    DOOR_WS = 2
+    DOOR_WSS = 3
+    DOOR_INSIDE = 4         # from inside this process
+    DOORS = 5
+
 cdef enum QueueFullPolicy:          # what happens to a message for a session that has no room
     QUEUE_DROPS_NEWEST = 0
     QUEUE_DROPS_OLDEST = 1  # the oldest of that session go instead
@@ -340,6 +348,9 @@ cdef struct Account:
     uint32_t principals
     uint32_t connections
     uint32_t device_connections     # of them: not applications'
+    uint32_t by_door[5]             # of them, by Door
+    uint32_t peak                   # the most at once on day `peak_day`, those from inside not counted
+    uint32_t peak_day
     uint64_t queued_bytes
     uint64_t outbox_bytes           # memory of outboxes
     int64_t messages_left       # of the month's quota, both directions together; it goes on below 0
@@ -893,6 +904,8 @@ cdef struct ShardState:
     GrantLimits* grant_limits
     Grant* open_grant           # for open listeners, NULL: none
     uint64_t open_listeners     # bit n: listener n lets everybody in
+    uint8_t listener_door[256]          # a Door
+    uint32_t day                        # for peaks: another number, another day
     uint8_t listener_durability[256]    # the strongest DurabilityLevel on listener n
     int64_t wall_offset_ns      # wall clock less the monotonic one, for what is written to disk (law 3)
     uint64_t application_listeners      # bit n: listener n takes applications from anywhere

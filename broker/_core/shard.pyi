@@ -93,6 +93,25 @@ class Shard:
         """Take applications (principals without a device id) on a listener from anywhere, not from loopback alone."""
         ...
 
+    def set_door(self, listener: int, door: int) -> None:
+        """Count who comes through a listener (0 to 254) by its protocol: 0 mqtt, 1 mqtts, 2 ws, 3 wss."""
+        ...
+
+    def set_day(self, day: int) -> None:
+        """Begin another day for the peaks of connections, where it is another number than the last one."""
+        ...
+
+    def standing(self, principal_id: int) -> tuple[int, int, int]:
+        """Give a principal's open connections, sessions that outlive theirs, and messages in all its queues."""
+        ...
+
+    def account_connections(self, account_id: int) -> tuple[int, list[int]]:
+        """Give the most connections that an account has had at once today, and those of now by ``set_door``.
+
+        Connections from inside the process are in neither.
+        """
+        ...
+
     def presence(self, principal_id: int) -> tuple[int, int]:
         """Give a principal's open connections and when one was last opened or closed; zeros for an unknown one."""
         ...

@@ -32,6 +32,7 @@ from broker._core.framing cimport read_header
 from broker._core.grants cimport (
     add_grant,
     compile_pattern,
+    connections_peak,
     find_account,
     find_grant,
     find_principal,
@@ -67,9 +68,11 @@ from broker._core.model cimport (
     AUTHENTICATING,
     CLOSING,
     CONNECTED,
+    DOOR_INSIDE,
     DROP_REASONS,
     LEVEL_SYNCED,
     LEVELS,
+    LOCAL_LISTENER,
     MESSAGE_SIZE_CLASSES,
     PHASE_UPGRADE,
     RARE_REFUSED,
@@ -286,6 +289,7 @@ cdef class Shard:
         connections_open(self.state)
         journal_open(self.state)
         retained_open(self.state)
+        self.state.listener_door[<int>LOCAL_LISTENER] = DOOR_INSIDE
         memset(self.state.listener_durability, LEVEL_SYNCED, sizeof(self.state.listener_durability))
         read_limits(&self.state.limits, dict(limits))
         derive_limits(self.state, self.state.grant_limits)      # of who has none of his own
@@ -461,6 +465,16 @@ cdef class Shard:
             raise ValueError("listeners are numbered 0 to 255")
         self.state.listener_durability[listener] = checked_level(durability)
 
+    def set_door(self, int listener, int door):
+        self.check_owner()
+        if not 0 <= listener < LOCAL_LISTENER or not 0 <= door < DOOR_INSIDE:
+            raise ValueError("listeners are numbered 0 to 254, doors 0 to 3")
+        self.state.listener_door[listener] = <uint8_t>door
+
+    def set_day(self, uint32_t day):
+        self.check_owner()
+        self.state.day = day
+
     def open_listener(self, int listener, account_id, principal_id, str principal):
         self.check_owner()
         if not 0 <= listener < 64:
@@ -490,6 +504,30 @@ cdef class Shard:
         self.check_owner()
         grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
         return 0 if grant == NULL else grant.used_at_ns
+
+    def standing(self, principal_id):
+        cdef Principal* principal
+        cdef Session* session
+        cdef uint32_t persistent = 0
+        cdef uint64_t queued = 0
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        if principal == NULL:
+            return 0, 0, 0
+        session = principal.sessions
+        while session != NULL:
+            persistent += session.session_expiry_interval_s != 0
+            queued += queued_count(session)
+            session = session.principal_next
+        return principal.connections, persistent, queued
+
+    def account_connections(self, account_id):
+        cdef Account* account
+        self.check_owner()
+        account = find_account(self.state, account_id)
+        if account == NULL:
+            return 0, [0] * DOOR_INSIDE
+        return connections_peak(self.state, account), [account.by_door[i] for i in range(DOOR_INSIDE)]
 
     # ------------------------------------------------------------ connections
 

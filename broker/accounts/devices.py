@@ -35,9 +35,16 @@ class Devices:
     """All devices of the installation, in memory and in the store."""
 
     def __init__(
-        self, ledger: Ledger, secret: bytes, grants: GrantTable, accounts: Accounts, queue_maximum_bytes: int
+        self,
+        ledger: Ledger,
+        secret: bytes,
+        grants: GrantTable,
+        accounts: Accounts,
+        queue_maximum_bytes: int,
+        added: Callable[[int], None],
     ) -> None:
-        """``queue_maximum_bytes`` is the budget of one device's queues, 0: none."""
+        """``queue_maximum_bytes`` is the budget of one device's queues, 0: none; ``added`` hears of accounts."""
+        self._added = added
         self._ledger = ledger
         self._secret = secret
         self._table = grants
@@ -79,6 +86,10 @@ class Devices:
     def named(self, device_id: str) -> Device | None:
         """Find the one device of all accounts that an id means; None where it means several."""
         return self._index.named(device_id)
+
+    def numbered(self, device_number: int) -> Device | None:
+        """Find a device by its number, in all accounts."""
+        return self._index.get(device_number)
 
     def knows(self, device_number: int) -> bool:
         """Tell whether a device has this number, whatever it may do at the moment."""
@@ -141,6 +152,7 @@ class Devices:
         def apply() -> None:
             release()
             self._add(device)
+            self._added(account_id)
 
         await self._ledger.commit([given, _put(device)], apply, release)
         return device, password

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.devices import Devices
+from broker.accounts.history import History
 from broker.accounts.keys import Keys
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
@@ -37,8 +38,12 @@ class Directory:
         self._ledger = Ledger(store)
         self.accounts = Accounts(self._ledger, self._limit_account)
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
-        self.devices = Devices(self._ledger, secret, grants, self.accounts, budgets.device_queue_maximum_bytes)
-        self.usage = UsageBook(self._ledger, self.accounts, grants)
+        queue_maximum_bytes = budgets.device_queue_maximum_bytes
+        self.devices = Devices(
+            self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
+        )
+        self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
+        self.history = History(self._ledger)
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:

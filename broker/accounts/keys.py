@@ -31,6 +31,7 @@ class Keys:
         self._by_id: dict[int, ApiKey] = {}
         self._by_digest: dict[bytes, int] = {}
         self._principals: dict[tuple[int, str], int] = {}
+        self._principal_ids: set[int] = set()
         self._last_used: dict[int, int] = {}
         self._used_since_flush: dict[int, int] = {}
 
@@ -48,7 +49,15 @@ class Keys:
 
     def principals(self) -> set[int]:
         """The numbers of all principals that have or had a key."""
-        return set(self._principals.values())
+        return set(self._principal_ids)
+
+    def principals_of(self, account_id: int) -> list[int]:
+        """The numbers of an account's principals that have or had a key."""
+        return [number for (owner, _), number in self._principals.items() if owner == account_id]
+
+    def is_principal(self, number: int) -> bool:
+        """Tell whether this is the number of a principal that has or had a key."""
+        return number in self._principal_ids
 
     def all(self, account_id: int | None = None) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first; of one account, or of all."""
@@ -121,6 +130,7 @@ class Keys:
     def _apply(self, key: ApiKey) -> None:
         self._by_id[key.key_id] = key
         self._principals[key.account_id, key.name] = key.principal_id
+        self._principal_ids.add(key.principal_id)
         if key.revoked_at:
             if self._by_digest.pop(key.digest, None) is not None:
                 self._grants.remove_grant(key.digest)

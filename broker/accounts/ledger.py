@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from broker.accounts.records import decode_number, encode_number
 from broker.errors import Unavailable
-from broker.ports import OWN_PRINCIPALS, Change, Store
+from broker.ports import OWN_PRINCIPALS, Change, Entries, Store
 from broker.storage.tables import COUNTERS
 
 ACCOUNT_NUMBERS = "account"
 PRINCIPAL_NUMBERS = "principal"  # devices, applications and keys: one row of numbers, so that none is ambiguous
 
 MAXIMUM_NUMBER = OWN_PRINCIPALS - 1
+
+FoundT = TypeVar("FoundT")
 
 
 def nothing() -> None:
@@ -53,6 +57,18 @@ class Ledger:
         if self._store.health.state not in ("ok", "full"):
             raise Unavailable("the change could not be stored; nothing was changed")
 
+    async def read(self, table: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Values of some keys as they are on disk. Raises ``Unavailable``."""
+        answer: asyncio.Future[Sequence[bytes | None]] = asyncio.get_running_loop().create_future()
+        self._store.read(table, keys, partial(_give, answer))
+        return await answer
+
+    async def read_range(self, table: str, first: bytes, end: bytes, at_most: int) -> Entries:
+        """Entries with ``first`` <= key < ``end`` as they are on disk, at most so many. Raises ``Unavailable``."""
+        answer: asyncio.Future[Entries] = asyncio.get_running_loop().create_future()
+        self._store.read_range(table, first, end, at_most, partial(_give, answer))
+        return await answer
+
     async def commit(
         self, changes: Sequence[Change], apply: Callable[[], None], undo: Callable[[], None] = nothing
     ) -> None:
@@ -80,3 +96,14 @@ class Ledger:
         self._ticket += 1
         self._store.submit(self._ticket, changes, on_committed)
         await future
+
+
+def _give(answer: asyncio.Future[FoundT], found: FoundT, error: BaseException | None) -> None:
+    if answer.done():  # whoever asked has gone
+        return
+    if error is None:
+        answer.set_result(found)
+    else:
+        failure = Unavailable("what is stored cannot be read now")
+        failure.__cause__ = error
+        answer.set_exception(failure)

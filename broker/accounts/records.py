@@ -64,6 +64,7 @@ class UsedInMonth(Record):
     month: int
     messages: int
     bytes: int
+    warned: int = 0  # of which thresholds the account was warned in this month: bits of ``QuotaWarning``
 
 
 @dataclass(frozen=True, slots=True)

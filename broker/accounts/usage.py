@@ -1,23 +1,29 @@
 """What accounts have used this month, and what that leaves them.
 
-Here belong the months' totals, on disk too, and the quotas that follow. Not here: counting, which the core does per
-message, and enforcing, which it does too. What is on disk is never more than was counted; a crash loses what was
-counted since the last ``write``.
+Here belong the months' totals, on disk too, the quotas that follow, and the turn of days and months. Not here:
+counting, which the core does per message, and enforcing, which it does too; the rows of days (``days``). What is on
+disk is never more than was counted; a crash loses what was counted since the last ``write``. A commit holds a month's
+total together with the last of the rows that it is the sum of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.days import OWN, DayBook, day_of
 from broker.accounts.ledger import Ledger, nothing
 from broker.accounts.records import UsedInMonth
-from broker.ports import Change, GrantTable, UsageRow
+from broker.accounts.warnings import QuotaWarning, QuotaWarnings
+from broker.ports import OWN_PRINCIPALS, Change, GrantTable, UsageRow
 from broker.storage.tables import USAGE, key_number, number_key
 
-WRITTEN_AT_ONCE = 1000  # accounts in one commit
+WRITTEN_AT_ONCE = 500  # rows of days, and of months, in one commit
+SWEEP_AFTER_S = 600  # of a new day: a clock that is wrong for a moment removes nothing
 
 
 @dataclass(slots=True)
@@ -26,6 +32,7 @@ class Used:
 
     messages: int = 0
     bytes: int = 0
+    warned: int = 0  # bits of ``QuotaWarning``
 
 
 def month_of(wall_s: int) -> int:
@@ -37,10 +44,25 @@ def month_of(wall_s: int) -> int:
 class UsageBook:
     """The current month of all accounts."""
 
-    def __init__(self, ledger: Ledger, accounts: Accounts, table: GrantTable) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        table: GrantTable,
+        is_application: Callable[[int], bool],
+        count_devices: Callable[[int], int],
+    ) -> None:
+        """``is_application`` tells principals that are no devices."""
+        self.warnings = QuotaWarnings(accounts, count_devices)
         self._ledger = ledger
         self._accounts = accounts
         self._table = table
+        self._is_application = is_application
+        self.days = DayBook(ledger)
+        self._day: int | None = None  # what is counted now is of this one
+        self._day_since_s = 0
+        self._swept = False  # since the day began
+        self._writing = asyncio.Lock()
         self._month: int | None = None  # that ``_used`` is of
         self._seen: int | None = None  # what the clock said last
         self._used: dict[int, Used] = {}
@@ -52,35 +74,94 @@ class UsageBook:
         rows = {key_number(key): UsedInMonth.decode(value) for key, value in self._ledger.rows(USAGE)}
         self._month = max((row.month for row in rows.values()), default=None)
         self._used = {
-            account_id: Used(row.messages, row.bytes) for account_id, row in rows.items() if row.month == self._month
+            account_id: Used(row.messages, row.bytes, row.warned)
+            for account_id, row in rows.items()
+            if row.month == self._month
         }
+
+    @property
+    def day(self) -> int | None:
+        """The day that is counted for at the moment; None before anybody has told the time."""
+        return self._day
+
+    def note_peak(self, account_id: int, connections: int) -> None:
+        """Take how many connections an account has had at once since the day began."""
+        if account_id in self._accounts and self._day is not None:
+            self.days.note_peak(account_id, self._day, connections)
+
+    def ends_at(self, wall_s: int) -> int:
+        """When everybody's quota is whole again: seconds of UTC, the first of a month."""
+        month = month_of(wall_s) + 1
+        if month == self._month:  # the clock was set back: a month that has begun does not begin again
+            month += 1
+        return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp())
 
     def of(self, account_id: int) -> Used:
         """What an account has used since the month began."""
         return self._used.get(account_id, Used())
 
     def add(self, rows: Iterable[UsageRow], wall_s: int) -> None:
-        """Take what was counted until now; in a new month everybody's quota is whole again."""
-        for account_id, _, messages_in, bytes_in, messages_out, bytes_out in rows:
-            used = self._used.setdefault(account_id, Used())
+        """Take what was counted until now; in a new month everybody's quota is whole again.
+
+        It is of the day and the month that the clock said last: whoever tells the time at midnight is exact.
+        """
+        if self._day is None:
+            self._see_day(wall_s)
+        assert self._day is not None  # it was just seen
+        for account_id, principal_id, messages_in, bytes_in, messages_out, bytes_out in rows:
+            used = self._used.get(account_id)
+            if used is None:
+                used = self._used[account_id] = Used()
             used.messages += messages_in + messages_out
             used.bytes += bytes_in + bytes_out
-            self._changed(account_id)
+            if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
+                self._unwritten[account_id] = None
+                counted = messages_in, bytes_in, messages_out, bytes_out
+                self.days.add(account_id, self._day, self._device(principal_id), counted)
+        self._see_day(wall_s)
         month = month_of(wall_s)
         if self._turned(month):
             self._begin(month)
 
     async def write(self) -> None:
-        """Store what has changed since the last time. Raises ``Unavailable``; what could not be stored is kept."""
-        while self._unwritten:
-            part = list(self._unwritten)[:WRITTEN_AT_ONCE]
-            for account_id in part:
-                del self._unwritten[account_id]
-            try:
-                await self._ledger.commit([self._put(one) for one in part], nothing)
-            except BaseException:
-                self._unwritten.update(dict.fromkeys(part))
-                raise
+        """Store what has changed since the last time, and remove a few rows of days that are too old.
+
+        Raises ``Unavailable``; what could not be stored is kept.
+        """
+        async with self._writing:
+            while self.days.waiting or self._unwritten:
+                await self._write_part()
+            gone = await self.days.too_old()
+            if gone:
+                await self._ledger.commit(gone, nothing)
+            self.days.swept()
+
+    async def _write_part(self) -> None:
+        rows = await self.days.part(WRITTEN_AT_ONCE)
+        part = [] if self.days.more else list(islice(self._unwritten, WRITTEN_AT_ONCE))
+        for account_id in part:
+            del self._unwritten[account_id]
+        reached = [warning for account_id in part for warning in self._reached(account_id)]
+        try:
+            await self._ledger.commit([*rows, *map(self._put, part)], nothing)
+        except BaseException:
+            self._unwritten.update(dict.fromkeys(part))
+            for one in reached:
+                self.of(one.account_id).warned &= ~one.bit
+            raise
+        self.days.settled()
+        self.warnings.tell(reached)
+
+    def _reached(self, account_id: int) -> list[QuotaWarning]:
+        """Mark what an account has to be warned of: the commit that comes keeps the mark, and then it is told."""
+        assert self._month is not None  # somebody has told the time
+        used = self.of(account_id)
+        found = list(self.warnings.reached(account_id, used.messages, used.bytes, used.warned, self._month))
+        for one in found:
+            used.warned |= one.bit
+        if found:
+            self._used[account_id] = used
+        return found
 
     def set_quota(self, account_id: int) -> None:
         """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
@@ -95,7 +176,28 @@ class UsageBook:
             used = self.of(account_id)
             self._table.set_quota(account_id, whole.messages - used.messages, whole.bytes - used.bytes)
         elif told != whole:
+            self.look_at(account_id)
             self._table.add_quota(account_id, whole.messages - told.messages, whole.bytes - told.bytes)
+
+    def look_at(self, account_id: int) -> None:
+        """Warn an account, with the next write, of what it has reached: it has more devices, or another plan."""
+        if self._month is not None:
+            self._changed(account_id)
+
+    def _device(self, principal_id: int | None) -> int:
+        """Tell whose row of a day a principal's counts belong to: a device's own, or the account's."""
+        if principal_id is None or principal_id >= OWN_PRINCIPALS or self._is_application(principal_id):
+            return OWN
+        return principal_id
+
+    def _see_day(self, wall_s: int) -> None:
+        """Count for the day that it is from now on, whichever way the clock has gone."""
+        day = day_of(wall_s)
+        if day != self._day:
+            self._day, self._day_since_s, self._swept = day, wall_s, False
+        elif not self._swept and wall_s - self._day_since_s >= SWEEP_AFTER_S:
+            self._swept = True
+            self.days.sweep([account.account_id for account in self._accounts.all()], day)
 
     def _turned(self, month: int) -> bool:
         """Whether a new month has begun.
@@ -116,6 +218,8 @@ class UsageBook:
             self._changed(account_id)
             if account_id in self._told:
                 self._table.add_quota(account_id, used.messages, used.bytes)
+        for account in self._accounts.all():  # of devices everybody is warned again
+            self._changed(account.account_id)
 
     def _changed(self, account_id: int) -> None:
         if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
@@ -124,5 +228,5 @@ class UsageBook:
     def _put(self, account_id: int) -> Change:
         assert self._month is not None  # something was counted
         used = self._used.get(account_id)
-        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes).encode()
+        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes, used.warned).encode()
         return Change(USAGE, number_key(account_id), row)

@@ -12,6 +12,7 @@ from broker.admin.views import (
     CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
+    DeviceCounts,
     DeviceFilter,
     DeviceLogin,
     DevicePage,
@@ -21,6 +22,9 @@ from broker.admin.views import (
     MetricsText,
     MqttCredentials,
     PasswordView,
+    QuotaView,
+    StatsView,
+    UsageView,
 )
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "ConnectionInfo",
     "CredentialsInfo",
     "DeviceChange",
+    "DeviceCounts",
     "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",
@@ -42,5 +47,8 @@ __all__ = [
     "MqttCredentials",
     "Operator",
     "PasswordView",
+    "QuotaView",
+    "StatsView",
     "SystemClock",
+    "UsageView",
 ]

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
+from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import Clock
+from broker.admin.figures import Figures
 from broker.admin.operator import Operator
-from broker.admin.sightings import Sightings
+from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
     CommandReceipt,
     ConnectionInfo,
@@ -31,10 +33,9 @@ from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
 from broker.policy.credentials import new_message_id
-from broker.ports import PresenceSource, Publisher
+from broker.ports import PROTOCOLS, FigureSource, Publisher
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
-PROTOCOLS = ("mqtt", "mqtts", "ws", "wss")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
@@ -43,18 +44,19 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until
-    ``start_serving`` and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``.
-    ``tell_figures`` gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the
-    broker as a whole; while it says anything the broker is not ready, and takes what it can. ``warnings`` says what
-    somebody has to know though all is taken.
+    ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners as they really
+    listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not ready,
+    and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there is
+    none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
+    and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
         self,
         directory: Directory,
         publisher: Publisher,
-        presence: PresenceSource,
+        core: FigureSource,
+        counting: Counting,
         config: BrokerConfig,
         clock: Clock,
         endpoints: Callable[[], Sequence[Endpoint]],
@@ -64,7 +66,7 @@ class Admin:
     ) -> None:
         self._directory = directory
         self._publisher = publisher
-        self._sightings = Sightings(directory.devices, presence, clock)
+        self._standing = DeviceStanding(directory, core, clock)
         self._config = config
         self._clock = clock
         self._endpoints = endpoints
@@ -73,6 +75,7 @@ class Admin:
         self._warnings = warnings
         self._serving = False
         self.operator = Operator(directory, clock)
+        self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
 
     @property
     def not_ready_because(self) -> str:
@@ -185,9 +188,9 @@ class Admin:
         devices = self._directory.devices
         for account_id in devices.account_ids():
             async for part in devices.slices(account_id, SLICE_LOGINS):
-                seen = ((device.device_number, self._sightings.last_seen(device)) for device in part)
+                seen = ((device.device_number, self._standing.last_seen(device)) for device in part)
                 await devices.sightings.record({number: at for number, at in seen if at is not None})
-                await devices.passwords.record_use(self._sightings.passwords_used(part))
+                await devices.passwords.record_use(self._standing.passwords_used(part))
         await self._directory.flush()
 
     def _require_serving(self) -> None:
@@ -195,7 +198,7 @@ class Admin:
             raise Unavailable("the broker is not taking requests now")
 
     def _detail(self, device: Device) -> DeviceView:
-        return replace(self._view(device), passwords=self._sightings.passwords(device))
+        return replace(self._view(device), passwords=self._standing.passwords(device))
 
     def _view(self, device: Device) -> DeviceView:
         return DeviceView(
@@ -203,12 +206,12 @@ class Admin:
             name=device.name,
             description=device.description,
             device_type=device.device_type,
-            status=self._sightings.status(device),
+            status=self._standing.status(device),
             metadata_json=device.metadata_json,
             created_at=device.created_at,
             updated_at=device.updated_at,
-            last_seen=self._sightings.last_seen(device),
-            online=self._sightings.is_online(device),
+            last_seen=self._standing.last_seen(device),
+            online=self._standing.online(device),
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
@@ -220,7 +223,7 @@ class Admin:
             return (
                 (not which.device_type or device.device_type == which.device_type)
                 and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
-                and (not which.status or self._sightings.status(device) == which.status)
+                and (not which.status or self._standing.status(device) == which.status)
             )
 
         return matches
@@ -229,7 +232,7 @@ class Admin:
         async for part in parts:
             yield [
                 DeviceLogin(
-                    device.device_id, device.name, device.user_name, device.device_id, self._sightings.status(device)
+                    device.device_id, device.name, device.user_name, device.device_id, self._standing.status(device)
                 )
                 for device in part
             ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +153,89 @@ class KeyView:
     created_at: int
     last_used_at: int | None
     revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """What an account's plan allows and what it has used of it this month; bytes count both directions."""
+
+    plan: str
+    devices_maximum: int
+    messages_per_month: int
+    bytes_per_month: int
+    payload_maximum_bytes: int
+    device_messages_per_s: int
+    devices: int
+    messages: int
+    bytes: int
+    ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsedDay:
+    """What was used on a day of UTC, and how many devices did something on it."""
+
+    day: date
+    messages: int
+    bytes: int
+    active_devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsedByDevice:
+    """What a device has used."""
+
+    device_id: str
+    name: str
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageView:
+    """What was used in a period of days, both ends included; ``days`` are newest first, ``top`` most messages first.
+
+    ``active_devices`` may have been deleted since; of ``total_devices`` and ``top`` are those that there are now.
+    """
+
+    start: date
+    end: date
+    messages: int
+    bytes: int
+    active_devices: int
+    total_devices: int
+    days: Sequence[UsedDay]
+    top: Sequence[UsedByDevice]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCounts:
+    """An account's devices by what they are, as of a moment; free texts as types are told up to a number of them."""
+
+    total: int
+    active: int
+    inactive: int
+    error: int
+    online: int
+    by_type: dict[str, int]
+    persistent_sessions: int
+    queued_messages: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatsView:
+    """An account at this moment; ``devices`` may be of a second ago where there are very many."""
+
+    devices: DeviceCounts
+    connections: int
+    connections_peak_today: int
+    connections_by_protocol: dict[str, int]
+    messages_today: int
+    bytes_today: int
+    messages_this_month: int
+    bytes_this_month: int
+    messages_per_s_in: float
+    messages_per_s_out: float
+    retained_count: int
+    retained_bytes: int

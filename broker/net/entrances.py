@@ -15,7 +15,7 @@ from broker.net.forwarded import client_address
 from broker.net.listeners import Doors
 from broker.net.shown import ShownCertificates
 from broker.net.upgrades import UpgradeRules, Upgrades
-from broker.ports import Durability, Observer
+from broker.ports import PROTOCOLS, Durability, Observer
 
 OPEN_PRINCIPAL_ID = 0
 OPEN_ACCOUNT_ID = 0
@@ -73,6 +73,7 @@ class Entrances:
         shard = self._reactor.shard
         if listener.open:
             shard.open_listener(number, OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, "open")
+        shard.set_door(number, PROTOCOLS.index(listener.protocol))
         shard.set_durability(number, Durability(listener.durability).level)
         if listener.applications_from_anywhere:
             shard.allow_applications(number)

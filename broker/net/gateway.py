@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import QUEUE_FULL_POLICIES, Capabilities
-from broker.ports import AccountLimits, Grant, Presence, UsageRow
+from broker.ports import AccountLimits, AccountStanding, Grant, Presence, Standing, UsageRow
 
 NS_PER_S = 1_000_000_000
-USAGE_PER_CALL = 1000
+USAGE_PER_CALL = 250
 BUCKETS_PER_CALL = 1000
 
 
@@ -29,7 +29,7 @@ def core_limits(capabilities: Capabilities) -> dict[str, int]:
 
 
 class Gateway:
-    """Implements ``ports.GrantTable``, ``ports.PresenceSource`` and ``ports.Publisher`` on one reactor's shard.
+    """Implements ``ports.GrantTable``, ``FigureSource``, ``UsageSource`` and ``Publisher`` on one reactor's shard.
 
     ``durable`` waits until everything that was recorded is on disk.
     """
@@ -97,6 +97,23 @@ class Gateway:
     def take_usage(self) -> list[UsageRow]:
         """Take what has been counted since the last call; in pieces, so that many hold nobody up."""
         return self._shard.take_usage(USAGE_PER_CALL)
+
+    def connections_peak(self, account_id: int) -> int:
+        """Give the most connections that an account has had at once since the day began."""
+        return self._shard.account_connections(account_id)[0]
+
+    def begin_day(self, day: int) -> None:
+        """Count the peaks of another day from now on."""
+        self._shard.set_day(day)
+
+    def standing(self, principal_id: int) -> Standing:
+        """Give what a principal has; zeros for one that the core does not know."""
+        return Standing(*self._shard.standing(principal_id))
+
+    def account_standing(self, account_id: int) -> AccountStanding:
+        """Give what an account has; zeros for one that the core does not know."""
+        peak, (mqtt, mqtts, ws, wss) = self._shard.account_connections(account_id)
+        return AccountStanding((mqtt, mqtts, ws, wss), peak, *self._shard.retained(account_id))
 
     def presence(self, principal_id: int) -> Presence:
         """Give a principal's presence; zeros for one that the core does not know."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,6 +162,17 @@ class Environment:
         database = self._table(table)
         with self._inner.begin() as transaction:
             return [transaction.get(key, db=database) if key else None for key in keys]
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
+        """Entries with ``first`` <= key < ``end``, at most so many, of one moment. Raises ``StoreError``."""
+        database = self._table(table)
+        with self._inner.begin(db=database) as transaction, transaction.cursor() as cursor:
+            if not (cursor.set_range(first) if first else cursor.first()):
+                return []
+            found = list(islice(cursor.iternext(), at_most))  # without a step of Python for each
+        if found and found[-1][0] >= end:
+            del found[bisect_left(found, (end, b"")) :]
+        return found
 
     def pages(self, table: str) -> Iterator[list[tuple[bytes, bytes]]]:
         """All entries of a table in key order, in pages, each of its own moment."""

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -24,6 +24,8 @@ from broker.errors import StoreError
 from broker.ports import (
     COMMIT_BOUNDS_NS,
     CommitCallback,
+    Entries,
+    EntriesCallback,
     HealthCallback,
     PlainChange,
     ReadCallback,
@@ -55,6 +57,22 @@ class _Read(NamedTuple):
     keys: Sequence[bytes]
     on_read: ReadCallback
 
+    def ask(self, environment: Environment) -> Sequence[bytes | None]:
+        return environment.read(self.table, self.keys)
+
+
+class _ReadRange(NamedTuple):
+    """A range on its way from disk."""
+
+    table: str
+    first: bytes
+    end: bytes
+    at_most: int
+    on_read: EntriesCallback
+
+    def ask(self, environment: Environment) -> Entries:
+        return environment.read_range(self.table, self.first, self.end, self.at_most)
+
 
 _Answer = tuple[_Submit, StoreError | None]
 
@@ -73,7 +91,7 @@ class LmdbStore:
         self._budget_bytes = map_size_bytes
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Submit | None] = queue.SimpleQueue()
-        self._reads: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[_Read | _ReadRange | None] = queue.SimpleQueue()
         self._closed = False
         self._submitted = self._answered = 0
         self._figures = no_store_figures()
@@ -114,7 +132,13 @@ class LmdbStore:
 
     def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
         """Read values on the reader's thread; the answer comes on the owner's loop, never inside this call."""
-        read = _Read(table, keys, on_read)
+        self._ask(_Read(table, keys, on_read))
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Read entries on the reader's thread; the answer comes on the owner's loop, never inside this call."""
+        self._ask(_ReadRange(table, first, end, at_most, on_read))
+
+    def _ask(self, read: _Read | _ReadRange) -> None:
         if self._closed:
             self._done.add_done_callback(lambda _: _answer_read(read, (), StoreError(CLOSED)))
         else:
@@ -178,15 +202,15 @@ class LmdbStore:
 
     def _answer_reads(self) -> None:
         while (read := self._reads.get()) is not None:
-            values: Sequence[bytes | None] = ()
+            found: Sequence[Any] = ()
             failure = None
             try:
                 with self._disk.reading() as environment:
-                    values = environment.read(read.table, read.keys)
+                    found = read.ask(environment)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is who asked that has to know
                 failure = _failure(error, "read")
-            self._figures["reads"] += len(values)
-            self._loop.call_soon_threadsafe(_answer_read, read, values, failure)
+            self._figures["reads"] += len(found)
+            self._loop.call_soon_threadsafe(_answer_read, read, found, failure)
 
     # ------------------------------------------------------------ the worker's thread
 
@@ -274,8 +298,8 @@ def _answer_all(answers: Sequence[_Answer]) -> None:
             log.exception("store: the owner of ticket %d failed on its answer", submit.ticket)
 
 
-def _answer_read(read: _Read, values: Sequence[bytes | None], error: StoreError | None) -> None:
+def _answer_read(read: _Read | _ReadRange, found: Sequence[Any], error: StoreError | None) -> None:
     try:
-        read.on_read(values, error)
+        read.on_read(found, error)
     except Exception:
-        log.exception("store: who asked for %d records of %s failed on the answer", len(read.keys), read.table)
+        log.exception("store: who asked for records of %s failed on the answer", read.table)

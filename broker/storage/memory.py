@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from broker.errors import StoreError
 from broker.ports import (
     CommitCallback,
+    Entries,
+    EntriesCallback,
     HealthCallback,
     PlainChange,
     ReadCallback,
@@ -52,7 +56,9 @@ class MemoryStore:
         for name, entries in (committed or {}).items():
             self._tables[name].update(entries)
         self._waiting: deque[_Submit] = deque()
-        self._reads: deque[tuple[str, Sequence[bytes], ReadCallback]] = deque()
+        self._reads: deque[
+            tuple[Callable[[], Sequence[Any]], Callable[[Sequence[Any], BaseException | None], None]]
+        ] = deque()
         self._delayed = False
         self._error: BaseException | None = None
         self._failures_left = 0
@@ -84,7 +90,12 @@ class MemoryStore:
 
     def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
         """Answer with committed values, never inside this call; they are those of the moment of the answer."""
-        self._reads.append((table, keys, on_read))
+        self._reads.append((partial(self._values, table, keys), on_read))
+        self._soon()
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Answer with committed entries, as ``read`` does."""
+        self._reads.append((partial(self._range, table, first, end, at_most), on_read))
         self._soon()
 
     def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
@@ -160,12 +171,12 @@ class MemoryStore:
         """Answer the first ``count`` waiting reads (all that wait now) with what is committed; returns how many."""
         done = 0
         while self._reads and self._alive and (count is None or done < count):
-            table, keys, on_read = self._reads.popleft()
+            read, on_read = self._reads.popleft()
             done += 1
             try:
-                on_read(*self._read(table, keys))
+                on_read(*self._read(read))
             except Exception:
-                log.exception("store: who asked for %d records of %s failed on the answer", len(keys), table)
+                log.exception("store: who asked for records failed on the answer")
         return done
 
     def drop_reads(self) -> None:
@@ -221,15 +232,23 @@ class MemoryStore:
         except KeyError:
             raise StoreError(f"there is no table {table!r}") from None
 
-    def _read(self, table: str, keys: Sequence[bytes]) -> tuple[Sequence[bytes | None], BaseException | None]:
+    def _read(self, read: Callable[[], Sequence[Any]]) -> tuple[Sequence[Any], BaseException | None]:
         if self._closed:
             return (), StoreError(_CLOSED)
         try:
-            rows = self._rows(table)
+            found = read()
         except StoreError as error:
             return (), error
-        self._figures["reads"] += len(keys)
-        return [rows.get(key) for key in keys], None
+        self._figures["reads"] += len(found)
+        return found, None
+
+    def _values(self, table: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        rows = self._rows(table)
+        return [rows.get(key) for key in keys]
+
+    def _range(self, table: str, first: bytes, end: bytes, at_most: int) -> Entries:
+        rows = self._rows(table)
+        return [(key, rows[key]) for key in sorted(key for key in rows if first <= key < end)[:at_most]]
 
     def _commit(self, changes: Sequence[PlainChange]) -> BaseException | None:
         if self._closed:

@@ -40,6 +40,7 @@ from broker.storage.shapes import is_record
 from broker.storage.tables import (
     ACCOUNTS,
     COUNTERS,
+    DAILY,
     DEVICES,
     FORMAT,
     FORMAT_KEY,
@@ -63,7 +64,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 RUN_CHECK_S = 1.0
 WORDS_MAXIMUM = 5
 
-OF_ANY_FORMAT = frozenset((ACCOUNTS, KEYS, DEVICES, SEEN, COUNTERS, USAGE))
+OF_ANY_FORMAT = frozenset((ACCOUNTS, KEYS, DEVICES, SEEN, COUNTERS, USAGE, DAILY))
 """Tables whose records say their own version: taken from a store of a newer format as well."""
 
 _FORMAT = struct.Struct("<I")

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
@@ -22,6 +23,7 @@ from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
     COUNTERS,
+    DAILY,
     DEVICES,
     FLOWS,
     FORMAT_KEY,
@@ -37,6 +39,7 @@ from broker.storage.tables import (
     SUBSCRIPTIONS,
     USAGE,
     WILLS,
+    day_key_parts,
 )
 
 RECORD_VERSION = 1
@@ -189,7 +192,13 @@ def _is_counter(key: bytes, value: bytes) -> bool:
 
 def _is_usage(key: bytes, value: bytes) -> bool:
     used = UsedInMonth.decode(value)
-    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes))
+    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes, used.warned))
+
+
+def _is_day(key: bytes, value: bytes) -> bool:
+    figures = decode_day(value)
+    wanted = TOTAL_FIGURES if day_key_parts(key)[2] == ALL else DAY_FIGURES
+    return len(figures) == wanted and all(type(one) is int and 0 <= one < NEVER for one in figures)
 
 
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
@@ -201,6 +210,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     PASSWORDS_USED: _is_password_used,
     COUNTERS: _is_counter,
     USAGE: _is_usage,
+    DAILY: _is_day,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

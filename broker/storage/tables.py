@@ -21,6 +21,8 @@ COUNTERS = "counters"
 USAGE = "usage"
 PASSWORDS_USED = "passwords_used"
 """By device number and the beginning of the password's digest: when it last let somebody in."""
+DAILY = "daily"
+"""By account, UTC day (since 1970) and device number: ``day_key``."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -49,6 +51,7 @@ TABLES = (
     COUNTERS,
     USAGE,
     PASSWORDS_USED,
+    DAILY,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,
@@ -67,6 +70,7 @@ MAXIMUM_KEY_BYTES = 511
 
 _NUMBER = struct.Struct(">I")
 _LONG_NUMBER = struct.Struct(">Q")
+_DAY = struct.Struct(">III")
 
 
 def number_key(number: int) -> bytes:
@@ -78,6 +82,17 @@ def key_number(key: bytes) -> int:
     """Return the number that ``number_key`` packed."""
     number: int = _NUMBER.unpack(key)[0]
     return number
+
+
+def day_key(account_id: int, day: int, device_number: int) -> bytes:
+    """Key of what a device did on a day: an account's days follow each other, and on each day its devices."""
+    return _DAY.pack(account_id, day, device_number)
+
+
+def day_key_parts(key: bytes) -> tuple[int, int, int]:
+    """Return account, day and device that ``day_key`` packed."""
+    account_id, day, device_number = _DAY.unpack(key)
+    return account_id, day, device_number
 
 
 def long_key(number: int) -> bytes:

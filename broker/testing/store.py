@@ -17,6 +17,7 @@ from functools import partial
 from broker.errors import StoreError
 from broker.ports import (
     CommitCallback,
+    EntriesCallback,
     HealthCallback,
     PlainChange,
     ReadCallback,
@@ -83,6 +84,10 @@ class FaultyStore:
     def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
         """Read through: a full disk can be read."""
         self._store.read(table, keys, on_read)
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Read through, as ``read`` does."""
+        self._store.read_range(table, first, end, at_most, on_read)
 
     def submit(self, ticket: int, changes: Sequence[PlainChange], on_committed: CommitCallback) -> None:
         """Pass changes on, or let them fail as on a full disk."""

@@ -11,7 +11,7 @@ from broker.config import Capabilities
 from broker.net.gateway import Gateway, core_limits
 from broker.policy.credentials import certificate_credential, credential
 from broker.policy.policies import APPLICATION, DEVICE
-from broker.ports import Durability, Grant
+from broker.ports import PROTOCOLS, AccountStanding, Durability, Grant, Standing
 from broker.reasons import ReasonCode
 from broker.storage.tables import DEVICES, META, RETAINED, SEEN, SESSIONS, WILLS
 from broker.wire import Connack, Connect, Properties, Puback, Publish, Will
@@ -173,3 +173,30 @@ def test_quota_that_is_added_leaves_what_was_counted_and_not_taken_yet() -> None
     table.port.add_quota(1, 5, -100)
     assert table.shard.quota_left(1) == (10 - 3 + 5, 1000 - 3 * len(packet) - 100)
     assert table.port.take_usage() == [(1, 7, 3, 3 * len(packet), 0, 0)]
+
+
+def test_figures_of_who_is_not_known_are_zeros() -> None:
+    table = Table()
+    assert table.port.standing(7) == Standing()
+    assert table.port.account_standing(1) == AccountStanding()
+    assert table.port.connections_peak(1) == 0
+
+
+def test_figures_are_those_of_the_moment_and_the_peak_that_of_the_day() -> None:
+    table = Table()
+    table.shard.set_door(0, PROTOCOLS.index("wss"))
+    table.port.put_grant(CREDENTIAL, GRANT)
+    handle = table.connect(expiry_s=100)
+    assert table.is_in(handle)
+    table.shard.feed(handle, encode(Publish("devices/thermometer/status", b"on", retain=True), 5), 0)
+    assert table.port.standing(7) == Standing(1, 1, 0)
+    found = table.port.account_standing(1)
+    assert (found.connections, found.connections_peak, found.retained_count) == ((0, 0, 0, 1), 1, 1)
+    assert found.retained_bytes > 0
+    table.shard.close_connection(handle)
+    assert table.port.standing(7) == Standing(0, 1, 0)
+    assert table.port.account_standing(1).connections == (0, 0, 0, 0)
+    assert table.port.connections_peak(1) == 1
+    table.port.begin_day(20_000)
+    table.port.begin_day(20_000)
+    assert table.port.connections_peak(1) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broker.errors import StoreError
 from broker.ports import Change, Store, StoreHealth
-from broker.storage.environment import RESERVE_BYTES
+from broker.storage.environment import RESERVE_BYTES, Environment
 from broker.storage.lmdb import LmdbStore
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import ACCOUNTS, DEVICES, MESSAGES, OPS, RETAINED, key_number, number_key
@@ -262,6 +262,76 @@ def test_a_read_of_no_table_is_an_error_and_spoils_no_other(opener: Opener) -> N
         assert (values, type(error), second) == ([], StoreError, ([None], None))
 
     run(opener, body)
+
+
+class Ranges:
+    """Asks for ranges and waits for the answers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def __call__(
+        self, first: bytes, end: bytes, at_most: int, table: str = DEVICES
+    ) -> list[tuple[bytes, bytes]] | BaseException:
+        answer = asyncio.get_running_loop().create_future()
+        self._store.read_range(table, first, end, at_most, lambda *found: answer.set_result(found))
+        assert not answer.done()
+        entries, error = await asyncio.wait_for(answer, 10)
+        assert error is None or not entries
+        return error or list(entries)
+
+
+def test_a_range_is_read_in_key_order_from_its_first_key_to_before_its_end(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        answers, ranges = Answers(), Ranges(store)
+        keys = [b"a", b"ab", b"b", b"b\x00", b"c", b"\xff"]
+        assert await ranges(b"", b"\xff", 10) == []
+        store.submit(1, [put(key, key) for key in reversed(keys)], answers)
+        store.submit(2, [put(b"b", b"", ACCOUNTS)], answers)
+        await answers.wait(2)
+        whole = [(key, key) for key in keys]
+        assert await ranges(b"", b"\xff\xff", 10) == whole
+        assert await ranges(b"", b"\xff", 10) == whole[:5]
+        assert await ranges(b"ab", b"b", 10) == whole[1:2]
+        assert await ranges(b"ab", b"b\x00", 10) == whole[1:3]
+        assert await ranges(b"aa", b"bb", 2) == whole[1:3]
+        assert await ranges(b"ab\x00", b"bb", 2) == whole[2:4]
+        assert await ranges(b"c", b"c", 10) == await ranges(b"d", b"b", 10) == []
+        assert await ranges(b"", b"\xff\xff", 0) == []
+        assert await ranges(b"", b"z", 10, ACCOUNTS) == [(b"b", b"")]
+        assert isinstance(await ranges(b"", b"z", 10, "nowhere"), StoreError)
+        assert store.figures()["reads"] == 19
+        await store.close()
+        assert isinstance(await ranges(b"", b"z", 10), StoreError)
+
+    run(opener, body)
+
+
+def test_reads_of_both_kinds_are_answered_in_their_order(opener: Opener) -> None:
+    async def body(store: Store) -> None:
+        told: list[str] = []
+        for number in range(50):
+            store.read(DEVICES, [b"a"], lambda _values, _error, number=number: told.append(f"read {number}"))
+            store.read_range(
+                DEVICES, b"a", b"b", 1, lambda _entries, _error, number=number: told.append(f"range {number}")
+            )
+        await store.close()
+        assert told == [f"{kind} {number}" for number in range(50) for kind in ("read", "range")]
+
+    run(opener, body)
+
+
+@given(st.sets(st.binary(min_size=1, max_size=3)), st.binary(max_size=3), st.binary(max_size=3), st.integers(0, 9))
+def test_the_environment_and_the_memory_store_give_the_same_ranges(
+    tmp_path_factory: pytest.TempPathFactory, keys: set[bytes], first: bytes, end: bytes, at_most: int
+) -> None:
+    environment = Environment.opened(tmp_path_factory.mktemp("ranges"), map_size_bytes=MAP_SIZE_BYTES)
+    try:
+        environment.write([[put(key, key) for key in keys]])
+        found = environment.read_range(DEVICES, first, end, at_most)
+    finally:
+        environment.close()
+    assert found == [(key, key) for key in sorted(keys) if first <= key < end][:at_most]
 
 
 def test_close_answers_the_reads_before_it_and_refuses_those_behind(opener: Opener) -> None:

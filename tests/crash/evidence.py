@@ -12,8 +12,9 @@ from pathlib import Path
 
 import lmdb
 
+from broker.accounts.days import ALL, DAY_FIGURES, decode_day
 from broker.accounts.records import UsedInMonth
-from broker.storage.tables import USAGE, key_number
+from broker.storage.tables import DAILY, USAGE, day_key_parts, key_number
 from tests.crash.brokers import IotBroker, Target
 from tests.crash.ledger import STORE_DAMAGED, USAGE_WRONG, Ledger
 
@@ -60,11 +61,20 @@ def check_usage(target: Target, ledger: Ledger, kills: int) -> None:
         table = environment.open_db(USAGE.encode(), create=False)
         with environment.begin(db=table) as transaction:
             rows = {key_number(bytes(key)): UsedInMonth.decode(bytes(value)) for key, value in transaction.cursor()}
+        table = environment.open_db(DAILY.encode(), create=False)
+        with environment.begin(db=table) as transaction:
+            days = {day_key_parts(bytes(key)): decode_day(bytes(value)) for key, value in transaction.cursor()}
     used = rows[DEFAULT_ACCOUNT].messages if DEFAULT_ACCOUNT in rows else 0
     most = ledger.counts["PUBLISH sent"] + ledger.counts["PUBLISH received"] + IN_FLIGHT * (kills + 1)
     ledger.counts["usage checked"] += 1
     if used > most:
         ledger.find(USAGE_WRONG, f"{used} messages on disk, at most {most} were sent")
+    for account_id, day, number in days:
+        if number == ALL:
+            parts = [row for key, row in days.items() if key[:2] == (account_id, day) and key[2] != ALL]
+            total = days[account_id, day, ALL][:DAY_FIGURES]
+            if total != tuple(map(sum, zip(*parts, strict=True))):
+                ledger.find(USAGE_WRONG, f"day {day} of account {account_id} is not the sum of its devices")
 
 
 def keep(target: Target, ledger: Ledger, where: Path) -> None:

@@ -101,6 +101,7 @@ def test_only_this_machine_is_told_by_default(address: str, status: int) -> None
             upper.directory,
             upper.core,
             upper.core,
+            upper.counting,
             upper.config,
             upper.clock,
             lambda: upper.endpoints,

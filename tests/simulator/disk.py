@@ -9,11 +9,12 @@ Pages torn or reordered inside one transaction are below this level: the power-c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from broker.errors import StoreError
 from broker.ports import (
     CommitCallback,
+    EntriesCallback,
     HealthCallback,
     PlainChange,
     ReadCallback,
@@ -87,7 +88,7 @@ class Disk:
         self.submitted: list[tuple[int, Changes, CommitCallback]] = []
         self.committing: list[tuple[int, Changes, CommitCallback]] = []
         self.unanswered: list[tuple[int, CommitCallback, BaseException | None]] = []
-        self.reads: list[tuple[str, list[bytes], ReadCallback]] = []
+        self.reads: list[Callable[[], None]] = []
         self.health = StoreHealth()
         self.watchers: list[HealthCallback] = []
 
@@ -103,7 +104,14 @@ class Disk:
 
     def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
         """Read some entries, later."""
-        self.reads.append((table, list(keys), on_read))
+        wanted = list(keys)
+        self.reads.append(lambda: on_read([self.platter.tables[table].get(key) for key in wanted], None))
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """Read some neighbours, later."""
+        self.reads.append(
+            lambda: on_read([entry for entry in self.load(table) if first <= entry[0] < end][:at_most], None)
+        )
 
     def submit(self, ticket: int, changes: Changes, on_committed: CommitCallback) -> None:
         """Take changes for the next commit."""
@@ -172,9 +180,7 @@ class Disk:
 
     def serve(self) -> None:
         """Answer the oldest read."""
-        table, keys, on_read = self.reads.pop(0)
-        entries = self.platter.tables[table]
-        on_read([entries.get(key) for key in keys], None)
+        self.reads.pop(0)()
 
     def crash(self, chance: Chance) -> None:
         """Die: what was committing is there or not."""

@@ -10,7 +10,15 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-from broker.ports import CommitCallback, HealthCallback, PlainChange, ReadCallback, StoreFigures, StoreHealth
+from broker.ports import (
+    CommitCallback,
+    EntriesCallback,
+    HealthCallback,
+    PlainChange,
+    ReadCallback,
+    StoreFigures,
+    StoreHealth,
+)
 from broker.storage.tables import MESSAGES, OPS, RETAINED, SESSIONS, SUBSCRIPTIONS, WILLS, long_key
 from tests.simulator.disk import Disk
 
@@ -127,6 +135,10 @@ class FaultyDisk:
     def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
         """As the disk does."""
         self._disk.read(table, keys, on_read)
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        """As the disk does."""
+        self._disk.read_range(table, first, end, at_most, on_read)
 
     def figures(self) -> StoreFigures:
         """The disk's."""

@@ -8,9 +8,10 @@ import zlib
 
 import pytest
 
+from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
 from broker.storage.shapes import is_record
-from broker.storage.tables import TABLES, long_key, number_key
+from broker.storage.tables import TABLES, day_key, long_key, number_key
 
 
 def message(
@@ -51,6 +52,17 @@ SOUND = {
     ),
     "usage": (number_key(1), UsedInMonth(24_000, 5, 6).encode()),
     "passwords_used": (number_key(3) + b"d" * 8, encode_number(1_700_000_000)),
+    "daily": (
+        day_key(1, 20_000, 7),
+        encode_day(
+            (
+                1,
+                200,
+                0,
+                0,
+            )
+        ),
+    ),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -117,6 +129,11 @@ def test_records_of_other_types_are_refused() -> None:
     assert not is_record("accounts", number_key(1), Account(1, "default", "golden", False, 1).encode())
     assert not is_record("accounts", number_key(1), Account(1, 7, "free", False, 1).encode())  # type: ignore[arg-type]
     assert not is_record("seen", number_key(1), encode_number(-1))
+    assert is_record("daily", day_key(1, 20_000, ALL), encode_day((1, 2, 3, 4, 5, 6)))
+    assert not is_record("daily", day_key(1, 20_000, ALL), encode_day((1, 2, 3, 4)))
+    assert not is_record("daily", day_key(1, 20_000, 7), encode_day((1, 2, 3, 4, 5, 6)))
+    assert not is_record("daily", day_key(1, 20_000, 7), encode_day((1, -2, 3, 4)))
+    assert not is_record("daily", day_key(1, 20_000, 7)[:11], encode_day((1, 2, 3, 4)))
     assert not is_record("messages", long_key(79), chunk(78))
 
 

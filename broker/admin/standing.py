@@ -1,7 +1,7 @@
 """What is known of devices now: online, last seen, refused; and of their passwords, last used.
 
 Here belongs what the core knows since the start, put together with what is on record from before. Not here: the records
-(``broker.accounts``), and what of it is shown (``service``).
+(``broker.accounts``), and who asks (``service``, ``figures``).
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from broker.accounts.device_passwords import Password, used_key
-from broker.accounts.devices import Devices
+from broker.accounts.directory import Directory
 from broker.accounts.records import Device
-from broker.admin.clock import Clock
+from broker.admin.clock import NS_PER_S, Clock
 from broker.admin.views import PasswordView
 from broker.ports import PresenceSource
 
-NS_PER_S = 1_000_000_000
 REFUSAL_SHOWN_S = 24 * 3600
 
 
-class Sightings:
-    """Moments in whole seconds of UTC; None for never."""
+class DeviceStanding:
+    """Asked for one device at a time; constant cost. Moments are whole seconds of UTC, None for never."""
 
-    def __init__(self, devices: Devices, presence: PresenceSource, clock: Clock) -> None:
-        self._devices = devices
+    def __init__(self, directory: Directory, presence: PresenceSource, clock: Clock) -> None:
+        self._devices = directory.devices
         self._presence = presence
         self._clock = clock
 
-    def is_online(self, device: Device) -> bool:
+    def online(self, device: Device) -> bool:
         """Whether it has a connection."""
         return self._presence.presence(device.device_number).connections > 0
 

@@ -1,0 +1,193 @@
+"""What was counted on each UTC day: rows of devices and of accounts on disk, and in memory only what is not there yet.
+
+Here belong the rows, how counts get into them, and their end after ``KEPT_DAYS``. Not here: when they are written
+(``usage``), and what they are asked for (``history``).
+
+A row is never more than was counted. It is made of what is on disk and what was counted since, and written as a whole
+with its account's total of that day: a commit whose fate nobody knows is submitted again as it was, before anything
+new. A device that is deleted leaves its rows behind until they are too old like all others: what an account did on a
+day stays true, and no number is given twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from operator import add
+from typing import Final
+
+import msgpack
+
+from broker.accounts.ledger import Ledger
+from broker.errors import StoreError
+from broker.ports import Change
+from broker.storage.tables import DAILY, day_key
+
+log = logging.getLogger(__name__)
+
+DAY_S = 24 * 3600
+KEPT_DAYS = 400
+
+OWN = 0
+"""In a device's place: what belongs to no device, but to the account itself (applications, messages over REST)."""
+ALL = 2**32 - 1
+"""In a device's place: the account's total of the day."""
+
+VERSION = 1
+DAY_FIGURES = 4
+"""Of a row: PUBLISH packets and their bytes in, the same out."""
+TOTAL_FIGURES = 6
+"""Of a total, behind those: devices that were active, and the most connections at once."""
+DEVICES_PLACE, PEAK_PLACE = 4, 5
+
+NO_TOTAL: Final = (0,) * TOTAL_FIGURES
+
+REMOVED_AT_ONCE = 500
+SLICE_ROWS = 250  # brought into a part between two turns of the loop
+
+Figures = tuple[int, ...]
+
+_ALL_END = day_key(0, 0, ALL)[8:]
+_OWN_END = day_key(0, 0, OWN)[8:]
+
+
+def day_of(wall_s: int) -> int:
+    """Days (UTC) that had passed since 1970; none before it."""
+    return max(wall_s, 0) // DAY_S
+
+
+def encode_day(figures: Figures) -> bytes:
+    """Bytes of a row for the store."""
+    packed: bytes = msgpack.packb([VERSION, *figures])
+    return packed
+
+
+def decode_day(value: bytes) -> Figures:
+    """Read what ``encode_day`` wrote. Raises ``StoreError`` for anything else."""
+    try:
+        version, *figures = msgpack.unpackb(value, use_list=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise StoreError(f"a damaged record of a day: {error}") from error
+    if version != VERSION:
+        raise StoreError(f"a record of a day of version {version}: this broker is too old for its store")
+    return tuple(figures)
+
+
+class DayBook:
+    """The days of all accounts. One writer at a time: ``part``, commit, ``settled``."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._fresh: dict[bytes, Figures] = {}  # counted since the last write
+        self._unsettled: dict[bytes, Figures] = {}  # whole rows; whether they are on disk is not known
+        self._too_old: list[bytes] = []
+        self._sweeping = 0  # the account that those are of
+        self._to_sweep: deque[int] = deque()  # accounts that may have rows that are too old
+        self._oldest = 0  # the first day that is kept
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to be written."""
+        return bool(self._fresh or self._unsettled)
+
+    @property
+    def more(self) -> bool:
+        """Whether something was counted that is not in the part under way."""
+        return bool(self._fresh)
+
+    def add(self, account_id: int, day: int, device_number: int, counted: Figures) -> None:
+        """Take what a device has done since it was last told."""
+        key = day_key(account_id, day, device_number)
+        row = self._fresh.get(key)
+        self._fresh[key] = counted if row is None else _sum(row, counted)
+
+    def note_peak(self, account_id: int, day: int, connections: int) -> None:
+        """Take how many connections an account has had at once on a day, until now."""
+        key = day_key(account_id, day, ALL)
+        self._fresh[key] = _with_peak(self._fresh.get(key, NO_TOTAL), connections)
+
+    # ------------------------------------------------------------ writing
+
+    async def part(self, at_most: int) -> list[Change]:
+        """Give the next rows to be written, with their totals; the same ones until they are ``settled``.
+
+        Raises ``Unavailable`` where what is on disk cannot be read.
+        """
+        if not self._unsettled and self._fresh:
+            keys = list(islice(self._fresh, at_most))
+            await self._fill(keys, list({key[:8] + _ALL_END: None for key in keys}))
+        return [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
+
+    def settled(self) -> None:
+        """The part is on disk."""
+        self._unsettled = {}
+
+    async def _fill(self, keys: list[bytes], totals: list[bytes]) -> None:
+        rows = [key for key in keys if key[8:] != _ALL_END]
+        found = await self._ledger.read(DAILY, totals + rows)
+        for key, value in zip(totals, found[: len(totals)], strict=True):
+            peak = self._fresh.pop(key, NO_TOTAL)[PEAK_PLACE]
+            self._unsettled[key] = _with_peak(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, peak)
+        for number, (key, value) in enumerate(zip(rows, found[len(totals) :], strict=True), 1):
+            self._put(key, readable_day(value, DAY_FIGURES))
+            if number % SLICE_ROWS == 0:  # whoever gives up here leaves a part that is right
+                await asyncio.sleep(0)
+
+    def _put(self, key: bytes, before: Figures | None) -> None:
+        """Bring what was counted into the part, and into its total."""
+        counted, total = self._fresh.pop(key), key[:8] + _ALL_END
+        is_new_device = before is None and key[8:] != _OWN_END
+        self._unsettled[total] = _sum(self._unsettled[total], (*counted, int(is_new_device), 0))
+        self._unsettled[key] = counted if before is None else _sum(before, counted)
+
+    # ------------------------------------------------------------ what is too old
+
+    def sweep(self, account_ids: Iterable[int], today: int) -> None:
+        """Look through these accounts for days that are too old, a little with each write."""
+        self._oldest = max(today - KEPT_DAYS + 1, 0)
+        self._to_sweep = deque(account_ids)
+
+    async def too_old(self) -> list[Change]:
+        """Give some rows to be removed, of one account; ``swept`` when they are. Raises ``Unavailable``."""
+        self._too_old = []
+        if self._to_sweep:
+            self._sweeping = self._to_sweep[0]
+            first, end = day_key(self._sweeping, 0, 0), day_key(self._sweeping, self._oldest, 0)
+            entries = await self._ledger.read_range(DAILY, first, end, REMOVED_AT_ONCE)
+            self._too_old = [key for key, _ in entries]
+        return [Change(DAILY, key, None) for key in self._too_old]
+
+    def swept(self) -> None:
+        """What was given is removed: go on with this account, or with the next one."""
+        done = len(self._too_old) < REMOVED_AT_ONCE
+        if done and self._to_sweep and self._to_sweep[0] == self._sweeping:
+            self._to_sweep.popleft()
+
+
+def _sum(one: Figures, other: Figures) -> Figures:
+    return tuple(map(add, one, other))
+
+
+def _with_peak(total: Figures, connections: int) -> Figures:
+    return (*total[:PEAK_PLACE], max(total[PEAK_PLACE], connections))
+
+
+def readable_day(value: bytes | None, figures: int) -> Figures | None:
+    """Give a row of so many figures; None where there is none, or a damaged one.
+
+    That one begins anew: it must neither keep others from being written nor a question from being answered.
+    """
+    if value is None:
+        return None
+    try:
+        row = decode_day(value)
+    except StoreError as error:
+        log.error("a row of the table of days is passed over: %s", error)
+        return None
+    if len(row) == figures:
+        return row
+    log.error("a row of the table of days is passed over: it has %d figures, not %d", len(row), figures)
+    return None

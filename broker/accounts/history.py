@@ -1,0 +1,149 @@
+"""What is asked about past days and about today, read from disk in pages.
+
+Here belongs adding up rows of days. Not here: how they get there (``days``), and how an answer looks (``admin``).
+Nothing is kept between two questions; one account's questions about all of its devices are answered one after the
+other, so that many of them take no more of the loop's time than one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from weakref import WeakValueDictionary
+
+from broker.accounts.days import (
+    ALL,
+    DAY_FIGURES,
+    DEVICES_PLACE,
+    NO_TOTAL,
+    OWN,
+    PEAK_PLACE,
+    TOTAL_FIGURES,
+    Figures,
+    readable_day,
+)
+from broker.accounts.ledger import Ledger
+from broker.ports import Entries
+from broker.storage.tables import DAILY, day_key, day_key_parts
+
+PAGE_ROWS = 300
+TOP_DEVICES = 10
+PARTS = 1024  # of the devices of one question: a table that grows holds the loop for as long as it is large
+
+Used = tuple[int, int]
+"""Messages and bytes, both directions together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of an account, or of a device; ``active_devices`` have sent or received something on it."""
+
+    day: int
+    messages: int = 0
+    bytes: int = 0
+    active_devices: int = 0
+    connections_peak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days, newest first, how many devices were active in all, and those with most messages by their numbers."""
+
+    days: Sequence[Day]
+    active_devices: int
+    top: Sequence[tuple[int, Used]]
+
+
+class History:
+    """Questions about accounts that exist; days are numbers since 1970. Raises ``Unavailable`` like the disk."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    async def day(self, account_id: int, day: int) -> Day:
+        """One day of an account."""
+        (value,) = await self._ledger.read(DAILY, [day_key(account_id, day, ALL)])
+        return _day(day, readable_day(value, TOTAL_FIGURES) or NO_TOTAL)
+
+    async def of_device(self, account_id: int, device_number: int, days: range) -> Period:
+        """A period of one device."""
+        keys = [day_key(account_id, day, device_number) for day in days]
+        values = await self._ledger.read(DAILY, keys)
+        found_rows = zip(days, (readable_day(value, DAY_FIGURES) for value in values), strict=True)
+        rows = {day: row for day, row in found_rows if row is not None}
+        found = {day: _day(day, (*row, 1, 0)) for day, row in rows.items()}
+        if not rows:
+            return Period(_newest_first(days, {}), 0, [])
+        used = _used(tuple(map(sum, zip(*rows.values(), strict=True))))
+        return Period(_newest_first(days, found), 1, [(device_number, used)])
+
+    async def of_account(self, account_id: int, days: range, exists: Callable[[int], bool]) -> Period:
+        """A period of an account; among the top ones are devices that still exist."""
+        adding = _Sum()
+        async with self._locks.setdefault(account_id, asyncio.Lock()):
+            async for page in self._pages(day_key(account_id, days.start, OWN), day_key(account_id, days.stop, OWN)):
+                adding.take(page)
+            active = adding.active_devices
+            return Period(_newest_first(days, adding.days), active, await adding.top(exists))
+
+    async def _pages(self, first: bytes, end: bytes) -> AsyncIterator[Entries]:
+        """Read a range in pages, with turns of the loop between them."""
+        page = await self._ledger.read_range(DAILY, first, end, PAGE_ROWS)
+        while page:
+            yield page
+            page = await self._ledger.read_range(DAILY, page[-1][0] + b"\0", end, PAGE_ROWS)
+
+
+class _Sum:
+    """Rows of an account, added up."""
+
+    def __init__(self) -> None:
+        self.days: dict[int, Day] = {}
+        self.devices: list[dict[int, Used]] = [{} for _ in range(PARTS)]
+
+    @property
+    def active_devices(self) -> int:
+        """How many devices did something."""
+        return sum(map(len, self.devices))
+
+    def take(self, page: Entries) -> None:
+        """Add a page."""
+        for key, value in page:
+            _, day, number = day_key_parts(key)
+            if number == ALL:
+                self.days[day] = _day(day, readable_day(value, TOTAL_FIGURES) or NO_TOTAL)
+            elif number != OWN and (row := readable_day(value, DAY_FIGURES)) is not None:
+                messages, size = _used(row)
+                devices = self.devices[number % PARTS]
+                before = devices.get(number)
+                devices[number] = (messages, size) if before is None else (before[0] + messages, before[1] + size)
+
+    async def top(self, exists: Callable[[int], bool]) -> list[tuple[int, Used]]:
+        """Pick those with most messages, a part at a time, which is let go of then: to free them all takes long too."""
+        found: list[tuple[int, Used]] = []
+        while self.devices:
+            part = self.devices.pop()
+            found = nlargest(TOP_DEVICES, [*found, *(one for one in part.items() if exists(one[0]))], key=_rank)
+            if part:
+                del part
+                await asyncio.sleep(0)
+        return found
+
+
+def _rank(one: tuple[int, Used]) -> tuple[Used, int]:
+    return one[1], -one[0]
+
+
+def _used(row: Figures) -> Used:
+    return row[0] + row[2], row[1] + row[3]
+
+
+def _day(day: int, total: Figures) -> Day:
+    return Day(day, *_used(total), total[DEVICES_PLACE], total[PEAK_PLACE])
+
+
+def _newest_first(days: range, found: Mapping[int, Day]) -> list[Day]:
+    return [found.get(day) or Day(day) for day in reversed(days)]
