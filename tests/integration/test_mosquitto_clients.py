@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -205,8 +207,26 @@ def test_two_mosquitto_subs_share_what_mosquitto_pub_sends(
         own = access(served, version, device.username, device.password, device.device_id)
         lines = "".join(f"{number}\n" for number in range(100))
         assert publish(own, "-t", device.topic("events"), "-q", "1", "-l", text=lines).returncode == 0
-        found = received(one, 50) + received(other, 50)
-        assert sorted(map(int, found)) == list(range(100))
+        with ThreadPoolExecutor(2) as pool:  # who gets how many is the broker's affair
+            found: queue.Queue[int] = queue.Queue()
+            reading = [pool.submit(tell, process, found) for process in (one, other)]
+            try:
+                assert sorted(found.get(timeout=30) for _ in range(100)) == list(range(100))
+            finally:
+                for process in (one, other):
+                    process.kill()
+            assert all(reader.result(timeout=10) for reader in reading), "one of them got nothing"
+
+
+def tell(process: subprocess.Popen[str], found: queue.Queue[int]) -> int:
+    """Tell every number that ``mosquitto_sub -F '> ...'`` prints, until it ends; gives how many those were."""
+    count = 0
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("> "):
+            found.put(int(line[2:]))
+            count += 1
+    return count
 
 
 @pytest.mark.needs("mosquitto_rr")
