@@ -266,6 +266,8 @@ class Broker:
         self._clock.advance(ns)
         self._reactor.advance(ns)
         self._counting.count_at_once()
+        assert self._directory is not None
+        self._directory.devices.end_overlaps(self._clock.wall_s())
 
     # ------------------------------------------------------------ start and end
 
@@ -572,7 +574,10 @@ class Broker:
         """Let passwords end when their overlap is over."""
         while True:
             await asyncio.sleep(OVERLAP_LOOK_S)
-            directory.devices.end_overlaps(self._clock.wall_s())
+            try:
+                directory.devices.end_overlaps(self._clock.wall_s())
+            except Exception:
+                log.exception("a password could not be ended")
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:

@@ -207,7 +207,7 @@ class Shard:
         ...
 
     def erase(self, table: str, key: bytes) -> None:
-        """Delete a record of somebody else's (a device, when it was seen) in one transaction with the open batch.
+        """Delete a record of somebody else's (a device, its sightings) in one transaction with the open batch.
 
         Raises ``ValueError`` for a table whose records are the core's own.
         """

@@ -7,13 +7,13 @@ Here belong which of them let a device in at a moment, and their exchange. Not h
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from broker.accounts.ledger import Ledger
 from broker.accounts.records import Device, decode_number, encode_number
 from broker.ports import Change
-from broker.storage.tables import PASSWORDS_USED, number_key
+from broker.storage.tables import PASSWORDS_USED, key_number, number_key
 
 DIGEST_BYTES_OF_KEY = 8  # enough to tell one device's passwords apart
 
@@ -67,8 +67,10 @@ class DevicePasswords:
     Also when each was last used, as far as it is recorded.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, is_there: Callable[[int], bool]) -> None:
+        """``is_there`` tells whether a number is a device's that is not being removed."""
         self._ledger = ledger
+        self._is_there = is_there
         self._now_s = 0  # the latest that was told: a clock that is set back revives nothing
         self._ends: list[tuple[int, int]] = []  # a heap: when an overlap ends, and whose it is
         self._used: dict[bytes, int] = {}
@@ -108,15 +110,22 @@ class DevicePasswords:
 
     async def record_use(self, used: Mapping[bytes, int]) -> None:
         """Store when passwords, by their ``used_key``, were last used (seconds of UTC)."""
-        news = {key: at for key, at in used.items() if self._used.get(key) != at}
+        news = {
+            key: at for key, at in used.items() if self._is_there(key_number(key[:4])) and self._used.get(key) != at
+        }
         if news:
             changes = [Change(PASSWORDS_USED, key, encode_number(at)) for key, at in news.items()]
             await self._ledger.commit(changes, lambda: self._used.update(news))
 
-    def forget(self, device: Device) -> list[tuple[str, bytes]]:
-        """Forget a device; gives the table and the key of what is left of its passwords on disk."""
-        keys = [used_key(device.device_number, one) for one in (device.digest, device.previous_digest) if one]
-        return [(PASSWORDS_USED, key) for key in keys if self._used.pop(key, None) is not None]
+    def records(self, device: Device) -> list[tuple[str, bytes]]:
+        """Give the table and the key of what there may be of its passwords on disk."""
+        digests = (device.digest, device.previous_digest)
+        return [(PASSWORDS_USED, used_key(device.device_number, one)) for one in digests if one]
+
+    def forget(self, device: Device) -> None:
+        """Forget a device that was removed, with its records."""
+        for _, key in self.records(device):
+            self._used.pop(key, None)
 
     def forget_ended(self, before: Device, after: Device) -> list[Change]:
         """Give what takes the use of passwords off the disk that a change of their device ends."""

@@ -48,11 +48,11 @@ class Devices:
         self._ledger = ledger
         self._secret = secret
         self._table = grants
-        self.passwords = DevicePasswords(ledger)
+        self.passwords = DevicePasswords(ledger, self._is_there)
         self._grants = DeviceGrants(secret, grants, accounts, self.passwords, queue_maximum_bytes)
         self._accounts = accounts
         self._index = DeviceIndex()
-        self.sightings = Sightings(ledger, lambda number: number in self._index and number not in self._leaving)
+        self.sightings = Sightings(ledger, self._is_there)
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
         self._changing: set[asyncio.Task[Device]] = set()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # of those that are being changed
@@ -175,7 +175,7 @@ class Devices:
         """End all that a device has, then forget it: its id is free when nothing is left under it."""
         key = number_key(device.device_number)
         latest = self._index[device.device_number]
-        records = [(DEVICES, key), (SEEN, key), *self.passwords.forget(latest)]
+        records = [(DEVICES, key), (SEEN, key), *self.passwords.records(latest)]
         try:
             self._grants.take(latest)
             await self._table.remove_device(device.account_id, device.device_number, device.device_id, records)
@@ -212,7 +212,7 @@ class Devices:
         return await asyncio.shield(self._begin(device.device_number, rotation, now_s)), password
 
     def end_overlaps(self, now_s: int) -> None:
-        """Cut who came in with a password whose overlap is over; asked every second."""
+        """Cut who came in with a password whose overlap is over; asked twice a second."""
         for number in self.passwords.due(now_s):
             device = self._index.get(number)
             if device is not None and device.previous_digest and len(self.passwords.digests(device)) == 1:
@@ -262,6 +262,9 @@ class Devices:
         else:
             self._grants.take(device)
 
+    def _is_there(self, device_number: int) -> bool:
+        return device_number in self._index and device_number not in self._leaving
+
     def _may_enter(self, device: Device) -> bool:
         """Tell whether a device is let in as far as it goes itself."""
         return device.active and device.device_number not in self._leaving
@@ -310,6 +313,7 @@ class Devices:
             self._grants.give(device)
 
     def _remove(self, device_number: int) -> None:
+        self.passwords.forget(self._index[device_number])
         self._index.remove(device_number)
         self.sightings.forget(device_number)
 

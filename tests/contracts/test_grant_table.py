@@ -13,7 +13,7 @@ from broker.policy.credentials import certificate_credential, credential
 from broker.policy.policies import APPLICATION, DEVICE
 from broker.ports import PROTOCOLS, AccountStanding, Durability, Grant, Standing
 from broker.reasons import ReasonCode
-from broker.storage.tables import DEVICES, META, RETAINED, SEEN, SESSIONS, WILLS
+from broker.storage.tables import DEVICES, META, PASSWORDS_USED, RETAINED, SEEN, SESSIONS, WILLS
 from broker.wire import Connack, Connect, Properties, Puback, Publish, Will
 
 SECRET = bytes(32)
@@ -155,10 +155,11 @@ def test_a_device_that_is_removed_goes_with_all_it_has_in_one_batch_and_the_call
     put = table.settle()
     assert sorted(set(put)) == [META, RETAINED, SESSIONS, WILLS]
     table.port.remove_grant(CREDENTIAL)
-    removal = table.port.remove_device(1, 7, "thermometer", [(DEVICES, b"\0\0\0\7"), (SEEN, b"\0\0\0\7")])
+    records = [(one, b"\0\0\0\7") for one in (DEVICES, SEEN, PASSWORDS_USED)]
+    removal = table.port.remove_device(1, 7, "thermometer", records)
     with pytest.raises(StopIteration):
         removal.send(None)
-    assert sorted(table.settle()) == [DEVICES, RETAINED, RETAINED, SEEN, SESSIONS, WILLS]
+    assert sorted(table.settle()) == [DEVICES, PASSWORDS_USED, RETAINED, RETAINED, SEEN, SESSIONS, WILLS]
     assert table.waits == 1
     assert table.shard.retained(1)[0] == 1
 

@@ -114,5 +114,14 @@ def test_a_body_that_is_wrong_is_refused_by_name_and_nothing_ends(
         client.login(device.username, device.password)
 
 
+def test_a_device_is_deleted_that_has_used_its_passwords(served: Served) -> None:
+    device = served.register()
+    with Client(served.port(), V5) as client:
+        client.login(device.username, device.password)
+    rotate(served, device, {"overlap_seconds": 60})
+    assert served.call("DELETE", f"/devices/{device.device_id}").status_code == 204
+    assert served.call("GET", f"/devices/{device.device_id}").status_code == 404
+
+
 def test_an_unknown_device_is_not_found(served: Served) -> None:
     assert served.call("POST", "/devices/nobody/credentials/rotate").status_code == 404

@@ -12,17 +12,28 @@ from types import SimpleNamespace
 import pytest
 
 from broker.accounts.device_description import DeviceDescription
+from broker.accounts.device_passwords import used_key
 from broker.accounts.directory import Directory
 from broker.errors import NotFound
 from broker.net.gateway import Gateway
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import DEVICES, MESSAGES, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, TABLES, WILLS
+from broker.storage.tables import (
+    DEVICES,
+    MESSAGES,
+    PASSWORDS_USED,
+    RETAINED,
+    SEEN,
+    SESSIONS,
+    SUBSCRIPTIONS,
+    TABLES,
+    WILLS,
+)
 from broker.wire import Suback, Subscribe, Subscription, Will
 from tests.support.core import SECRET, Client, Core
 
 NOW_S = 1_790_000_000
 ACCOUNT = 1
-OF_A_DEVICE = (DEVICES, SEEN, SESSIONS, SUBSCRIPTIONS, WILLS, MESSAGES, RETAINED)
+OF_A_DEVICE = (DEVICES, SEEN, PASSWORDS_USED, SESSIONS, SUBSCRIPTIONS, WILLS, MESSAGES, RETAINED)
 FOR_LONG = {"session_expiry_interval": 3600}
 
 
@@ -105,7 +116,10 @@ class Cast:
         application.received()
         application.publish("devices/pump/settings", b"by another", 1, retain=True)
         application.publish("devices/tank/settings", b"of another", 1, retain=True)
-        await self.house.do(self.house.directory.devices.sightings.record({2: NOW_S}))
+        devices = self.house.directory.devices
+        await self.house.do(devices.sightings.record({2: NOW_S}))
+        used = used_key(2, devices.get(ACCOUNT, "pump").digest)
+        await self.house.do(devices.passwords.record_use({used: NOW_S}))
         client.drop()
         application.publish("devices/pump/commands", b"waits", 1)
         await self.house.settle()
@@ -150,7 +164,7 @@ def test_a_crash_at_any_step_leaves_a_device_whole_or_nothing_of_it() -> None:
         await cast.play()
         before = house.found()
         assert before == {
-            DEVICES: 1, SEEN: 1, SESSIONS: 2, SUBSCRIPTIONS: 1, WILLS: 1, MESSAGES: 1, RETAINED: 3,
+            DEVICES: 1, SEEN: 1, PASSWORDS_USED: 1, SESSIONS: 2, SUBSCRIPTIONS: 1, WILLS: 1, MESSAGES: 1, RETAINED: 3,
         }  # fmt: skip
         images = await images_of_the_deletion(house)
         outcomes = [await outcome(image, cast) for image in images]
@@ -172,13 +186,31 @@ async def outcome(image: MemoryStore, cast: Cast) -> str:
     try:
         house.directory.devices.get(ACCOUNT, "pump")
     except NotFound:
-        assert found == {DEVICES: 0, SEEN: 0, SESSIONS: 1, SUBSCRIPTIONS: 0, WILLS: 0, MESSAGES: 0, RETAINED: 1}
+        assert found == {
+            DEVICES: 0,
+            SEEN: 0,
+            PASSWORDS_USED: 0,
+            SESSIONS: 1,
+            SUBSCRIPTIONS: 0,
+            WILLS: 0,
+            MESSAGES: 0,
+            RETAINED: 1,
+        }
         assert retained == 1
         refused = house.core.connecting("pump", **cast.login)
         assert house.directory.grant_for(cast.login["user_name"], cast.login["password"]) is None  # type: ignore[arg-type]
         refused.drop()
         return "gone"
-    assert found == {DEVICES: 1, SEEN: 1, SESSIONS: 2, SUBSCRIPTIONS: 1, WILLS: 1, MESSAGES: 1, RETAINED: 3}
+    assert found == {
+        DEVICES: 1,
+        SEEN: 1,
+        PASSWORDS_USED: 1,
+        SESSIONS: 2,
+        SUBSCRIPTIONS: 1,
+        WILLS: 1,
+        MESSAGES: 1,
+        RETAINED: 3,
+    }
     assert retained == 3
     client = house.core.connecting("pump", **cast.login, clean_start=False, properties=FOR_LONG)
     await house.settle()

@@ -183,6 +183,21 @@ def test_a_deleted_device_leaves_no_password_behind() -> None:
     run(body)
 
 
+def test_a_use_that_is_on_its_way_to_disk_goes_with_its_device() -> None:
+    async def body(house: House) -> None:
+        house.upper.core.used[house.digest(house.first)] = house.upper.clock.monotonic_ns()
+        house.upper.store.delay()
+        noting = asyncio.ensure_future(house.upper.admin.persist_seen())
+        await asyncio.sleep(0)
+        deleting = asyncio.ensure_future(house.upper.admin.delete_device(1, house.device.device_id))
+        await asyncio.sleep(0)
+        house.upper.store.release()
+        await asyncio.gather(noting, deleting)
+        assert house.upper.store.load(PASSWORDS_USED) == []
+
+    run(body)
+
+
 def test_a_device_is_shown_with_its_passwords_and_their_last_use() -> None:
     async def body(house: House) -> None:
         house.upper.clock.pass_s(100)
