@@ -30,8 +30,12 @@ cdef void look_at_traffic(Net* net, int64_t now_ns) noexcept nogil:
         net.traffic_until_ns = now_ns + TRAFFIC_NS
 
 
+cdef inline bint is_resting(Net* net) noexcept nogil:
+    return clock_ns() + net.offset_ns < net.rest_until_ns
+
+
 cdef bint is_turn_due(Net* net) noexcept nogil:
-    return net.turns.count > 0 and clock_ns() + net.offset_ns >= net.rest_until_ns
+    return net.turns.count > 0 and not is_resting(net)
 
 
 cdef void rest_after(Net* net, int64_t took_ns) noexcept nogil:
@@ -47,7 +51,7 @@ cdef void await_turn(Net* net, Connection* connection, Transport* transport) noe
     # A handshake takes as long as a thousand messages: in turns, so many a round.
     if transport.queued:
         return
-    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS and clock_ns() + net.offset_ns >= net.rest_until_ns:
+    if net.turns.count == 0 and net.shaken_ns < SHAKE_NS and not is_resting(net):
         go_on_shaking(net, connection, transport)
         return
     transport.queued = 1

@@ -13,8 +13,8 @@ class TlsContext:
     ``certificate_chain`` begins with the server's own certificate. With ``client_certificate`` ``optional`` or
     ``required``, clients' certificates must be signed by ``client_ca`` and not stand in ``crl``. ``protocol`` is the
     ALPN protocol that is chosen when it is offered. ``previous`` is the context that this one replaces: its tickets are
-    still taken, unless who may come in has changed. ``native=False`` uses Python's ``ssl`` objects, as happens by
-    itself where the core cannot use the library that Python has loaded; their tickets end with their context.
+    still taken. Where certificates are asked for none are given. ``native=False`` uses Python's ``ssl`` objects, as
+    happens by itself where the core cannot use the library that Python has loaded; their tickets end with them.
 
     Raises ``ValueError`` with what is wrong with certificate, key, CA or list.
     """
