@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from api.models import Answer, Body, Query
 from broker.admin import Admin, KeyContext
@@ -54,12 +54,14 @@ class WithStatus:
     answer: Answer
 
 
+Scope = Literal["devices:read", "devices:write", "publish", "subscribe", "usage:read"]
+
 Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One row of the table; a path below ``BASE_PATH`` needs a key."""
+    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named."""
 
     method: str
     path: str
@@ -71,6 +73,7 @@ class ApiRoute:
     status: int
     errors: tuple[type[BrokerError], ...] = ()
     body_may_be_missing: bool = False
+    scope: Scope | None = None
 
 
 def needs_key(path: str) -> bool:
