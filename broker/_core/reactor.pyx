@@ -193,7 +193,8 @@ cdef void read_unread(Net* net, int64_t until_ns) noexcept nogil:
 
 cdef void handle_event(Net* net, Connection* connection, uint32_t events) noexcept nogil:
     if events & EPOLLOUT and connection.blocked:
-        if connection.transport != NULL and connection.transport.phase == PHASE_HANDSHAKE:
+        if connection.transport != NULL and connection.transport.phase == PHASE_HANDSHAKE and \
+                connection.state != CLOSING:
             await_turn(net, connection, connection.transport)
             return
         send_outbox(net, connection)
@@ -256,7 +257,8 @@ cdef void handle_one(Net* net, epoll_event* event, int64_t now_ns) noexcept nogi
         c_read(net.timer_fd, &drained, 8)
         net.armed_ns = -1
     elif tag < TAG_LISTENER + LISTENERS_MAXIMUM:
-        accept_some(net, <int>tag - TAG_LISTENER, now_ns)
+        if tag - TAG_LISTENER < <uint64_t>net.listener_count:     # a round that was cut short may know it from before
+            accept_some(net, <int>tag - TAG_LISTENER, now_ns)
     else:
         connection = find_connection(net.shard, <uint32_t>tag, <uint32_t>(tag >> 32))
         if connection != NULL and connection.fd >= 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from broker.errors import BadRequest
 
 REMEMBERED_MAXIMUM = 1000
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+ASCII_LOWER = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 URN = re.compile(r"\Aurn:.*:", re.IGNORECASE | re.DOTALL)
 
 
@@ -28,8 +30,8 @@ URN = re.compile(r"\Aurn:.*:", re.IGNORECASE | re.DOTALL)
 class ClientCertificate:
     """One certificate; ``fingerprint`` is the SHA-256 of its DER as 64 lower-case hexadecimal digits.
 
-    ``issuer`` (a name as DER) and ``serial`` are what a revocation list knows it by. ``alternative_names`` are DNS
-    names, and URIs; of a URN the part behind its last colon.
+    ``issuer`` (see ``comparable_name``) and ``serial`` are what a revocation list knows it by. ``alternative_names``
+    are DNS names, and URIs; of a URN the part behind its last colon.
     """
 
     fingerprint: str
@@ -63,11 +65,25 @@ def _read(der: bytes) -> ClientCertificate:
     certificate = x509.load_der_x509_certificate(der)
     return ClientCertificate(
         fingerprint=hashlib.sha256(der).hexdigest(),
-        issuer=certificate.issuer.public_bytes(),
+        issuer=comparable_name(certificate.issuer),
         serial=certificate.serial_number,
         common_names=_texts(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
         alternative_names=_alternative_names(certificate),
     )
+
+
+def comparable_name(name: x509.Name) -> bytes:
+    """Give what two names have in common that are the same for TLS (RFC 5280, section 7.1, as OpenSSL has it).
+
+    The kind of string does not matter, nor the case of ASCII letters, nor how much blank there is.
+    """
+    return repr([sorted(map(_comparable_attribute, part)) for part in name.rdns]).encode()
+
+
+def _comparable_attribute(attribute: x509.NameAttribute[str | bytes]) -> tuple[str, str]:
+    value = attribute.value
+    text = " ".join(value.translate(ASCII_LOWER).split()) if isinstance(value, str) else value.hex()
+    return attribute.oid.dotted_string, text
 
 
 def check_fingerprint(fingerprint: str) -> str:

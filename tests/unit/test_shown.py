@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from broker.accounts.certificates import comparable_name
 from broker.net.shown import ShownCertificates
 from broker.reasons import ReasonCode
 from tests.support import pki
@@ -23,7 +24,7 @@ def client(name: str, issuer: str = "Devices CA") -> pki.Issued:
 
 
 def entry(one: pki.Issued) -> tuple[bytes, int]:
-    return one.certificate.issuer.public_bytes(), one.certificate.serial_number
+    return comparable_name(one.certificate.issuer), one.certificate.serial_number
 
 
 class Core:
@@ -66,6 +67,22 @@ def test_who_is_on_a_new_list_is_cut_and_nobody_else() -> None:
     assert sorted(core.cut) == [(0, ReasonCode.ADMINISTRATIVE_ACTION), (2, ReasonCode.ADMINISTRATIVE_ACTION)]
     assert core.open == {1, 7, 8}
     assert core.rounds == 1
+
+
+def test_a_list_may_spell_its_issuer_in_another_kind_of_string() -> None:
+    """TLS calls the two names the same: it refuses such a certificate, so who is connected by it is cut as well."""
+    core = Core()
+    shown = ShownCertificates(core, core.soon)
+    shown.set_list(1, frozenset())
+    one = client("a")
+    spelled = one.der.replace(b"\x0c\x0aDevices CA", b"\x13\x0adEVICES Ca", 1)
+    assert spelled != one.der
+    core.open.add(0)
+    shown.note(0, 1, spelled)
+    shown.set_list(1, frozenset([entry(one)]))
+    assert shown.is_revoked(1, spelled)
+    asyncio.run(shown.cut())
+    assert core.cut == [(0, ReasonCode.ADMINISTRATIVE_ACTION)]
 
 
 def test_many_are_looked_at_in_slices_and_who_comes_meanwhile_is_judged_by_the_new_list() -> None:

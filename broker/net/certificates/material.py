@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from broker.accounts.certificates import comparable_name
 from broker.errors import ConfigError
 
 FILE_MAXIMUM_BYTES = 8 * 1024 * 1024
@@ -64,8 +65,9 @@ class TlsMaterial:
 
     ``fingerprint`` is that certificate's SHA-256 in hexadecimal digits, ``names`` the DNS names and addresses that it
     is for. The chain holds from ``not_before`` to ``not_after``, in seconds of UTC, and the revocation lists until
-    ``crl_until`` (0: there is none, or it says no end); they take back ``revoked``, each by its issuer (the name as
-    DER) and its serial number. ``without_list`` are the authorities of clients that have none though others do.
+    ``crl_until`` (0: there is none, or it says no end); they take back ``revoked``, each by its issuer (see
+    ``comparable_name``) and its serial number. ``without_list`` are the authorities of clients that have none though
+    others do.
     """
 
     certificate_chain_pem: bytes
@@ -223,7 +225,7 @@ def _is_list_of(crl: x509.CertificateRevocationList, authority: x509.Certificate
 
 
 def _revoked(crls: Sequence[x509.CertificateRevocationList]) -> RevokedCertificates:
-    return frozenset((crl.issuer.public_bytes(), entry.serial_number) for crl in crls for entry in crl)
+    return frozenset((comparable_name(crl.issuer), entry.serial_number) for crl in crls for entry in crl)
 
 
 # ---------------------------------------------------------------- what fits
