@@ -142,12 +142,16 @@ class Deliveries:
             if sum(one.qos == 2 for one in earlier) >= allowed:
                 raise Broken("exactly once", f"{delivery.session} gets {message} again")
             return
-        for one in earlier if delivery.qos else ():
-            if one.link is delivery.link or one.again or one.acked_t != NEVER:
-                continue
-            if dup or one.life != delivery.life:
-                one.again = True
-                return
+        if delivery.qos:
+            open_ones = [
+                one for one in earlier if one.link is not delivery.link and not one.again and one.acked_t == NEVER
+            ]
+            # One of this life is repeated with DUP alone, one from before a crash perhaps without.
+            open_ones.sort(key=lambda one: one.life != delivery.life)
+            for one in open_ones:
+                if dup or one.life != delivery.life:
+                    one.again = True
+                    return
         routes = sum(not one.again for one in earlier)
         if routes >= allowed * message.sends:
             why = "although it has acknowledged it" if any(one.acked_t != NEVER for one in earlier) else "without cause"
@@ -187,5 +191,6 @@ class Deliveries:
             session.alive == YES
             and topic_filter in session.subs
             and session.subs[topic_filter].sure_t <= message.sent_t
+            and session.subs[topic_filter].weak_t <= message.sent_t  # one of QoS 0 that is away is handed nothing
             for session, topic_filter in message.group_members
         )

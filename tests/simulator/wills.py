@@ -125,6 +125,8 @@ class Wills:
             unrecorded = will.decided_t != NEVER and will.decided_t > committed_t
             if level == "memory":
                 self._decide(will, Will.UNSURE)
+            elif will.state == Will.PENDING and not self._recorded(will, level, committed_t):
+                self._decide(will, Will.UNSURE)  # its client had gone before it was on disk
             elif will.state == Will.ARMED and self._recorded(will, level, committed_t):
                 will.state = Will.PENDING
             elif will.state == Will.FIRED and unrecorded:
@@ -141,8 +143,8 @@ class Wills:
                 will.back_ns = self.moment.back_ns
 
     def _recorded(self, will: Will, level: str, committed_t: int) -> bool:
-        # A CONNACK promises it, but for one that was given while the disk took nothing: it is recorded after that.
-        if will.link.unpromised:
+        # A CONNACK promises it, but for one of QoS 0 that was let in while the disk took nothing: it is recorded later.
+        if will.link.unpromised and will.message.qos == 0:
             return not self.moment.refused_since(committed_t)
         return level == "synced" or will.armed_t <= committed_t
 
