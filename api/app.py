@@ -6,8 +6,9 @@ and what a route does (handlers).
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -16,11 +17,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.admission import KEY, Admission
+from api.callers import is_from_loopback
 from api.errors import MethodNotAllowed, as_bad_request
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
-from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable, is_from_loopback
+from api.middleware import BudgetHeaders, ErrorTable
 from api.models import Answer
+from api.rights import require
 from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, Text, WithStatus
 from api.table import ROUTES
 from broker.admin import Admin, Clock, SystemClock
@@ -32,8 +36,13 @@ QUERY_FIELDS_MAXIMUM = 20
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def application(admin: Admin, clock: Clock | None = None) -> ASGIApp:
-    """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to."""
+def application(
+    admin: Admin, clock: Clock | None = None, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+) -> ASGIApp:
+    """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to.
+
+    ``sleep`` is how the answers to wrong keys wait.
+    """
     clock = clock or SystemClock()
     buckets = Buckets()
     by_path: defaultdict[str, list[ApiRoute]] = defaultdict(list)
@@ -41,7 +50,7 @@ def application(admin: Admin, clock: Clock | None = None) -> ASGIApp:
         by_path[route.path].append(route)
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
-    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock)), buckets, clock))
+    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock, sleep)), buckets, clock))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -87,9 +96,11 @@ class PathEndpoint:
         row = self._rows.get(method)
         if row is None:
             raise MethodNotAllowed(self._allowed)
+        key = scope.get(KEY, NO_KEY)
+        require(self._admin, row, key, scope["path_params"])
         request = ApiRequest(
             admin=self._admin,
-            account_id=scope.get(KEY, NO_KEY).account_id,
+            key=key,
             path=scope["path_params"],
             query=validated(row.query, parse_query(scope["query_string"])),
             body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),

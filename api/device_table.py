@@ -96,6 +96,7 @@ ROUTES = (
         status=202,
         errors=(NotFound, PayloadTooLarge, Unavailable),
         scope="publish",
+        topic="devices/{device_id}/commands",
     ),
     ApiRoute(
         "GET",

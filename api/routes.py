@@ -24,11 +24,16 @@ class ApiRequest:
     """
 
     admin: Admin
-    account_id: int
+    key: KeyContext
     path: Mapping[str, str]
     query: Any
     body: Any
     from_loopback: bool = False
+
+    @property
+    def account_id(self) -> int:
+        """The account that the key acts for."""
+        return self.key.account_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,11 @@ Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named."""
+    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
+
+    A row with scope ``publish`` names the topic that it publishes to, with the path's parameters in braces: a key that
+    is bound to patterns needs one that covers it.
+    """
 
     method: str
     path: str
@@ -74,6 +83,7 @@ class ApiRoute:
     errors: tuple[type[BrokerError], ...] = ()
     body_may_be_missing: bool = False
     scope: Scope | None = None
+    topic: str = ""
 
 
 def needs_key(path: str) -> bool:
@@ -81,4 +91,4 @@ def needs_key(path: str) -> bool:
     return path == BASE_PATH or path.startswith(BASE_PATH + "/")
 
 
-NO_KEY = KeyContext(account_id=0, key_id=0, key_name="")
+NO_KEY = KeyContext(account_id=0, key_id=0, key_name="", scopes=())

@@ -1,8 +1,8 @@
-"""The command line: ``iot-broker serve``, ``check-config``, ``keys`` and ``accounts``.
+"""The command line: ``iot-broker serve`` and ``check-config``, and where all other commands are gathered.
 
-Here belong commands, their arguments and the words they print. Not here: what they do, and the commands about what is
-on disk (``cli_store``). Exit codes: 0, 1 when something failed, 2 when the arguments or the configuration cannot be
-used, 3 when the store is damaged.
+Here belong starting a broker and the words of its start. Not here: the commands about keys (``cli_keys``), accounts
+(``cli_accounts``) and what is on disk (``cli_store``). Exit codes: 0, 1 when something failed, 2 when the arguments or
+the configuration cannot be used, 3 when the store is damaged.
 """
 
 from __future__ import annotations
@@ -16,37 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker import control
-from broker.accounts.accounts import DURABILITIES, POLICIES
-from broker.accounts.directory import DEFAULT_NAME, Directory
-from broker.accounts.plans import DEFAULT_PLAN, PLANS
-from broker.admin import Operator, SystemClock
-from broker.cli_common import config_option, data_dir_option, print_table, told_in_one_line
+from broker.accounts.directory import DEFAULT_NAME
+from broker.cli_accounts import accounts_group
+from broker.cli_common import config_option, data_dir_option, told_in_one_line
+from broker.cli_keys import keys_group
 from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Flags, load_config
 from broker.doors import Endpoint, authority, is_loopback
-from broker.errors import StoreError, Unavailable
 from broker.observability import logs
-from broker.ports import AccountLimits, Grant
-from broker.storage.data_dir import DataDir
-from broker.storage.lmdb import LmdbStore
-from broker.storage.rescue import finish_moves, prepare
 
 if TYPE_CHECKING:
     from broker.net.certificates import Authority
-
-ACCOUNT_COLUMNS = (
-    "account_id",
-    "name",
-    "plan",
-    "durability",
-    "queue_full_policy",
-    "suspended",
-    "devices",
-    "messages_this_month",
-    "bytes_this_month",
-    "created_at",
-)
 
 _port = click.IntRange(0, 65_535)
 
@@ -60,6 +40,8 @@ def main() -> None:
 main.add_command(backup_command)
 main.add_command(restore_command)
 main.add_command(store_group)
+main.add_command(keys_group)
+main.add_command(accounts_group)
 
 
 @main.command()
@@ -112,132 +94,6 @@ def check_config(file: Path | None) -> None:
     click.echo(f"the configuration can be used: {', '.join(places)}")
 
 
-@main.group()
-def keys() -> None:
-    """API keys, of a running broker or of its data directory."""
-
-
-@keys.command("create")
-@click.argument("name")
-@click.option("--account", default=DEFAULT_NAME, show_default=True, help="The account it acts for.")
-@config_option
-@data_dir_option
-@told_in_one_line
-def create_key(name: str, account: str, file: Path | None, data_dir: Path | None) -> None:
-    """Make an API key and print it alone on standard output: it cannot be shown again."""
-    made = _ask(file, data_dir, "keys.create", {"account": account, "name": name})
-    click.echo(f"key {made['key_id']} {name!r} of account {account!r}, shown this once:", err=True)
-    click.echo(made["api_key"])
-
-
-@keys.command("list")
-@click.option("--account", default=None, help="Only this account's keys.")
-@config_option
-@data_dir_option
-@told_in_one_line
-def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> None:
-    """List API keys, revoked ones too; never their text."""
-    rows = _ask(file, data_dir, "keys.list", {"account": account})
-    print_table(("key_id", "account", "name", "created_at", "last_used_at", "revoked_at"), rows)
-
-
-@keys.command("revoke")
-@click.argument("key_id", type=int)
-@config_option
-@data_dir_option
-@told_in_one_line
-def revoke_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
-    """Make an API key invalid and cut the connections that came in with it; devices stay."""
-    revoked = _ask(file, data_dir, "keys.revoke", {"key_id": key_id})
-    click.echo(f"key {key_id} {revoked['name']!r} of account {revoked['account']!r} is revoked", err=True)
-
-
-@main.group()
-def accounts() -> None:
-    """Accounts, of a running broker or of its data directory."""
-
-
-@accounts.command("create")
-@click.argument("name")
-@click.option("--plan", type=click.Choice(list(PLANS)), default=DEFAULT_PLAN, show_default=True)
-@click.option("--durability", type=click.Choice(DURABILITIES), default=DURABILITIES[0], show_default=True)
-@config_option
-@data_dir_option
-@told_in_one_line
-def create_account(name: str, plan: str, durability: str, file: Path | None, data_dir: Path | None) -> None:
-    """Make an account: a name, a plan, what its clients are promised, and a topic space of its own."""
-    _ask(file, data_dir, "accounts.create", {"name": name, "plan": plan, "durability": durability})
-    click.echo(f"account {name!r} is there, on plan {plan!r}, its clients at level {durability!r}", err=True)
-
-
-@accounts.command("list")
-@config_option
-@data_dir_option
-@told_in_one_line
-def list_accounts(file: Path | None, data_dir: Path | None) -> None:
-    """List the accounts."""
-    rows = _ask(file, data_dir, "accounts.list", {})
-    print_table(ACCOUNT_COLUMNS, rows)
-
-
-@accounts.command("set-plan")
-@click.argument("name")
-@click.argument("plan", type=click.Choice(list(PLANS)))
-@config_option
-@data_dir_option
-@told_in_one_line
-def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> None:
-    """Put an account on another plan; what it has above the new limits stays."""
-    _ask(file, data_dir, "accounts.set-plan", {"name": name, "plan": plan})
-    click.echo(f"account {name!r} is on plan {plan!r}", err=True)
-
-
-@accounts.command("set-durability")
-@click.argument("name")
-@click.argument("level", type=click.Choice(DURABILITIES))
-@config_option
-@data_dir_option
-@told_in_one_line
-def set_durability(name: str, level: str, file: Path | None, data_dir: Path | None) -> None:
-    """Choose what an account's clients are promised from their next CONNECT on."""
-    _ask(file, data_dir, "accounts.set-durability", {"name": name, "durability": level})
-    click.echo(f"account {name!r} is at level {level!r}", err=True)
-
-
-@accounts.command("set-queue-full-policy")
-@click.argument("name")
-@click.argument("policy", type=click.Choice(POLICIES))
-@config_option
-@data_dir_option
-@told_in_one_line
-def set_queue_full_policy(name: str, policy: str, file: Path | None, data_dir: Path | None) -> None:
-    """Choose what happens to a message for a session of an account that has no room for it."""
-    _ask(file, data_dir, "accounts.set-queue-full-policy", {"name": name, "policy": policy})
-    click.echo(f"full queues of account {name!r}: {policy!r}", err=True)
-
-
-@accounts.command("suspend")
-@click.argument("name")
-@config_option
-@data_dir_option
-@told_in_one_line
-def suspend_account(name: str, file: Path | None, data_dir: Path | None) -> None:
-    """Cut and refuse an account's devices, applications and requests."""
-    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": True})
-    click.echo(f"account {name!r} is suspended", err=True)
-
-
-@accounts.command("resume")
-@click.argument("name")
-@config_option
-@data_dir_option
-@told_in_one_line
-def resume_account(name: str, file: Path | None, data_dir: Path | None) -> None:
-    """Let a suspended account back in."""
-    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": False})
-    click.echo(f"account {name!r} is back", err=True)
-
-
 def banner(
     config: BrokerConfig, endpoints: Sequence[Endpoint], first_key: str | None, trust: Authority | None = None
 ) -> str:
@@ -268,62 +124,3 @@ def _curl_line(http: Endpoint, api_key: str) -> str:
         f' -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json"'
         """ -d '{"name": "Temperature Sensor 01", "type": "sensor"}'"""
     )
-
-
-def _ask(file: Path | None, data_dir: Path | None, command: str, arguments: dict[str, Any]) -> Any:
-    """Run a verb in the running broker; where none is running, on the store itself."""
-    config = load_config(file, os.environ, Flags(data_dir=data_dir))
-    return asyncio.run(_ask_either(config, command, arguments))
-
-
-async def _ask_either(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    try:
-        return await control.call(config.data_dir, command, arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return await _on_the_store(config, command, arguments)
-
-
-async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    if not config.data_dir.exists() and command != "keys.create":
-        raise StoreError(f"there is no data directory {config.data_dir}")
-    with DataDir.claim(config.data_dir) as owned:
-        finish_moves(owned.path)
-        secret = owned.secret()
-        prepare(owned.path, map_size_bytes=config.store_map_size_bytes, rescuing=False)
-        store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
-        try:
-            clock = SystemClock()
-            directory = Directory(store, secret, _NoCore())
-            directory.load(clock.wall_s())
-            directory.usage.add((), clock.wall_s())  # the month on record may have ended
-            if command == "keys.create":
-                await directory.ensure_account(clock.wall_s())
-            return await control.execute(Operator(directory, clock), command, arguments)
-        finally:
-            await store.close()
-
-
-class _NoCore:
-    """The grant table where no broker runs: nobody is connected."""
-
-    def put_grant(self, credential: bytes, grant: Grant) -> None:
-        """Take a grant that nobody will use."""
-
-    def remove_grant(self, credential: bytes) -> None:
-        """Cut nobody."""
-
-    async def remove_device(
-        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
-    ) -> None:
-        """Refuse: what a device has on disk is the core's to end."""
-        del account_id, principal_id, records
-        raise Unavailable(f"device {device_id!r} can be removed by a running broker alone")
-
-    def put_account(self, account_id: int, limits: AccountLimits) -> None:
-        """Limit nobody."""
-
-    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
-        """Stop nobody."""
-
-    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
-        """Stop nobody."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
 import click
 
+from broker.admin.moments import moment_text, parse_moment
 from broker.errors import BrokerError, ConfigError, StoreDamaged
 
 P = ParamSpec("P")
@@ -54,6 +54,19 @@ config_option = click.option(
 data_dir_option = click.option("--data-dir", type=folder_path, metavar="DIR", help="Where everything lives (./data).")
 
 
+class MomentType(click.ParamType[int]):
+    """A moment in UTC; becomes seconds since 1970."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read what somebody typed."""
+        try:
+            return value if isinstance(value, int) else parse_moment(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}", param, ctx)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows under their columns' names; ``_at`` is a time."""
     texts = [[_cell(name, row[name]) for name in columns] for row in rows]
@@ -67,7 +80,7 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name.endswith("_at"):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

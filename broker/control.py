@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,15 @@ async def execute(operator: Operator, command: str, arguments: dict[str, Any], u
 
 
 def _verbs(operator: Operator) -> dict[str, Verb]:
-    async def create_key(*, account: str, name: str) -> Any:
-        view, api_key = await operator.create_key(account, name)
+    async def create_key(
+        *,
+        account: str,
+        name: str,
+        scopes: Sequence[str] | None = None,
+        patterns: Sequence[str] = (),
+        expires_at: int | None = None,
+    ) -> Any:
+        view, api_key = await operator.create_key(account, name, scopes, patterns, expires_at)
         return {**asdict(view), "api_key": api_key}
 
     async def list_keys(*, account: str | None = None) -> Any:

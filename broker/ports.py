@@ -230,7 +230,15 @@ class AccountStanding:
     retained_bytes: int = 0
 
 
-class FigureSource(PresenceSource, Protocol):
+class RightsSource(Protocol):
+    """Asked by ``admin`` what a credential may do: the core judges topics, over REST as over MQTT."""
+
+    def may_publish(self, credential: bytes, topic_name: str) -> bool:
+        """Tell whether who comes in with a credential may publish to a topic; False for one that is not known."""
+        ...
+
+
+class FigureSource(PresenceSource, RightsSource, Protocol):
     """Asked by ``admin`` for figures; constant cost but for a principal's sessions, which are walked."""
 
     def standing(self, principal_id: int) -> Standing:

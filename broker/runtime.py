@@ -267,7 +267,7 @@ class Broker:
         self._reactor.advance(ns)
         self._counting.count_at_once()
         assert self._directory is not None
-        self._directory.devices.end_overlaps(self._clock.wall_s())
+        self._directory.end_overdue(self._clock.wall_s())
 
     # ------------------------------------------------------------ start and end
 
@@ -571,13 +571,13 @@ class Broker:
                 log.exception("housekeeping failed")
 
     async def _end_overlaps(self, directory: Directory) -> None:
-        """Let passwords end when their overlap is over."""
+        """Let passwords end when their overlap is over, and keys when they expire."""
         while True:
             await asyncio.sleep(OVERLAP_LOOK_S)
             try:
-                directory.devices.end_overlaps(self._clock.wall_s())
+                directory.end_overdue(self._clock.wall_s())
             except Exception:
-                log.exception("a password could not be ended")
+                log.exception("a password or key could not be ended")
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:

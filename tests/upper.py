@@ -114,6 +114,12 @@ class FakeCore:
     def credential_used_ns(self, credential: bytes) -> int:
         return self.used.get(credential, 0)
 
+    def may_publish(self, credential: bytes, topic_name: str) -> bool:
+        """Judge as the core does, where a pattern has no wildcard but a last ``#``."""
+        grant = self.grants.get(credential)
+        topics = () if grant is None else grant.policy.publish
+        return any(topic == topic_name or topic_name.startswith(topic.removesuffix("#")) for topic in topics if topic)
+
     def standing(self, principal_id: int) -> Standing:
         return self.standings.get(principal_id, Standing(self.presence(principal_id).connections))
 

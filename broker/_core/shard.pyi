@@ -120,6 +120,10 @@ class Shard:
         """Tell when somebody last came in with a credential; 0 for never since the start, and for an unknown one."""
         ...
 
+    def credential_may_publish(self, credential: bytes, topic_name: bytes) -> bool:
+        """Tell whether who comes in with a credential may publish to a topic; False for an unknown one."""
+        ...
+
     def open_connection(
         self,
         listener: int,

@@ -505,6 +505,12 @@ cdef class Shard:
         grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
         return 0 if grant == NULL else grant.used_at_ns
 
+    def credential_may_publish(self, bytes credential, bytes topic_name):
+        cdef Grant* grant
+        self.check_owner()
+        grant = find_grant(self.state, credential) if len(credential) == 32 else NULL
+        return grant != NULL and len(topic_name) > 0 and may_publish(grant, topic_name, <uint32_t>len(topic_name))
+
     def standing(self, principal_id):
         cdef Principal* principal
         cdef Session* session

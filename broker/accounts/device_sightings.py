@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from broker.accounts.keys import seen_changes
+from broker.accounts.last_uses import seen_changes
 from broker.accounts.ledger import Ledger
 from broker.accounts.records import decode_number
 from broker.storage.tables import SEEN, key_number

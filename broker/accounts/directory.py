@@ -11,6 +11,7 @@ from broker.accounts.accounts import Accounts
 from broker.accounts.devices import Devices
 from broker.accounts.history import History
 from broker.accounts.keys import Keys
+from broker.accounts.last_uses import LastUses
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
 from broker.accounts.records import Account, Device
@@ -37,7 +38,8 @@ class Directory:
         self._grants = grants
         self._ledger = Ledger(store)
         self.accounts = Accounts(self._ledger, self._limit_account)
-        self.keys = Keys(self._ledger, secret, grants, self.accounts)
+        self.last_uses = LastUses(self._ledger)
+        self.keys = Keys(self._ledger, secret, grants, self.accounts, self.last_uses)
         queue_maximum_bytes = budgets.device_queue_maximum_bytes
         self.devices = Devices(
             self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
@@ -54,7 +56,8 @@ class Directory:
         self._ledger.load()
         self.usage.load()  # what accounts have left follows from it
         self.accounts.load()
-        self.keys.load()
+        self.keys.load(now_s)
+        self.last_uses.load(self.keys.__contains__)
         self.devices.load(now_s)
 
     def known(self) -> Callable[[int], bool]:
@@ -156,4 +159,9 @@ class Directory:
 
     async def flush(self) -> None:
         """Store what is recorded lazily: when keys were used."""
-        await self.keys.flush()
+        await self.last_uses.flush()
+
+    def end_overdue(self, now_s: int) -> None:
+        """Cut who came in with a password whose overlap is over, or a key that has expired; asked twice a second."""
+        self.devices.end_overlaps(now_s)
+        self.keys.end_expired(now_s)

@@ -69,7 +69,10 @@ class UsedInMonth(Record):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey(Record):
-    """An API key; all keys of one name in one account share the ``principal_id``, so that sessions outlive keys."""
+    """An API key; all keys of one name in one account share the ``principal_id``, so that sessions outlive keys.
+
+    ``scopes`` and ``patterns`` are as ``policy.key_rights`` stores them: empty for all of the account.
+    """
 
     key_id: int
     account_id: int
@@ -78,6 +81,9 @@ class ApiKey(Record):
     digest: bytes
     created_at: int
     revoked_at: int = 0
+    expires_at: int = 0  # lets nobody in from this moment on
+    scopes: str = ""
+    patterns: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.admin.clock import Clock, SystemClock
+from broker.admin.key_views import KeyContext, KeyView
+from broker.admin.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
 from broker.admin.views import (
@@ -17,8 +19,6 @@ from broker.admin.views import (
     DeviceLogin,
     DevicePage,
     DeviceView,
-    KeyContext,
-    KeyView,
     MetricsText,
     MqttCredentials,
     PasswordView,
@@ -28,6 +28,7 @@ from broker.admin.views import (
 )
 
 __all__ = [
+    "MOMENT_EXPECTED",
     "AccountView",
     "Admin",
     "Clock",
@@ -51,4 +52,6 @@ __all__ = [
     "StatsView",
     "SystemClock",
     "UsageView",
+    "moment_text",
+    "parse_moment",
 ]

@@ -5,11 +5,15 @@ Here belong the operator's verbs. Not here: what an account may do with its own 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from broker.accounts.accounts import DEFAULT_POLICY
 from broker.accounts.directory import Directory
-from broker.accounts.records import Account, ApiKey
+from broker.accounts.records import Account
 from broker.admin.clock import Clock
-from broker.admin.views import AccountView, KeyView
+from broker.admin.key_views import KeyView
+from broker.admin.keys import KeyVerbs
+from broker.admin.views import AccountView
 from broker.errors import BadRequest
 from broker.ports import Durability
 
@@ -19,9 +23,10 @@ DEFAULT_DURABILITY = Durability.SYNCED.value
 class Operator:
     """Verbs about accounts and keys, by name; raises ``NotFound``, ``Conflict``, ``BadRequest`` and ``Unavailable``."""
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    def __init__(self, directory: Directory, clock: Clock, keys: KeyVerbs) -> None:
         self._directory = directory
         self._clock = clock
+        self._keys = keys
 
     async def create_account(self, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> AccountView:
         """Make an account on a plan, whose clients are promised so much."""
@@ -51,22 +56,27 @@ class Operator:
         account = self._directory.accounts.named(name)
         return self._account_view(await self._directory.set_suspended(account.account_id, suspended))
 
-    async def create_key(self, account: str, name: str) -> tuple[KeyView, str]:
+    async def create_key(
+        self,
+        account: str,
+        name: str,
+        scopes: Sequence[str] | None = None,
+        patterns: Sequence[str] = (),
+        expires_at: int | None = None,
+    ) -> tuple[KeyView, str]:
         """Make an API key; returns it with its text, which nobody can see again."""
         owner = self._directory.accounts.named(account)
-        key, api_key = await self._directory.keys.create(owner.account_id, name, self._clock.wall_s())
-        return self._key_view(key), api_key
+        return await self._keys.create(owner.account_id, name, scopes, patterns, expires_at)
 
     async def list_keys(self, account: str | None = None) -> list[KeyView]:
-        """List the keys of one account, or of all, revoked ones too, oldest first."""
-        account_id = None if account is None else self._directory.accounts.named(account).account_id
-        return [self._key_view(key) for key in self._directory.keys.all(account_id)]
+        """List the keys of one account, or of all, ended ones too, oldest first."""
+        return await self._keys.all(None if account is None else self._directory.accounts.named(account).account_id)
 
     async def revoke_key(self, key_id: int) -> KeyView:
         """Make a key invalid and cut the connections that came in with it."""
         if key_id < 1:
             raise BadRequest("key_id: expected a number from `keys list`", field="key_id", provided=key_id)
-        return self._key_view(await self._directory.keys.revoke(key_id, self._clock.wall_s()))
+        return await self._keys.revoke(key_id)
 
     def _account_view(self, account: Account) -> AccountView:
         used = self._directory.usage.of(account.account_id)
@@ -81,14 +91,4 @@ class Operator:
             messages_this_month=used.messages,
             bytes_this_month=used.bytes,
             created_at=account.created_at,
-        )
-
-    def _key_view(self, key: ApiKey) -> KeyView:
-        return KeyView(
-            key_id=key.key_id,
-            account=self._directory.accounts.get(key.account_id).name,
-            name=key.name,
-            created_at=key.created_at,
-            last_used_at=self._directory.keys.last_used_at(key.key_id) or None,
-            revoked_at=key.revoked_at or None,
         )

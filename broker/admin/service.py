@@ -13,8 +13,10 @@ from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
+from broker.admin.access import Access
 from broker.admin.clock import Clock
 from broker.admin.figures import Figures
+from broker.admin.keys import KeyVerbs
 from broker.admin.operator import Operator
 from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
@@ -25,13 +27,12 @@ from broker.admin.views import (
     DeviceLogin,
     DevicePage,
     DeviceView,
-    KeyContext,
     MetricsText,
     MqttCredentials,
 )
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
-from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
+from broker.errors import NotFound, PayloadTooLarge, Unavailable
 from broker.policy.credentials import new_message_id
 from broker.ports import PROTOCOLS, FigureSource, Publisher
 
@@ -44,11 +45,11 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners as they really
-    listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not ready,
-    and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there is
-    none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
-    and takes what it can. ``warnings`` says what somebody has to know though all is taken.
+    ``access``, ``keys``, ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners
+    as they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is
+    not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it
+    there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not
+    ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Admin:
         self._troubles = troubles
         self._warnings = warnings
         self._serving = False
-        self.operator = Operator(directory, clock)
+        self.access = Access(directory, core, clock)
+        self.keys = KeyVerbs(directory, core, clock)
+        self.operator = Operator(directory, clock, self.keys)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
 
     @property
@@ -96,16 +99,6 @@ class Admin:
     def stop_serving(self) -> None:
         """Refuse requests from now on."""
         self._serving = False
-
-    def authenticate_key(self, api_key: str) -> KeyContext:
-        """Tell who asks. Raises ``AuthFailed`` with one text for all reasons, ``PermissionDenied`` when suspended."""
-        key = self._directory.keys.find(api_key)
-        if key is None:
-            raise AuthFailed("a valid API key is required")
-        if self._directory.accounts.get(key.account_id).suspended:
-            raise PermissionDenied("this account is suspended")
-        self._directory.keys.note_use(key.key_id, self._clock.wall_s())
-        return KeyContext(key.account_id, key.key_id, key.name)
 
     def metrics(self, *, from_loopback: bool) -> MetricsText:
         """Tell the figures of the whole broker. Raises ``NotFound`` to whom the configuration does not tell them."""
@@ -191,6 +184,7 @@ class Admin:
                 seen = ((device.device_number, self._standing.last_seen(device)) for device in part)
                 await devices.sightings.record({number: at for number, at in seen if at is not None})
                 await devices.passwords.record_use(self._standing.passwords_used(part))
+        self.keys.note_connects()
         await self._directory.flush()
 
     def _require_serving(self) -> None:

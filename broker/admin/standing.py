@@ -33,7 +33,7 @@ class DeviceStanding:
     def last_seen(self, device: Device) -> int | None:
         """When a connection was last opened or closed: known to the core since the start, before that on record."""
         recorded = self._devices.sightings.last_seen_at(device.device_number)
-        return self._latest(self._presence.presence(device.device_number).last_seen_ns, recorded)
+        return latest(self._clock, self._presence.presence(device.device_number).last_seen_ns, recorded)
 
     def status(self, device: Device) -> str:
         """``inactive``; ``error`` when it is offline and its last login within a day was refused; else ``active``."""
@@ -65,11 +65,13 @@ class DeviceStanding:
 
     def _last_used(self, device: Device, password: Password) -> int | None:
         recorded = self._devices.passwords.used_at(device, password.digest)
-        return self._latest(self._presence.credential_used_ns(password.digest), recorded)
+        return latest(self._clock, self._presence.credential_used_ns(password.digest), recorded)
 
-    def _latest(self, seen_ns: int, recorded: int) -> int | None:
-        if seen_ns == 0:
-            return recorded or None
-        ago_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
-        moment = round(self._clock.wall_s() - ago_s)
-        return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second
+
+def latest(clock: Clock, seen_ns: int, recorded: int) -> int | None:
+    """Tell a moment that the core knows (monotonic; 0: not since the start), else the one on record (0: none)."""
+    if seen_ns == 0:
+        return recorded or None
+    ago_s = (clock.monotonic_ns() - seen_ns) / NS_PER_S
+    moment = round(clock.wall_s() - ago_s)
+    return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second

@@ -11,15 +11,6 @@ from datetime import date
 
 
 @dataclass(frozen=True, slots=True)
-class KeyContext:
-    """Who asks: the key of a request and the account that it acts for."""
-
-    account_id: int
-    key_id: int
-    key_name: str
-
-
-@dataclass(frozen=True, slots=True)
 class PasswordView:
     """One of a device's passwords, never itself: ``last_used`` is None for never, ``valid_until`` for no end."""
 
@@ -141,18 +132,6 @@ class AccountView:
     messages_this_month: int
     bytes_this_month: int
     created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeyView:
-    """A key as the operator sees it, without its text; times are None for never."""
-
-    key_id: int
-    account: str
-    name: str
-    created_at: int
-    last_used_at: int | None
-    revoked_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,10 @@ class Gateway:
         """Tell when somebody last came in with a credential; 0 for never since the start."""
         return self._shard.credential_used_ns(credential)
 
+    def may_publish(self, credential: bytes, topic_name: str) -> bool:
+        """Tell whether who comes in with a credential may publish to a topic; False for one that is not known."""
+        return self._shard.credential_may_publish(credential, topic_name.encode())
+
     async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
         taken = self._shard.publish(account_id, topic_name.encode(), payload, qos, self._reactor.now_ns())

@@ -23,5 +23,8 @@ DEVICE = Policy(
     ),
 )
 
-# Only the broker itself says who is present.
-APPLICATION = Policy(name="application", publish=("!devices/+/presence", "#"), subscribe=("#",))
+# Only the broker itself says who is present: stands before all that an application may publish.
+NOBODY_IS_PRESENT = "!devices/+/presence"
+
+# An application's whose key has all of its account; of other keys see ``key_rights``.
+APPLICATION = Policy(name="application", publish=(NOBODY_IS_PRESENT, "#"), subscribe=("#",))

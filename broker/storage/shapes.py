@@ -19,6 +19,7 @@ from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
+from broker.policy.key_rights import KeyRights
 from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
@@ -168,6 +169,8 @@ def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[byte
             return False
         if isinstance(record, Device) and len(record.previous_digest) not in (0, CREDENTIAL_BYTES):
             return False
+        if isinstance(record, ApiKey):
+            KeyRights.of_record(record.scopes, record.patterns)
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
     return check

@@ -63,7 +63,7 @@ def test_a_moment_on_record_does_not_flicker_with_the_difference_of_two_clocks()
 def test_use_of_a_key_is_written_with_the_next_round() -> None:
     async def body(upper: Upper) -> None:
         _, api_key = await upper.admin.operator.create_key("default", "app")
-        upper.admin.authenticate_key(api_key)
+        upper.admin.access.account_key(api_key)
         await upper.admin.persist_seen()
         (_, key) = await upper.restart().admin.operator.list_keys()
         assert key.last_used_at == NOW_S

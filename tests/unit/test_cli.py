@@ -79,6 +79,13 @@ def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["keys", "create", "x", "--account", "absent"], 1, "no account 'absent'"),
+        (["keys", "create", "x", "--scope", "root"], 2, "root"),
+        (["keys", "create", "x", "--topic", "a#"], 1, "patterns: expected"),
+        (["keys", "create", "x", "--topic", "!a"], 1, "patterns: expected"),
+        (["keys", "create", "x", "--expires-at", "tomorrow"], 2, "2030-01-31T12:00:00Z"),
+        (["keys", "create", "x", "--expires-at", "2030-02-30T12:00:00Z"], 2, "2030-01-31T12:00:00Z"),
+        (["keys", "create", "x", "--expires-at", "2020-01-01T00:00:00Z"], 1, "a moment to come"),
+        (["keys", "create", "k", "--scope", "publish"], 1, "other rights"),
         (["keys", "revoke", "99"], 1, "no such key"),
         (["keys", "revoke", "x"], 2, "not a valid integer"),
         (["accounts", "create", "default"], 1, "already"),
@@ -132,7 +139,7 @@ def test_a_running_broker_is_asked_over_its_socket(tmp_path: Path) -> None:
             done.set()
             thread.join(10)
     assert made.exit_code == 0, made.output
-    assert upper.admin.authenticate_key(made.stdout.strip()).key_name == "live"
+    assert upper.admin.access.account_key(made.stdout.strip()).key_name == "live"
     assert not (tmp_path / "store").exists()
 
 

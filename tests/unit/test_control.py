@@ -50,7 +50,7 @@ def test_keys_and_accounts_are_made_listed_changed_and_revoked(tmp_path: Path) -
         assert (account["name"], account["plan"], account["devices"]) == ("acme", "free", 0)
         assert (await call(folder, "accounts.set-plan", {"name": "acme", "plan": "unlimited"}))["plan"] == "unlimited"
         made = await call(folder, "keys.create", {"account": "acme", "name": "backend"})
-        assert upper.admin.authenticate_key(made["api_key"]).account_id == account["account_id"]
+        assert upper.admin.access.account_key(made["api_key"]).account_id == account["account_id"]
         listed = await call(folder, "keys.list", {"account": "acme"})
         assert [(key["name"], key["revoked_at"]) for key in listed] == [("backend", None)]
         assert listed[0]["last_used_at"] == upper.clock.wall_s()

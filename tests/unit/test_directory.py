@@ -43,7 +43,7 @@ def test_the_first_start_makes_one_account_and_one_key_and_no_later_start_does()
         assert await upper.directory.bootstrap(NOW_S) is None
         restarted = upper.restart()
         assert await restarted.directory.bootstrap(NOW_S) is None
-        assert restarted.admin.authenticate_key(key).account_id == account.account_id
+        assert restarted.admin.access.account_key(key).account_id == account.account_id
 
     asyncio.run(body())
 

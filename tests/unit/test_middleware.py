@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from api.admission import ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM, Admission
 from api.limits import Buckets
-from api.middleware import ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM, Admission
 from broker.errors import RateLimited
 from tests.upper import NOW_S, Upper
 

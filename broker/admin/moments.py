@@ -1,0 +1,28 @@
+"""Moments as people write them: ISO 8601 in UTC, whole seconds, with ``Z``.
+
+Here belong writing and reading one. Not here: which moments are allowed where.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+MOMENT_EXPECTED = "a moment in UTC such as 2030-01-31T12:00:00Z"
+
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+def moment_text(seconds: int) -> str:
+    """Write seconds of UTC since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_moment(text: str) -> int:
+    """Read what ``moment_text`` writes: seconds of UTC since 1970. Raises ``ValueError`` for anything else."""
+    if _MOMENT.fullmatch(text) is None:
+        raise ValueError(MOMENT_EXPECTED)
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise ValueError(MOMENT_EXPECTED) from error
