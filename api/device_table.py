@@ -1,4 +1,4 @@
-"""The rows about devices: themselves, their passwords, messages to them.
+"""The rows about devices: themselves and their passwords.
 
 Here belong the rows. Not here: what a row is (``routes``) and what it does (``handlers``).
 """
@@ -84,18 +84,6 @@ ROUTES = (
         errors=(NotFound, Unavailable),
         body_may_be_missing=True,
         scope="devices:write",
-    ),
-    ApiRoute(
-        "POST",
-        DEVICE + "/commands",
-        handlers.send_command,
-        "Send a command to a device",
-        query=models.Nothing,
-        body=models.CommandBody,
-        answer=models.CommandAnswer,
-        status=202,
-        errors=(NotFound, PayloadTooLarge, Unavailable),
-        scope="publish",
     ),
     ApiRoute(
         "GET",

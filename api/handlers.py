@@ -14,8 +14,6 @@ from typing import Any
 from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
 from api.jsontext import compact
 from api.models import (
-    CommandAnswer,
-    CommandBody,
     CredentialsQuery,
     DeviceAnswer,
     DeviceDetailAnswer,
@@ -38,7 +36,6 @@ from broker.admin import (
     DeviceView,
     PasswordView,
 )
-from broker.errors import BadRequest
 
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:
@@ -112,19 +109,6 @@ async def credentials(request: ApiRequest) -> Streamed:
     if query.limit is not None:
         paging = {"total": info.total, "limit": query.limit, "offset": query.offset}
     return Streamed(_credentials_parts(info, paging))
-
-
-async def send_command(request: ApiRequest) -> CommandAnswer:
-    """Publish a command to a device."""
-    body: CommandBody = request.body
-    try:
-        payload = body.payload_bytes()
-    except ValueError as error:
-        raise BadRequest(f"payload: expected {error}", field="payload", expected=str(error)) from error
-    receipt = await request.admin.send_command(request.account_id, request.path["device_id"], payload, body.qos)
-    return CommandAnswer.model_validate(
-        {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
-    )
 
 
 async def health(_request: ApiRequest) -> HealthAnswer:

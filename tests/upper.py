@@ -21,6 +21,7 @@ from broker.ports import (
     Change,
     Grant,
     Presence,
+    ServerMessage,
     Standing,
     Store,
     UsageRow,
@@ -60,7 +61,7 @@ class FakeCore:
     ended: list[int] = field(default_factory=list)
     accounts: dict[int, AccountLimits] = field(default_factory=dict)
     quotas: dict[int, tuple[int, int]] = field(default_factory=dict)
-    published: list[tuple[int, str, bytes, int]] = field(default_factory=list)
+    published: list[tuple[int, ServerMessage]] = field(default_factory=list)
     subscribers: int = 0
     present: dict[int, Presence] = field(default_factory=dict)
     used: dict[bytes, int] = field(default_factory=dict)
@@ -99,10 +100,10 @@ class FakeCore:
         self.add_quota(account_id, -messages, -bytes_count)
         return account_id, None, messages, bytes_count, 0, 0
 
-    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
-        if "#" in topic_name or "+" in topic_name:
+    async def publish(self, account_id: int, message: ServerMessage) -> int:
+        if "#" in message.topic_name or "+" in message.topic_name:
             raise BadRequest("wildcards in a topic name")
-        self.published.append((account_id, topic_name, payload, qos))
+        self.published.append((account_id, message))
         return self.subscribers
 
     async def written(self) -> None:

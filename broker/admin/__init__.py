@@ -5,11 +5,11 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.admin.clock import Clock, SystemClock
+from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
 from broker.admin.views import (
     AccountView,
-    CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
     DeviceCounts,
@@ -31,7 +31,6 @@ __all__ = [
     "AccountView",
     "Admin",
     "Clock",
-    "CommandReceipt",
     "ConnectionInfo",
     "CredentialsInfo",
     "DeviceChange",
@@ -39,10 +38,13 @@ __all__ = [
     "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",
+    "DeviceMessage",
     "DevicePage",
     "DeviceView",
     "KeyContext",
     "KeyView",
+    "MessageKind",
+    "MessageReceipt",
     "MetricsText",
     "MqttCredentials",
     "Operator",

@@ -1,7 +1,7 @@
-"""What an account may read and command: its devices, their logins, messages to them.
+"""What an account may read and change: its devices and their logins.
 
-Here belong the verbs behind the REST API, one for each route. Not here: HTTP and JSON (``api``), the operator's verbs
-(``operator``), and any rule of MQTT.
+Here belong the verbs behind the REST API, one for each route. Not here: HTTP and JSON (``api``), messages to devices
+(``commands``), figures (``figures``), the operator's verbs (``operator``), and any rule of MQTT.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import Clock
+from broker.admin.commands import Commands
 from broker.admin.figures import Figures
 from broker.admin.operator import Operator
 from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
-    CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
     DeviceFilter,
@@ -31,8 +31,7 @@ from broker.admin.views import (
 )
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
-from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
-from broker.policy.credentials import new_message_id
+from broker.errors import AuthFailed, NotFound, PermissionDenied, Unavailable
 from broker.ports import PROTOCOLS, FigureSource, Publisher
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
@@ -44,10 +43,10 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners as they really
-    listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not ready,
-    and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there is
-    none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
+    ``operator``, ``figures`` and ``commands`` have verbs of their own. ``endpoints`` is asked for the listeners as they
+    really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not
+    ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there
+    is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
     and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
@@ -65,7 +64,6 @@ class Admin:
         warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._directory = directory
-        self._publisher = publisher
         self._standing = DeviceStanding(directory, core, clock)
         self._config = config
         self._clock = clock
@@ -76,6 +74,7 @@ class Admin:
         self._serving = False
         self.operator = Operator(directory, clock)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
+        self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
 
     @property
     def not_ready_because(self) -> str:
@@ -169,19 +168,6 @@ class Admin:
             devices.slices(account_id, SLICE_LOGINS) if limit is None else _one(devices.page(account_id, limit, offset))
         )
         return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
-
-    async def send_command(self, account_id: int, device_id: str, payload: bytes, qos: int = 1) -> CommandReceipt:
-        """Publish to a device's commands, with QoS 0 or 1; with QoS 1 it is on disk when this returns.
-
-        Raises ``NotFound``, and ``PayloadTooLarge`` over the capabilities' maximum payload.
-        """
-        self._require_serving()
-        device = self._directory.devices.get(account_id, device_id)
-        if len(payload) > self._config.capabilities.maximum_payload_bytes:
-            raise PayloadTooLarge(f"payload: at most {self._config.capabilities.maximum_payload_bytes} bytes")
-        topic_name = f"devices/{device.device_id}/commands"
-        sessions = await self._publisher.publish(account_id, topic_name, payload, qos)
-        return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
 
     async def persist_seen(self) -> None:
         """Store when devices were last seen, passwords and keys last used; asked every minute and before the stop."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from broker._core.properties import encode_properties
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import QUEUE_FULL_POLICIES, Capabilities
-from broker.ports import AccountLimits, AccountStanding, Grant, Presence, Standing, UsageRow
+from broker.ports import AccountLimits, AccountStanding, Grant, Presence, ServerMessage, Standing, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 250
@@ -124,14 +125,35 @@ class Gateway:
         """Tell when somebody last came in with a credential; 0 for never since the start."""
         return self._shard.credential_used_ns(credential)
 
-    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+    async def publish(self, account_id: int, message: ServerMessage) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
-        taken = self._shard.publish(account_id, topic_name.encode(), payload, qos, self._reactor.now_ns())
+        taken = self._shard.publish(
+            account_id,
+            message.topic_name.encode(),
+            message.payload,
+            message.qos,
+            self._reactor.now_ns(),
+            retain=message.retain,
+            expiry_s=message.expiry_s,
+            properties=_properties(message),
+        )
         self._reactor.soon()
-        if qos:
+        if message.qos or message.retain:
             await self._durable()
         return taken
 
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
         await self._durable()
+
+
+def _properties(message: ServerMessage) -> bytes:
+    """Give the properties of a message but for its expiry, without their length, as they stand in its PUBLISH."""
+    given: dict[str, object] = {}
+    if message.response_topic:
+        given["response_topic"] = message.response_topic
+    if message.correlation_data:
+        given["correlation_data"] = message.correlation_data
+    encoded = encode_properties(given, "PUBLISH_OUTBOUND")
+    length_bytes = next(at for at, one in enumerate(encoded, 1) if one < 0x80)
+    return encoded[length_bytes:]
