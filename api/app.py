@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import MethodNotAllowed, as_bad_request
+from api.idempotency import begin, presented_idempotency_key
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable, is_from_loopback
@@ -87,15 +89,36 @@ class PathEndpoint:
         row = self._rows.get(method)
         if row is None:
             raise MethodNotAllowed(self._allowed)
+        query = validated(row.query, parse_query(scope["query_string"]))
+        given = {} if row.body is None else await read_object(row, scope, receive)
         request = ApiRequest(
             admin=self._admin,
             account_id=scope.get(KEY, NO_KEY).account_id,
             path=scope["path_params"],
-            query=validated(row.query, parse_query(scope["query_string"])),
-            body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),
+            query=query,
+            body=None if row.body is None else validated(row.body, given),
             from_loopback=is_from_loopback(scope),
         )
-        await rendered(row, await row.handler(request))(scope, receive, send)
+        key = presented_idempotency_key(scope) if row.idempotent else None
+        answer = await (answered(row, request) if key is None else answered_once(row, request, key, scope, given))
+        await answer(scope, receive, send)
+
+
+async def answered(row: ApiRoute, request: ApiRequest) -> Response:
+    """Do what a request asks for."""
+    return rendered(row, await row.handler(request))
+
+
+async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
+    """Do it unless it has been done under this key: then the answer is the same, to the byte."""
+    begun = await begin(request.admin, request.account_id, key, scope, given, row.status)
+    if isinstance(begun, Response):
+        return begun
+    try:
+        answer = await answered(row, replace(request, once=begun))
+        return begun.answer or answer
+    finally:
+        begun.end()
 
 
 async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:

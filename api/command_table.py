@@ -9,7 +9,7 @@ from api import command_models, commands
 from api.device_table import DEVICE
 from api.models import Nothing
 from api.routes import ApiRoute, Handler
-from broker.errors import NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
+from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
 
 
 def _row(level: str, handler: Handler, summary: str) -> ApiRoute:
@@ -22,8 +22,9 @@ def _row(level: str, handler: Handler, summary: str) -> ApiRoute:
         body=command_models.MessageBody,
         answer=command_models.MessageAnswer,
         status=202,
-        errors=(NotFound, PayloadTooLarge, QuotaExceeded, Unavailable),
+        errors=(NotFound, Conflict, PayloadTooLarge, QuotaExceeded, Unavailable),
         scope="publish",
+        idempotent=True,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from api.command_models import MessageAnswer, MessageBody
 from api.routes import ApiRequest
-from broker.admin import DeviceMessage, MessageKind
+from broker.admin import DeviceMessage, MessageKind, MessageReceipt
 from broker.errors import BadRequest
 
 
@@ -35,7 +35,13 @@ async def _send(request: ApiRequest, kind: MessageKind, *, retained: bool) -> Me
         retained if body.retain is None else body.retain,
         body.expiry_seconds or 0,
     )
-    receipt = await request.admin.commands.send(request.account_id, request.path["device_id"], message)
+    receipt = await request.admin.commands.send(
+        request.account_id, request.path["device_id"], message, request.keeping(_receipt)
+    )
+    return _receipt(receipt)
+
+
+def _receipt(receipt: MessageReceipt) -> MessageAnswer:
     return MessageAnswer.model_validate(
         {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
     )

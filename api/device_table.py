@@ -35,6 +35,7 @@ ROUTES = (
         status=201,
         errors=(QuotaExceeded, Conflict, PayloadTooLarge, Unavailable),
         scope="devices:write",
+        idempotent=True,
     ),
     ApiRoute(
         "GET",
@@ -81,9 +82,10 @@ ROUTES = (
         body=device_bodies.RotationBody,
         answer=models.RotationAnswer,
         status=200,
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Conflict, Unavailable),
         body_may_be_missing=True,
         scope="devices:write",
+        idempotent=True,
     ),
     ApiRoute(
         "GET",

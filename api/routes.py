@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from api.models import Answer, Body, Query
-from broker.admin import Admin, KeyContext
+from broker.admin import Admin, Companion, KeyContext
 from broker.errors import BrokerError
 
+if TYPE_CHECKING:
+    from api.idempotency import Once
+
 BASE_PATH = "/v1/iot"
+
+OutcomeT = TypeVar("OutcomeT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,11 @@ class ApiRequest:
     query: Any
     body: Any
     from_loopback: bool = False
+    once: Once | None = None
+
+    def keeping(self, rendered: Callable[[OutcomeT], Answer]) -> Callable[[OutcomeT], Companion] | None:
+        """Let the outcome's answer be kept for who asks again, where the caller has named a key for that."""
+        return None if self.once is None else self.once.keeping(rendered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,11 @@ Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named."""
+    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
+
+    An ``idempotent`` one does its work once for each Idempotency-Key: its handler gives ``admin`` what
+    ``request.keeping`` makes of the outcome.
+    """
 
     method: str
     path: str
@@ -74,6 +88,7 @@ class ApiRoute:
     errors: tuple[type[BrokerError], ...] = ()
     body_may_be_missing: bool = False
     scope: Scope | None = None
+    idempotent: bool = False
 
 
 def needs_key(path: str) -> bool:

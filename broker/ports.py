@@ -278,12 +278,15 @@ class ServerMessage:
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""
 
-    async def publish(self, account_id: int, message: ServerMessage) -> int:
+    async def publish(
+        self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
+    ) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued.
 
-        With QoS 0 nothing is waited for, unless it is retained. Raises ``BadRequest`` for an invalid topic name,
-        ``PayloadTooLarge`` for a message over the limit, ``QuotaExceeded`` where no more messages may be retained, and
-        ``Unavailable`` for one that has to be written to a disk that takes nothing.
+        ``records`` is given that number, and what it returns is written in one transaction with the message. With QoS 0
+        nothing is waited for unless it is retained or there are records. Raises ``BadRequest`` for an invalid topic
+        name, ``PayloadTooLarge`` for a message over the limit, ``QuotaExceeded`` where no more messages may be
+        retained, and ``Unavailable`` for one that has to be written to a disk that takes nothing.
         """
         ...
 

@@ -213,6 +213,10 @@ class Shard:
         """
         ...
 
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a record of somebody else's in one transaction with the open batch; raises as ``erase`` does."""
+        ...
+
     def set_wall(self, now_ns: int, wall_ns: int) -> None:
         """Tell how the wall clock stands to the monotonic one, for what is written to disk."""
         ...

@@ -54,6 +54,7 @@ from broker._core.journal cimport (
     journal_close,
     journal_open,
     newest_ticket,
+    put_record,
     seal_batch,
 )
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
@@ -268,6 +269,15 @@ cdef int checked_level(int durability) except -1:
     if not 0 <= durability < LEVELS:
         raise ValueError("a level of durability is 0 (memory), 1 (relaxed) or 2 (synced)")
     return durability
+
+
+cdef int table_of_others(str table, bytes key) except -1:
+    # The number of a table whose records are not the core's own.
+    if table not in _TABLE_NAMES or _TABLE_NAMES.index(table) < TABLE_DEVICES:
+        raise ValueError(f"records of {table!r} are not written from outside")
+    if not 0 < len(key) <= KEY_MAXIMUM_BYTES:
+        raise ValueError(f"a key has 1 to {KEY_MAXIMUM_BYTES} bytes")
+    return _TABLE_NAMES.index(table)
 
 
 cdef class Shard:
@@ -751,11 +761,14 @@ cdef class Shard:
 
     def erase(self, str table, bytes key):
         self.check_owner()
-        if table not in _TABLE_NAMES or _TABLE_NAMES.index(table) < TABLE_DEVICES:
-            raise ValueError(f"records of {table!r} are not erased from outside")
-        if not 0 < len(key) <= KEY_MAXIMUM_BYTES:
-            raise ValueError(f"a key has 1 to {KEY_MAXIMUM_BYTES} bytes")
-        delete_record(self.state, <uint8_t>_TABLE_NAMES.index(table), key, <uint32_t>len(key))
+        delete_record(self.state, <uint8_t>table_of_others(table, key), key, <uint32_t>len(key))
+
+    def put(self, str table, bytes key, bytes value):
+        cdef uint8_t* at
+        self.check_owner()
+        at = put_record(
+            self.state, <uint8_t>table_of_others(table, key), key, <uint32_t>len(key), <uint32_t>len(value))
+        memcpy(at, <const uint8_t*>value, len(value))
 
     def set_wall(self, long long now_ns, long long wall_ns):
         self.check_owner()

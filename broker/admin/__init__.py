@@ -4,6 +4,8 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.ledger import Companion
+from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
 from broker.admin.operator import Operator
@@ -30,7 +32,9 @@ from broker.admin.views import (
 __all__ = [
     "AccountView",
     "Admin",
+    "Claim",
     "Clock",
+    "Companion",
     "ConnectionInfo",
     "CredentialsInfo",
     "DeviceChange",
@@ -41,6 +45,7 @@ __all__ = [
     "DeviceMessage",
     "DevicePage",
     "DeviceView",
+    "GivenAnswer",
     "KeyContext",
     "KeyView",
     "MessageKind",

@@ -13,6 +13,7 @@ from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
+from broker.admin.answers import Answers, Keeping, kept_by
 from broker.admin.clock import Clock
 from broker.admin.commands import Commands
 from broker.admin.figures import Figures
@@ -43,11 +44,11 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``operator``, ``figures`` and ``commands`` have verbs of their own. ``endpoints`` is asked for the listeners as they
-    really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not
-    ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there
-    is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
-    and takes what it can. ``warnings`` says what somebody has to know though all is taken.
+    ``operator``, ``figures``, ``commands`` and ``answers`` have verbs of their own. ``endpoints`` is asked for the
+    listeners as they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the
+    broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``;
+    without it there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the
+    broker is not ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Admin:
         self._serving = False
         self.operator = Operator(directory, clock)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
+        self.answers = Answers(directory.answers, clock)
         self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
 
     @property
@@ -114,15 +116,22 @@ class Admin:
         return self._tell_figures()
 
     async def create_device(
-        self, account_id: int, description: DeviceDescription
+        self,
+        account_id: int,
+        description: DeviceDescription,
+        keeping: Keeping[tuple[DeviceView, MqttCredentials]] | None = None,
     ) -> tuple[DeviceView, MqttCredentials]:
-        """Register a device; durable when it returns.
+        """Register a device; durable when it returns, together with what ``keeping`` says of the outcome.
 
         Raises ``QuotaExceeded``, ``Conflict``, ``BadRequest`` for an id that is no topic level, ``Unavailable``.
         """
         self._require_serving()
-        device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
-        return self._view(device), self._credentials(device, password)
+
+        def told(device: Device, password: str) -> tuple[DeviceView, MqttCredentials]:
+            return self._view(device), self._credentials(device, password)
+
+        beside = kept_by(keeping, told)
+        return told(*await self._directory.devices.create(account_id, description, self._clock.wall_s(), beside))
 
     async def get_device(self, account_id: int, device_id: str) -> DeviceView:
         """Show one device. Raises ``NotFound``."""
@@ -146,15 +155,26 @@ class Admin:
         changed = await self._directory.devices.change(account_id, device_id, change, self._clock.wall_s())
         return self._detail(changed)
 
-    async def rotate_password(self, account_id: int, device_id: str, overlap_s: int) -> tuple[MqttCredentials, int]:
+    async def rotate_password(
+        self,
+        account_id: int,
+        device_id: str,
+        overlap_s: int,
+        keeping: Keeping[tuple[MqttCredentials, int]] | None = None,
+    ) -> tuple[MqttCredentials, int]:
         """Give a device a new password; durable when it returns, with the moment (UTC) at which the old one ends.
 
-        The old one lets in for ``overlap_s`` more; who came in with one that has ended is cut. Raises ``NotFound``.
+        The old one lets in for ``overlap_s`` more; who came in with one that has ended is cut. What ``keeping`` says of
+        the outcome is on disk with it. Raises ``NotFound``.
         """
         self._require_serving()
         now_s = self._clock.wall_s()
-        device, password = await self._directory.devices.rotate(account_id, device_id, overlap_s, now_s)
-        return self._credentials(device, password), device.previous_until or now_s
+
+        def told(device: Device, password: str) -> tuple[MqttCredentials, int]:
+            return self._credentials(device, password), device.previous_until or now_s
+
+        beside = kept_by(keeping, told)
+        return told(*await self._directory.devices.rotate(account_id, device_id, overlap_s, now_s, beside))
 
     async def delete_device(self, account_id: int, device_id: str) -> None:
         """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
@@ -178,6 +198,7 @@ class Admin:
                 await devices.sightings.record({number: at for number, at in seen if at is not None})
                 await devices.passwords.record_use(self._standing.passwords_used(part))
         await self._directory.flush()
+        await self._directory.answers.prune(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

@@ -12,7 +12,8 @@ from broker._core.properties import encode_properties
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import QUEUE_FULL_POLICIES, Capabilities
-from broker.ports import AccountLimits, AccountStanding, Grant, Presence, ServerMessage, Standing, UsageRow
+from broker.errors import Unavailable
+from broker.ports import AccountLimits, AccountStanding, Change, Grant, Presence, ServerMessage, Standing, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 250
@@ -125,8 +126,12 @@ class Gateway:
         """Tell when somebody last came in with a credential; 0 for never since the start."""
         return self._shard.credential_used_ns(credential)
 
-    async def publish(self, account_id: int, message: ServerMessage) -> int:
+    async def publish(
+        self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
+    ) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
+        if records is not None and self._shard.journal()["refusing"]:
+            raise Unavailable("the disk takes nothing now: nothing was published")
         taken = self._shard.publish(
             account_id,
             message.topic_name.encode(),
@@ -137,10 +142,20 @@ class Gateway:
             expiry_s=message.expiry_s,
             properties=_properties(message),
         )
+        changes = () if records is None else records(taken)
+        self._record(changes)
         self._reactor.soon()
-        if message.qos or message.retain:
+        if message.qos or message.retain or changes:
             await self._durable()
         return taken
+
+    def _record(self, changes: Sequence[Change]) -> None:
+        """Let somebody else's records go to disk with what the core writes next."""
+        for table, key, value in changes:
+            if value is None:
+                self._shard.erase(table, key)
+            else:
+                self._shard.put(table, key, value)
 
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
