@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.admission import KEY, Admission
 from api.callers import is_from_loopback
 from api.errors import MethodNotAllowed, as_bad_request
+from api.idempotency import begin, presented_idempotency_key
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import BudgetHeaders, ErrorTable
@@ -98,15 +100,36 @@ class PathEndpoint:
             raise MethodNotAllowed(self._allowed)
         key = scope.get(KEY, NO_KEY)
         require(self._admin, row, key, scope["path_params"])
+        query = validated(row.query, parse_query(scope["query_string"]))
+        given = {} if row.body is None else await read_object(row, scope, receive)
         request = ApiRequest(
             admin=self._admin,
             key=key,
             path=scope["path_params"],
-            query=validated(row.query, parse_query(scope["query_string"])),
-            body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),
+            query=query,
+            body=None if row.body is None else validated(row.body, given),
             from_loopback=is_from_loopback(scope),
         )
-        await rendered(row, await row.handler(request))(scope, receive, send)
+        once = presented_idempotency_key(scope) if row.idempotent else None
+        answer = await (answered(row, request) if once is None else answered_once(row, request, once, scope, given))
+        await answer(scope, receive, send)
+
+
+async def answered(row: ApiRoute, request: ApiRequest) -> Response:
+    """Do what a request asks for."""
+    return rendered(row, await row.handler(request))
+
+
+async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
+    """Do it unless it has been done under this key: then the answer is the same, to the byte."""
+    begun = await begin(request.admin, request.account_id, key, scope, given, row.status)
+    if isinstance(begun, Response):
+        return begun
+    try:
+        answer = await answered(row, replace(request, once=begun))
+        return begun.answer or answer
+    finally:
+        begun.end()
 
 
 async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rows about devices: themselves, their passwords, messages to them.
+"""The rows about devices: themselves and their passwords.
 
 Here belong the rows. Not here: what a row is (``routes``) and what it does (``handlers``).
 """
@@ -35,6 +35,7 @@ ROUTES = (
         status=201,
         errors=(QuotaExceeded, Conflict, PayloadTooLarge, Unavailable),
         scope="devices:write",
+        idempotent=True,
     ),
     ApiRoute(
         "GET",
@@ -81,22 +82,10 @@ ROUTES = (
         body=device_bodies.RotationBody,
         answer=models.RotationAnswer,
         status=200,
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Conflict, Unavailable),
         body_may_be_missing=True,
         scope="devices:write",
-    ),
-    ApiRoute(
-        "POST",
-        DEVICE + "/commands",
-        handlers.send_command,
-        "Send a command to a device",
-        query=models.Nothing,
-        body=models.CommandBody,
-        answer=models.CommandAnswer,
-        status=202,
-        errors=(NotFound, PayloadTooLarge, Unavailable),
-        scope="publish",
-        topic="devices/{device_id}/commands",
+        idempotent=True,
     ),
     ApiRoute(
         "GET",

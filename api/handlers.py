@@ -14,8 +14,6 @@ from typing import Any
 from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
 from api.jsontext import compact
 from api.models import (
-    CommandAnswer,
-    CommandBody,
     CredentialsQuery,
     DeviceAnswer,
     DeviceDetailAnswer,
@@ -36,9 +34,9 @@ from broker.admin import (
     DeviceFilter,
     DeviceLogin,
     DeviceView,
+    MqttCredentials,
     PasswordView,
 )
-from broker.errors import BadRequest
 
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:
@@ -52,12 +50,8 @@ async def create_device(request: ApiRequest) -> NewDeviceAnswer:
         device_id=body.device_id or "",
         certificate_fingerprint=body.certificate_fingerprint or "",
     )
-    view, credentials = await request.admin.create_device(request.account_id, described)
-    return NewDeviceAnswer(
-        **_device_fields(view),
-        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),
-        mqtt_password=credentials.password,
-    )
+    made = await request.admin.create_device(request.account_id, described, request.keeping(_new_device))
+    return _new_device(made)
 
 
 async def list_devices(request: ApiRequest) -> DevicesAnswer:
@@ -96,12 +90,10 @@ async def delete_device(request: ApiRequest) -> None:
 async def rotate_password(request: ApiRequest) -> RotationAnswer:
     """Give one device a new password; the answer is the only one that ever carries it."""
     body: RotationBody = request.body
-    credentials, previous_until = await request.admin.rotate_password(
-        request.account_id, request.path["device_id"], body.overlap_seconds
+    rotated = await request.admin.rotate_password(
+        request.account_id, request.path["device_id"], body.overlap_seconds, request.keeping(_rotated)
     )
-    return RotationAnswer(
-        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)), previous_valid_until=timestamp(previous_until)
-    )
+    return _rotated(rotated)
 
 
 async def credentials(request: ApiRequest) -> Streamed:
@@ -112,19 +104,6 @@ async def credentials(request: ApiRequest) -> Streamed:
     if query.limit is not None:
         paging = {"total": info.total, "limit": query.limit, "offset": query.offset}
     return Streamed(_credentials_parts(info, paging))
-
-
-async def send_command(request: ApiRequest) -> CommandAnswer:
-    """Publish a command to a device."""
-    body: CommandBody = request.body
-    try:
-        payload = body.payload_bytes()
-    except ValueError as error:
-        raise BadRequest(f"payload: expected {error}", field="payload", expected=str(error)) from error
-    receipt = await request.admin.send_command(request.account_id, request.path["device_id"], payload, body.qos)
-    return CommandAnswer.model_validate(
-        {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
-    )
 
 
 async def health(_request: ApiRequest) -> HealthAnswer:
@@ -150,6 +129,22 @@ async def metrics(request: ApiRequest) -> Text:
 def timestamp(seconds: int) -> str:
     """Write seconds of UTC as ISO 8601 with ``Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _new_device(made: tuple[DeviceView, MqttCredentials]) -> NewDeviceAnswer:
+    view, credentials = made
+    return NewDeviceAnswer(
+        **_device_fields(view),
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),
+        mqtt_password=credentials.password,
+    )
+
+
+def _rotated(rotated: tuple[MqttCredentials, int]) -> RotationAnswer:
+    credentials, previous_until = rotated
+    return RotationAnswer(
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)), previous_valid_until=timestamp(previous_until)
+    )
 
 
 def _device_fields(view: DeviceView) -> dict[str, Any]:

@@ -1,21 +1,16 @@
 """The bodies, queries and answers of the API as the contract spells them.
 
-Here belong fields, ranges and their refusals. Not here: bodies about devices (``device_bodies``), what a request does
-(``handlers``). A field that is not named
-here is refused by name.
+Here belong fields, ranges and their refusals. Not here: bodies about devices (``device_bodies``) and messages to them
+(``command_models``), what a request does (``handlers``). A field that is not named here is refused by name.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-
-from api.jsontext import compact
 
 DeviceType = Literal["sensor", "actuator", "gateway", "other"]
 DeviceStatus = Literal["active", "inactive", "error"]
@@ -87,47 +82,6 @@ class CredentialsQuery(Query):
         if self.limit is None and "offset" in self.model_fields_set:
             raise refusal("offset", "a limit beside it")
         return self
-
-
-class CommandBody(Body):
-    """POST /devices/{device_id}/commands: any JSON value as ``payload``, or bytes as ``payload_base64``."""
-
-    payload: Any = None
-    payload_base64: str | None = None
-    qos: int = Field(1, ge=0, le=2)
-    retain: bool | None = None
-    expiry_seconds: Any = None
-
-    @field_validator("retain", "expiry_seconds")
-    @classmethod
-    def _is_not_available_yet(cls, value: Any) -> Any:
-        if value not in (None, False) or (value == 0 and value is not False):
-            raise ValueError("nothing: this is not available yet")
-        return value
-
-    @field_validator("payload_base64")
-    @classmethod
-    def _is_base64(cls, value: str | None) -> str | None:
-        try:
-            base64.b64decode(value or "", validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError("base64 with the standard alphabet and padding") from error
-        return value
-
-    @model_validator(mode="after")
-    def _has_one_payload(self) -> CommandBody:
-        if ("payload" in self.model_fields_set) == (self.payload_base64 is not None):
-            raise refusal("payload", "payload or payload_base64, and not both")
-        return self
-
-    def payload_bytes(self) -> bytes:
-        """Give the application message: a JSON value as compact text, or the decoded bytes.
-
-        Raises ``ValueError`` for JSON text that UTF-8 cannot carry.
-        """
-        if self.payload_base64 is not None:
-            return base64.b64decode(self.payload_base64)
-        return compact(self.payload)
 
 
 class DeviceAnswer(Answer):
@@ -218,14 +172,6 @@ class CredentialsAnswer(Answer):
     total: int | None = None
     limit: int | None = None
     offset: int | None = None
-
-
-class CommandAnswer(Answer):
-    """What became of a command."""
-
-    message_id: str
-    topic: str
-    state: Literal["sent", "no_subscriber"]
 
 
 class HealthAnswer(Answer):

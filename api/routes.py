@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from api.models import Answer, Body, Query
-from broker.admin import Admin, KeyContext
+from broker.admin import Admin, Companion, KeyContext
 from broker.errors import BrokerError
 
+if TYPE_CHECKING:
+    from api.idempotency import Once
+
 BASE_PATH = "/v1/iot"
+
+OutcomeT = TypeVar("OutcomeT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,11 @@ class ApiRequest:
     query: Any
     body: Any
     from_loopback: bool = False
+    once: Once | None = None
+
+    def keeping(self, rendered: Callable[[OutcomeT], Answer]) -> Callable[[OutcomeT], Companion] | None:
+        """Let the outcome's answer be kept for who asks again, where the caller has named a key for that."""
+        return None if self.once is None else self.once.keeping(rendered)
 
     @property
     def account_id(self) -> int:
@@ -70,6 +80,8 @@ class ApiRoute:
 
     A row with scope ``publish`` names the topic that it publishes to, with the path's parameters in braces: a key that
     is bound to patterns needs one that covers it.
+    An ``idempotent`` one does its work once for each Idempotency-Key: its handler gives ``admin`` what
+    ``request.keeping`` makes of the outcome.
     """
 
     method: str
@@ -84,6 +96,7 @@ class ApiRoute:
     body_may_be_missing: bool = False
     scope: Scope | None = None
     topic: str = ""
+    idempotent: bool = False
 
 
 def needs_key(path: str) -> bool:

@@ -266,14 +266,35 @@ class UsageSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ServerMessage:
+    """A message that the server publishes itself.
+
+    ``expiry_s`` is its Message Expiry Interval, 0: it never expires. Clients of MQTT 5 are told ``response_topic`` and
+    ``correlation_data`` (empty: none); 3.1.1 has no place for them.
+    """
+
+    topic_name: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    expiry_s: int = 0
+    response_topic: str = ""
+    correlation_data: bytes = b""
+
+
 class Publisher(Protocol):
     """Publishing from inside the process into one account's topic space."""
 
-    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+    async def publish(
+        self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
+    ) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued.
 
-        With QoS 0 nothing is waited for. Raises ``BadRequest`` for an invalid topic name, ``PayloadTooLarge`` for a
-        message over the limit, and ``Unavailable`` for one that has to be written to a disk that takes nothing.
+        ``records`` is given that number, and what it returns is written in one transaction with the message. With QoS 0
+        nothing is waited for unless it is retained or there are records. Raises ``BadRequest`` for an invalid topic
+        name, ``PayloadTooLarge`` for a message over the limit, ``QuotaExceeded`` where no more messages may be
+        retained, and ``Unavailable`` for one that has to be written to a disk that takes nothing.
         """
         ...
 

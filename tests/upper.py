@@ -6,7 +6,7 @@ Here belong stand-ins for the ports below ``accounts`` and ``admin``. Not here: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from broker.accounts.counting import Counting
@@ -21,6 +21,7 @@ from broker.ports import (
     Change,
     Grant,
     Presence,
+    ServerMessage,
     Standing,
     Store,
     UsageRow,
@@ -60,7 +61,7 @@ class FakeCore:
     ended: list[int] = field(default_factory=list)
     accounts: dict[int, AccountLimits] = field(default_factory=dict)
     quotas: dict[int, tuple[int, int]] = field(default_factory=dict)
-    published: list[tuple[int, str, bytes, int]] = field(default_factory=list)
+    published: list[tuple[int, ServerMessage]] = field(default_factory=list)
     subscribers: int = 0
     present: dict[int, Presence] = field(default_factory=dict)
     used: dict[bytes, int] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class FakeCore:
     ) -> None:
         """End nothing, and write the rest as a journal does: sooner or later it is on disk."""
         self.ended.append(principal_id)
-        await written(self.store, records)
+        await written(self.store, [Change(*one, None) for one in records])
 
     def put_account(self, account_id: int, limits: AccountLimits) -> None:
         self.accounts[account_id] = limits
@@ -99,10 +100,14 @@ class FakeCore:
         self.add_quota(account_id, -messages, -bytes_count)
         return account_id, None, messages, bytes_count, 0, 0
 
-    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
-        if "#" in topic_name or "+" in topic_name:
+    async def publish(
+        self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
+    ) -> int:
+        if "#" in message.topic_name or "+" in message.topic_name:
             raise BadRequest("wildcards in a topic name")
-        self.published.append((account_id, topic_name, payload, qos))
+        self.published.append((account_id, message))
+        if records is not None:
+            await written(self.store, records(self.subscribers))
         return self.subscribers
 
     async def written(self) -> None:
@@ -137,10 +142,10 @@ class FakeCore:
         self.day = day
 
 
-async def written(store: Store, deleted: Sequence[tuple[str, bytes]]) -> None:
-    """Delete some records; returns when they are gone."""
+async def written(store: Store, changes: Sequence[Change]) -> None:
+    """Change some records; returns when that is on disk."""
     done = asyncio.get_running_loop().create_future()
-    store.submit(0, [Change(*one, None) for one in deleted], lambda _ticket, error: done.set_result(error))
+    store.submit(0, changes, lambda _ticket, error: done.set_result(error))
     assert await done is None
 
 

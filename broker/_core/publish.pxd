@@ -6,20 +6,18 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from broker._core.cursor cimport Span
+from broker._core.message cimport Outgoing
 from broker._core.model cimport Account, Connection, Session, ShardState
 
 # `packet` is the whole PUBLISH of `total` bytes, `header` the size of its fixed header.
 cdef void handle_publish(
     ShardState* shard, Connection* connection, const uint8_t* packet, uint32_t total, uint32_t header) noexcept nogil
-# From inside the process: the caller has checked name, size and, for a retained one, quotas. Returns how many sessions
-# took it.
 cdef enum:
     REFUSED = 0xFFFFFFFF        # it would need the disk, which takes nothing now
 
-# Returns how many sessions took it, or REFUSED.
-cdef uint32_t publish_from_server(
-    ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-    uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil
+# From inside the process: the caller has checked name, size and, for a retained one, quotas; properties are valid ones
+# of a PUBLISH. Closes `out`. Returns how many sessions took it, or REFUSED.
+cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out) noexcept nogil
 # The will of a session, which is taken from it: published in its account's topics if its rights still cover the topic.
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil
 # Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.

@@ -13,6 +13,7 @@ from broker._core.journal cimport add_op, newest_ticket
 from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
 from broker._core.memory cimport resize_memory, unlikely_
 from broker._core.message cimport (
+    NEVER_EXPIRES,
     Outgoing,
     outgoing_close,
     outgoing_from_message,
@@ -329,25 +330,15 @@ cdef uint32_t publish_unattended(
     return taken
 
 
-cdef uint32_t publish_from_server(
-        ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-        uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil:
-    cdef Outgoing out
+cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out) noexcept nogil:
     cdef uint32_t taken
-    outgoing_open(&out)
-    out.topic.at = topic
-    out.topic.n = topic_bytes
-    out.properties.at = NULL
-    out.properties.n = 0
-    out.payload.at = payload
-    out.payload.n = payload_bytes
-    out.qos = qos
-    out.retain = retain
     out.version = 5
     out.received_at_ns = shard.now_ns
-    count_own(shard, account, wire_bytes(&out))
-    taken = publish_unattended(shard, account, &out, NULL, True)
-    outgoing_close(shard, &out)
+    if out.message_expiry_s != NEVER_EXPIRES:
+        out.expiry_offset = expiry_offset(&out.properties)
+    count_own(shard, account, wire_bytes(out))
+    taken = publish_unattended(shard, account, out, NULL, True)
+    outgoing_close(shard, out)
     return REFUSED if out.refused else taken
 
 

@@ -17,9 +17,10 @@ cdef enum RecordTable:          # numbers of `journal.TABLE_NAMES`
     TABLE_MESSAGES = 5
     TABLE_OPS = 6
     TABLE_RETAINED = 7
-    TABLE_DEVICES = 8           # written by others: the core only erases, with what else goes at that moment
+    TABLE_DEVICES = 8           # from here on others': the core takes them along with what else is written or goes
     TABLE_SEEN = 9
     TABLE_PASSWORDS_USED = 10
+    TABLE_ANSWERS = 11
 
 cdef enum OpKind:               # one thing that happened to a delivery or to an inbound identifier
     OP_DONE = 1                 # acknowledged, or dropped

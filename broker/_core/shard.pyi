@@ -217,6 +217,10 @@ class Shard:
         """
         ...
 
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a record of somebody else's in one transaction with the open batch; raises as ``erase`` does."""
+        ...
+
     def set_wall(self, now_ns: int, wall_ns: int) -> None:
         """Tell how the wall clock stands to the monotonic one, for what is written to disk."""
         ...
@@ -344,12 +348,22 @@ class Shard:
         ...
 
     def publish(
-        self, account_id: int, topic_name: bytes, payload: bytes, qos: int, now_ns: int, *, retain: bool = False
+        self,
+        account_id: int,
+        topic_name: bytes,
+        payload: bytes,
+        qos: int,
+        now_ns: int,
+        *,
+        retain: bool = False,
+        expiry_s: int = 0,
+        properties: bytes = b"",
     ) -> int:
         """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
 
-        Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and ``QuotaExceeded`` for a retained one
-        that the account or the broker has no room for.
+        ``expiry_s`` is the Message Expiry Interval, 0: none; ``properties`` are others as they stand in a PUBLISH,
+        valid and without their length. Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and
+        ``QuotaExceeded`` for a retained one that the account or the broker has no room for.
         """
         ...
 

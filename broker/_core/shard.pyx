@@ -24,7 +24,6 @@ from broker._core.connection cimport (
     outbox_sent,
     outbox_unsent,
 )
-from broker._core.cursor cimport Span
 from broker._core.durable cimport may_record_subscription, record_subscription
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
 from broker._core.fold cimport fold
@@ -55,6 +54,7 @@ from broker._core.journal cimport (
     journal_close,
     journal_open,
     newest_ticket,
+    put_record,
     seal_batch,
 )
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
@@ -63,7 +63,7 @@ from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
 from broker._core.memory cimport give_memory, take_zeroed
-from broker._core.message cimport messages_close, messages_open
+from broker._core.message cimport Outgoing, messages_close, messages_open, outgoing_open
 from broker._core.model cimport (
     AUTHENTICATING,
     CLOSING,
@@ -100,6 +100,7 @@ from broker._core.model cimport (
     Usage,
 )
 from broker._core.promises cimport promises_held
+from broker._core.properties cimport PROPERTY_MESSAGE_EXPIRY_INTERVAL
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION, NOT_AUTHORIZED
 from broker._core.records cimport (
@@ -268,6 +269,15 @@ cdef int checked_level(int durability) except -1:
     if not 0 <= durability < LEVELS:
         raise ValueError("a level of durability is 0 (memory), 1 (relaxed) or 2 (synced)")
     return durability
+
+
+cdef int table_of_others(str table, bytes key) except -1:
+    # The number of a table whose records are not the core's own.
+    if table not in _TABLE_NAMES or _TABLE_NAMES.index(table) < TABLE_DEVICES:
+        raise ValueError(f"records of {table!r} are not written from outside")
+    if not 0 < len(key) <= KEY_MAXIMUM_BYTES:
+        raise ValueError(f"a key has 1 to {KEY_MAXIMUM_BYTES} bytes")
+    return _TABLE_NAMES.index(table)
 
 
 cdef class Shard:
@@ -757,11 +767,14 @@ cdef class Shard:
 
     def erase(self, str table, bytes key):
         self.check_owner()
-        if table not in _TABLE_NAMES or _TABLE_NAMES.index(table) < TABLE_DEVICES:
-            raise ValueError(f"records of {table!r} are not erased from outside")
-        if not 0 < len(key) <= KEY_MAXIMUM_BYTES:
-            raise ValueError(f"a key has 1 to {KEY_MAXIMUM_BYTES} bytes")
-        delete_record(self.state, <uint8_t>_TABLE_NAMES.index(table), key, <uint32_t>len(key))
+        delete_record(self.state, <uint8_t>table_of_others(table, key), key, <uint32_t>len(key))
+
+    def put(self, str table, bytes key, bytes value):
+        cdef uint8_t* at
+        self.check_owner()
+        at = put_record(
+            self.state, <uint8_t>table_of_others(table, key), key, <uint32_t>len(key), <uint32_t>len(value))
+        memcpy(at, <const uint8_t*>value, len(value))
 
     def set_wall(self, long long now_ns, long long wall_ns):
         self.check_owner()
@@ -953,11 +966,11 @@ cdef class Shard:
 
     # ------------------------------------------------------------ from inside the process
 
-    def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns, *, bint retain=False):
+    def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns, *, bint retain=False,
+                uint32_t expiry_s=0, bytes properties=b""):
         cdef const uint8_t[::1] view
-        cdef const uint8_t* at = NULL
         cdef Account* account
-        cdef Span name
+        cdef Outgoing out
         self.check_owner()
         if not self.valid_topic_name(topic_name):
             raise BadRequest("not a topic name", field="topic", provided=topic_name.decode(errors="replace"))
@@ -965,19 +978,27 @@ cdef class Shard:
             raise BadRequest("not a QoS", field="qos", provided=qos, expected="0, 1 or 2")
         if len(payload) > self.state.limits.maximum_payload_bytes:
             raise PayloadTooLarge(f"a payload has at most {self.state.limits.maximum_payload_bytes} bytes")
+        outgoing_open(&out)
+        if expiry_s:
+            properties = bytes((PROPERTY_MESSAGE_EXPIRY_INTERVAL,)) + expiry_s.to_bytes(4, "big") + properties
+            out.message_expiry_s = expiry_s
+        out.topic.at = topic_name
+        out.topic.n = <uint32_t>len(topic_name)
+        out.properties.at = properties
+        out.properties.n = <uint32_t>len(properties)
+        out.payload.at = NULL
+        out.payload.n = <uint32_t>len(payload)
         if len(payload):
             view = payload
-            at = &view[0]
+            out.payload.at = &view[0]
+        out.qos = <uint8_t>qos
+        out.retain = retain
         account = need_account(self.state, account_id)
-        name.at = topic_name
-        name.n = <uint32_t>len(topic_name)
-        if retain and not may_retain(self.state, account, NULL, &name, 0, <uint32_t>len(payload)):
+        if retain and not may_retain(self.state, account, NULL, &out.topic, out.properties.n, out.payload.n):
             raise QuotaExceeded("no more messages can be retained")
         self.state.now_ns = now_ns
         self.state.slice_budget = 1024
-        taken = publish_from_server(
-            self.state, account, topic_name, <uint32_t>len(topic_name), at, <uint32_t>len(payload), <uint8_t>qos,
-            retain)
+        taken = publish_from_server(self.state, account, &out)
         if taken == REFUSED:
             raise Unavailable("the disk takes nothing now: nothing was published")
         return taken

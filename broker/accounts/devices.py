@@ -18,7 +18,7 @@ from broker.accounts.device_grants import DeviceGrants
 from broker.accounts.device_index import DeviceIndex, OfAccount
 from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
 from broker.accounts.device_sightings import Sightings
-from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
+from broker.accounts.ledger import ALONE, PRINCIPAL_NUMBERS, Companion, Ledger
 from broker.accounts.records import Device
 from broker.errors import Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
@@ -29,6 +29,18 @@ log = logging.getLogger(__name__)
 
 SLICE_DEVICES = 500  # looked at between two turns of the loop
 Changing = DeviceChange | Rotation | Retirement
+Beside = Callable[[Device, str], Companion]
+"""Given a device and its new password, before they are on disk: what is committed with them."""
+
+
+def alone(_device: Device, _password: str) -> Companion:
+    """Nothing goes with it."""
+    return ALONE
+
+
+def by_itself(_device: Device) -> Companion:
+    """Nothing goes with it."""
+    return ALONE
 
 
 class Devices:
@@ -128,8 +140,12 @@ class Devices:
                     total += 1
         return found, total
 
-    async def create(self, account_id: int, description: DeviceDescription, now_s: int) -> tuple[Device, str]:
+    async def create(
+        self, account_id: int, description: DeviceDescription, now_s: int, beside: Beside = alone
+    ) -> tuple[Device, str]:
         """Register a device; returns its record and its password, which nobody can see again.
+
+        ``beside`` is given both and says what is committed with it.
 
         Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id or the certificate is
         taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic: with it goes
@@ -154,7 +170,7 @@ class Devices:
             self._add(device)
             self._added(account_id)
 
-        await self._ledger.commit([given, _put(device)], apply, release)
+        await self._ledger.commit([given, _put(device)], apply, release, beside(device, password))
         return device, password
 
     async def delete(self, account_id: int, device_id: str) -> None:
@@ -200,16 +216,19 @@ class Devices:
             return device
         return await asyncio.shield(self._begin(device.device_number, change, now_s))
 
-    async def rotate(self, account_id: int, device_id: str, overlap_s: int, now_s: int) -> tuple[Device, str]:
+    async def rotate(
+        self, account_id: int, device_id: str, overlap_s: int, now_s: int, beside: Beside = alone
+    ) -> tuple[Device, str]:
         """Give a device a new password; durable when it returns, with the password, which nobody can see again.
 
         The one before it lets in for ``overlap_s`` seconds more; whoever came in with one that has ended is cut.
-        Raises ``NotFound`` and ``Unavailable``.
+        ``beside`` is given both and says what is committed with it. Raises ``NotFound`` and ``Unavailable``.
         """
         device = self.get(account_id, device_id)
         password = new_password()
         rotation = Rotation(credential(self._secret, device.user_name, password.encode()), overlap_s)
-        return await asyncio.shield(self._begin(device.device_number, rotation, now_s)), password
+        begun = self._begin(device.device_number, rotation, now_s, lambda changed: beside(changed, password))
+        return await asyncio.shield(begun), password
 
     def end_overlaps(self, now_s: int) -> None:
         """Cut who came in with a password whose overlap is over; asked twice a second."""
@@ -219,9 +238,11 @@ class Devices:
                 self._grants.take_password(device.previous_digest)
                 self._begin(number, Retirement(), now_s)
 
-    def _begin(self, device_number: int, change: Changing, now_s: int) -> asyncio.Task[Device]:
+    def _begin(
+        self, device_number: int, change: Changing, now_s: int, beside: Callable[[Device], Companion] = by_itself
+    ) -> asyncio.Task[Device]:
         """Let a change go on whoever waits for it: it is not parted from the one behind it."""
-        changing = asyncio.create_task(self._change(device_number, change, now_s), name="change of a device")
+        changing = asyncio.create_task(self._change(device_number, change, now_s, beside), name="change of a device")
         self._changing.add(changing)
         changing.add_done_callback(self._changed)
         return changing
@@ -231,7 +252,9 @@ class Devices:
         if not changing.cancelled() and changing.exception() is not None:
             log.debug("a device was not changed: %s", changing.exception())  # who waits for it is told
 
-    async def _change(self, device_number: int, change: Changing, now_s: int) -> Device:
+    async def _change(
+        self, device_number: int, change: Changing, now_s: int, beside: Callable[[Device], Companion]
+    ) -> Device:
         async with self._locks.setdefault(device_number, asyncio.Lock()):
             device = self._index.get(device_number)
             if device is None or device_number in self._leaving:
@@ -239,7 +262,7 @@ class Devices:
             changed = change.of(device, now_s)
             with self._index.binding(device, changed):
                 changes = [_put(changed), *self.passwords.forget_ended(device, changed)]
-                await self._ledger.commit(changes, lambda: self._exchange(device, changed))
+                await self._ledger.commit(changes, lambda: self._exchange(device, changed), beside=beside(changed))
             return changed
 
     def _exchange(self, device: Device, changed: Device) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.answers import KeptAnswers
 from broker.accounts.devices import Devices
 from broker.accounts.history import History
 from broker.accounts.keys import Keys
@@ -46,6 +47,7 @@ class Directory:
         )
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
+        self.answers = KeptAnswers(self._ledger)
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -59,6 +61,7 @@ class Directory:
         self.keys.load(now_s)
         self.last_uses.load(self.keys.__contains__)
         self.devices.load(now_s)
+        self.answers.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""

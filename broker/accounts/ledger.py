@@ -6,7 +6,8 @@ Here belong commits and the numbers given with them. Not here: any record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +28,18 @@ def nothing() -> None:
     """Do nothing: what is undone after most failures."""
 
 
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """What is committed in one transaction with somebody else's change: one of the two is told what became of it."""
+
+    changes: Sequence[Change] = ()
+    committed: Callable[[], None] = nothing
+    failed: Callable[[], None] = nothing
+
+
+ALONE = Companion()
+
+
 class Ledger:
     """Commits changes to a store and applies them to memory in the store's order."""
 
@@ -43,6 +56,10 @@ class Ledger:
     def rows(self, table: str) -> Sequence[tuple[bytes, bytes]]:
         """All committed entries of a table, for start-up."""
         return self._store.load(table)
+
+    def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """The same without holding all of them, for start-up."""
+        return self._store.scan(table)
 
     def give_number(self, counter: str) -> tuple[int, Change]:
         """Take the next number, and the change that must be committed with its first use: none is given twice."""
@@ -70,9 +87,13 @@ class Ledger:
         return await answer
 
     async def commit(
-        self, changes: Sequence[Change], apply: Callable[[], None], undo: Callable[[], None] = nothing
+        self,
+        changes: Sequence[Change],
+        apply: Callable[[], None],
+        undo: Callable[[], None] = nothing,
+        beside: Companion = ALONE,
     ) -> None:
-        """Return when the changes are durable and applied to memory; a success is a promise.
+        """Return when the changes are durable and applied to memory, with those ``beside``; a success is a promise.
 
         ``apply`` runs with the commit even when the waiting task was cancelled meanwhile, so that memory and disk
         agree; ``undo`` runs instead when the commit failed. Raises ``Unavailable`` then.
@@ -82,8 +103,10 @@ class Ledger:
         def on_committed(_ticket: int, error: BaseException | None) -> None:
             if error is None:
                 apply()
+                beside.committed()
             else:
                 undo()
+                beside.failed()
             if future.done():
                 return
             if error is None:
@@ -94,7 +117,7 @@ class Ledger:
                 future.set_exception(failure)
 
         self._ticket += 1
-        self._store.submit(self._ticket, changes, on_committed)
+        self._store.submit(self._ticket, [*changes, *beside.changes], on_committed)
         await future
 
 

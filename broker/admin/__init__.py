@@ -4,14 +4,16 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.ledger import Companion
+from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.key_views import KeyContext, KeyView
+from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
 from broker.admin.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
 from broker.admin.views import (
     AccountView,
-    CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
     DeviceCounts,
@@ -31,8 +33,9 @@ __all__ = [
     "MOMENT_EXPECTED",
     "AccountView",
     "Admin",
+    "Claim",
     "Clock",
-    "CommandReceipt",
+    "Companion",
     "ConnectionInfo",
     "CredentialsInfo",
     "DeviceChange",
@@ -40,10 +43,14 @@ __all__ = [
     "DeviceDescription",
     "DeviceFilter",
     "DeviceLogin",
+    "DeviceMessage",
     "DevicePage",
     "DeviceView",
+    "GivenAnswer",
     "KeyContext",
     "KeyView",
+    "MessageKind",
+    "MessageReceipt",
     "MetricsText",
     "MqttCredentials",
     "Operator",

@@ -1,7 +1,7 @@
-"""What an account may read and command: its devices, their logins, messages to them.
+"""What an account may read and change: its devices and their logins.
 
-Here belong the verbs behind the REST API, one for each route. Not here: HTTP and JSON (``api``), the operator's verbs
-(``operator``), and any rule of MQTT.
+Here belong the verbs behind the REST API, one for each route. Not here: HTTP and JSON (``api``), messages to devices
+(``commands``), figures (``figures``), the operator's verbs (``operator``), and any rule of MQTT.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.access import Access
+from broker.admin.answers import Answers, Keeping, kept_by
 from broker.admin.clock import Clock
+from broker.admin.commands import Commands
 from broker.admin.figures import Figures
 from broker.admin.keys import KeyVerbs
 from broker.admin.operator import Operator
 from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
-    CommandReceipt,
     ConnectionInfo,
     CredentialsInfo,
     DeviceFilter,
@@ -32,8 +33,7 @@ from broker.admin.views import (
 )
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
-from broker.errors import NotFound, PayloadTooLarge, Unavailable
-from broker.policy.credentials import new_message_id
+from broker.errors import NotFound, Unavailable
 from broker.ports import PROTOCOLS, FigureSource, Publisher
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
@@ -45,11 +45,13 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``access``, ``keys``, ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners
-    as they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is
-    not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it
-    there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not
-    ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
+    ``access``, ``keys``, ``operator``, ``figures``, ``commands`` and ``answers`` have verbs of their own.
+
+    ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
+    and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
+    gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the broker as a whole;
+    while it says anything the broker is not ready, and takes what it can. ``warnings`` says what somebody has to know
+    though all is taken.
     """
 
     def __init__(
@@ -66,7 +68,6 @@ class Admin:
         warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._directory = directory
-        self._publisher = publisher
         self._standing = DeviceStanding(directory, core, clock)
         self._config = config
         self._clock = clock
@@ -79,6 +80,8 @@ class Admin:
         self.keys = KeyVerbs(directory, core, clock)
         self.operator = Operator(directory, clock, self.keys)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
+        self.answers = Answers(directory.answers, clock)
+        self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
 
     @property
     def not_ready_because(self) -> str:
@@ -108,15 +111,22 @@ class Admin:
         return self._tell_figures()
 
     async def create_device(
-        self, account_id: int, description: DeviceDescription
+        self,
+        account_id: int,
+        description: DeviceDescription,
+        keeping: Keeping[tuple[DeviceView, MqttCredentials]] | None = None,
     ) -> tuple[DeviceView, MqttCredentials]:
-        """Register a device; durable when it returns.
+        """Register a device; durable when it returns, together with what ``keeping`` says of the outcome.
 
         Raises ``QuotaExceeded``, ``Conflict``, ``BadRequest`` for an id that is no topic level, ``Unavailable``.
         """
         self._require_serving()
-        device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
-        return self._view(device), self._credentials(device, password)
+
+        def told(device: Device, password: str) -> tuple[DeviceView, MqttCredentials]:
+            return self._view(device), self._credentials(device, password)
+
+        beside = kept_by(keeping, told)
+        return told(*await self._directory.devices.create(account_id, description, self._clock.wall_s(), beside))
 
     async def get_device(self, account_id: int, device_id: str) -> DeviceView:
         """Show one device. Raises ``NotFound``."""
@@ -140,15 +150,26 @@ class Admin:
         changed = await self._directory.devices.change(account_id, device_id, change, self._clock.wall_s())
         return self._detail(changed)
 
-    async def rotate_password(self, account_id: int, device_id: str, overlap_s: int) -> tuple[MqttCredentials, int]:
+    async def rotate_password(
+        self,
+        account_id: int,
+        device_id: str,
+        overlap_s: int,
+        keeping: Keeping[tuple[MqttCredentials, int]] | None = None,
+    ) -> tuple[MqttCredentials, int]:
         """Give a device a new password; durable when it returns, with the moment (UTC) at which the old one ends.
 
-        The old one lets in for ``overlap_s`` more; who came in with one that has ended is cut. Raises ``NotFound``.
+        The old one lets in for ``overlap_s`` more; who came in with one that has ended is cut. What ``keeping`` says of
+        the outcome is on disk with it. Raises ``NotFound``.
         """
         self._require_serving()
         now_s = self._clock.wall_s()
-        device, password = await self._directory.devices.rotate(account_id, device_id, overlap_s, now_s)
-        return self._credentials(device, password), device.previous_until or now_s
+
+        def told(device: Device, password: str) -> tuple[MqttCredentials, int]:
+            return self._credentials(device, password), device.previous_until or now_s
+
+        beside = kept_by(keeping, told)
+        return told(*await self._directory.devices.rotate(account_id, device_id, overlap_s, now_s, beside))
 
     async def delete_device(self, account_id: int, device_id: str) -> None:
         """Remove a device for good and cut its connections; durable when it returns. Raises ``NotFound``."""
@@ -163,19 +184,6 @@ class Admin:
         )
         return CredentialsInfo(self._connection_info(), self._logins(parts), devices.count(account_id))
 
-    async def send_command(self, account_id: int, device_id: str, payload: bytes, qos: int = 1) -> CommandReceipt:
-        """Publish to a device's commands, with QoS 0 or 1; with QoS 1 it is on disk when this returns.
-
-        Raises ``NotFound``, and ``PayloadTooLarge`` over the capabilities' maximum payload.
-        """
-        self._require_serving()
-        device = self._directory.devices.get(account_id, device_id)
-        if len(payload) > self._config.capabilities.maximum_payload_bytes:
-            raise PayloadTooLarge(f"payload: at most {self._config.capabilities.maximum_payload_bytes} bytes")
-        topic_name = f"devices/{device.device_id}/commands"
-        sessions = await self._publisher.publish(account_id, topic_name, payload, qos)
-        return CommandReceipt(new_message_id(), topic_name, "sent" if sessions else "no_subscriber")
-
     async def persist_seen(self) -> None:
         """Store when devices were last seen, passwords and keys last used; asked every minute and before the stop."""
         devices = self._directory.devices
@@ -186,6 +194,7 @@ class Admin:
                 await devices.passwords.record_use(self._standing.passwords_used(part))
         self.keys.note_connects()
         await self._directory.flush()
+        await self._directory.answers.prune(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

@@ -102,15 +102,6 @@ class CredentialsInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class CommandReceipt:
-    """What became of a command: ``state`` is ``sent`` when a session took it, else ``no_subscriber``."""
-
-    message_id: str
-    topic_name: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
 class MetricsText:
     """The broker's figures as text of a type that ``content_type`` names."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from broker._core.properties import encode_properties
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import QUEUE_FULL_POLICIES, Capabilities
-from broker.ports import AccountLimits, AccountStanding, Grant, Presence, Standing, UsageRow
+from broker.errors import Unavailable
+from broker.ports import AccountLimits, AccountStanding, Change, Grant, Presence, ServerMessage, Standing, UsageRow
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 250
@@ -128,14 +130,49 @@ class Gateway:
         """Tell whether who comes in with a credential may publish to a topic; False for one that is not known."""
         return self._shard.credential_may_publish(credential, topic_name.encode())
 
-    async def publish(self, account_id: int, topic_name: str, payload: bytes, qos: int = 0) -> int:
+    async def publish(
+        self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
+    ) -> int:
         """Route one message; returns, when it is on disk, to how many sessions it was sent or queued."""
-        taken = self._shard.publish(account_id, topic_name.encode(), payload, qos, self._reactor.now_ns())
+        if records is not None and self._shard.journal()["refusing"]:
+            raise Unavailable("the disk takes nothing now: nothing was published")
+        taken = self._shard.publish(
+            account_id,
+            message.topic_name.encode(),
+            message.payload,
+            message.qos,
+            self._reactor.now_ns(),
+            retain=message.retain,
+            expiry_s=message.expiry_s,
+            properties=_properties(message),
+        )
+        changes = () if records is None else records(taken)
+        self._record(changes)
         self._reactor.soon()
-        if qos:
+        if message.qos or message.retain or changes:
             await self._durable()
         return taken
+
+    def _record(self, changes: Sequence[Change]) -> None:
+        """Let somebody else's records go to disk with what the core writes next."""
+        for table, key, value in changes:
+            if value is None:
+                self._shard.erase(table, key)
+            else:
+                self._shard.put(table, key, value)
 
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
         await self._durable()
+
+
+def _properties(message: ServerMessage) -> bytes:
+    """Give the properties of a message but for its expiry, without their length, as they stand in its PUBLISH."""
+    given: dict[str, object] = {}
+    if message.response_topic:
+        given["response_topic"] = message.response_topic
+    if message.correlation_data:
+        given["correlation_data"] = message.correlation_data
+    encoded = encode_properties(given, "PUBLISH_OUTBOUND")
+    length_bytes = next(at for at, one in enumerate(encoded, 1) if one < 0x80)
+    return encoded[length_bytes:]

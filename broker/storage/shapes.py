@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.answers import KeptAnswer
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
@@ -20,9 +21,11 @@ from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
 from broker.policy.key_rights import KeyRights
+from broker.policy.sealing import NAME_BYTES, NONCE_BYTES
 from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
+    ANSWERS,
     COUNTERS,
     DAILY,
     DEVICES,
@@ -189,6 +192,12 @@ def _is_password_used(key: bytes, value: bytes) -> bool:
     return len(key) == 4 + DIGEST_BYTES_OF_KEY and _is_number(value)
 
 
+def _is_answer(key: bytes, value: bytes) -> bool:
+    answer = KeptAnswer.decode(value)
+    times = type(answer.made_at) is int and 0 <= answer.made_at < NEVER
+    return len(key) == 4 + NAME_BYTES and times and type(answer.sealed) is bytes and len(answer.sealed) > NONCE_BYTES
+
+
 def _is_counter(key: bytes, value: bytes) -> bool:
     return key in COUNTER_NAMES and _is_number(value)
 
@@ -214,6 +223,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     DAILY: _is_day,
+    ANSWERS: _is_answer,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

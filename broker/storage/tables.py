@@ -23,6 +23,8 @@ PASSWORDS_USED = "passwords_used"
 """By device number and the beginning of the password's digest: when it last let somebody in."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
+ANSWERS = "answers"
+"""By account and 16 bytes that follow from a caller's secrets: sealed answers, for who asks again."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -52,6 +54,7 @@ TABLES = (
     USAGE,
     PASSWORDS_USED,
     DAILY,
+    ANSWERS,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

@@ -1,4 +1,4 @@
-"""Rules of the face to the outside: when a device was seen, what clients are told, what a command becomes."""
+"""Rules of the face to the outside: when a device was seen, what clients are told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from broker.admin import DeviceDescription, DeviceFilter
+from broker.admin import DeviceDescription, DeviceFilter, DeviceMessage
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
-from broker.errors import NotFound, PayloadTooLarge, Unavailable
+from broker.errors import Unavailable
 from broker.ports import Presence
 from tests.upper import NOW_S, Upper
 
@@ -96,22 +96,6 @@ def test_clients_are_told_the_public_ports_before_the_listening_ones(
     run(body, config)
 
 
-def test_a_command_names_what_became_of_it() -> None:
-    async def body(upper: Upper) -> None:
-        view, _ = await upper.admin.create_device(1, SENSOR)
-        receipt = await upper.admin.send_command(1, view.device_id, b"{}", qos=0)
-        assert (receipt.topic_name, receipt.state) == (f"devices/{view.device_id}/commands", "no_subscriber")
-        upper.core.subscribers = 2
-        assert (await upper.admin.send_command(1, view.device_id, b"{}")).state == "sent"
-        assert [sent[2:] for sent in upper.core.published] == [(b"{}", 0), (b"{}", 1)]
-        with pytest.raises(PayloadTooLarge):
-            await upper.admin.send_command(1, view.device_id, bytes(1_048_577))
-        with pytest.raises(NotFound):
-            await upper.admin.send_command(1, "absent", b"")
-
-    run(body)
-
-
 def test_before_the_start_and_while_it_stops_changes_are_refused_and_reads_are_not() -> None:
     async def body(upper: Upper) -> None:
         view, _ = await upper.admin.create_device(1, SENSOR)
@@ -120,7 +104,7 @@ def test_before_the_start_and_while_it_stops_changes_are_refused_and_reads_are_n
         for change in (
             upper.admin.create_device(1, SENSOR),
             upper.admin.delete_device(1, view.device_id),
-            upper.admin.send_command(1, view.device_id, b""),
+            upper.admin.commands.send(1, view.device_id, DeviceMessage("commands", b"")),
         ):
             with pytest.raises(Unavailable):
                 await change

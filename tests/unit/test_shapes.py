@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from broker.accounts.answers import KeptAnswer
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
 from broker.storage.shapes import is_record
@@ -63,6 +64,7 @@ SOUND = {
             )
         ),
     ),
+    "answers": (number_key(1) + b"n" * 16, KeptAnswer(1_700_000_000, b"s" * 40).encode()),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),

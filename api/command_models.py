@@ -1,0 +1,62 @@
+"""The bodies and answers of messages to devices: commands, configuration, firmware.
+
+Here belong their fields, ranges and refusals. Not here: what a request does (``commands``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from api.jsontext import compact
+from api.models import Answer, Body, refusal
+
+EXPIRY_MAXIMUM_S = 31_536_000  # a year
+
+
+class MessageBody(Body):
+    """POST /devices/{device_id}/commands and its like: any JSON value as ``payload``, or bytes as ``payload_base64``.
+
+    What is null is as if it were not there.
+    """
+
+    payload: Any = None
+    payload_base64: str | None = None
+    qos: int = Field(1, ge=0, le=2)
+    retain: bool | None = None
+    expiry_seconds: int | None = Field(None, ge=1, le=EXPIRY_MAXIMUM_S)
+
+    @field_validator("payload_base64")
+    @classmethod
+    def _is_base64(cls, value: str | None) -> str | None:
+        try:
+            base64.b64decode(value or "", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError("base64 with the standard alphabet and padding") from error
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_payload(self) -> MessageBody:
+        if ("payload" in self.model_fields_set) == (self.payload_base64 is not None):
+            raise refusal("payload", "payload or payload_base64, and not both")
+        return self
+
+    def payload_bytes(self) -> bytes:
+        """Give the application message: a JSON value as compact text, or the decoded bytes.
+
+        Raises ``ValueError`` for JSON text that UTF-8 cannot carry.
+        """
+        if self.payload_base64 is not None:
+            return base64.b64decode(self.payload_base64)
+        return compact(self.payload)
+
+
+class MessageAnswer(Answer):
+    """What became of a message."""
+
+    message_id: str
+    topic: str
+    state: Literal["sent", "no_subscriber"]

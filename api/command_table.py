@@ -1,0 +1,36 @@
+"""The rows about messages to devices.
+
+Here belong the rows. Not here: what a row is (``routes``) and what it does (``commands``).
+"""
+
+from __future__ import annotations
+
+from api import command_models, commands
+from api.device_table import DEVICE
+from api.models import Nothing
+from api.routes import ApiRoute, Handler
+from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
+
+
+def _row(level: str, handler: Handler, summary: str) -> ApiRoute:
+    return ApiRoute(
+        "POST",
+        f"{DEVICE}/{level}",
+        handler,
+        summary,
+        query=Nothing,
+        body=command_models.MessageBody,
+        answer=command_models.MessageAnswer,
+        status=202,
+        errors=(NotFound, Conflict, PayloadTooLarge, QuotaExceeded, Unavailable),
+        scope="publish",
+        topic=f"devices/{{device_id}}/{level}",
+        idempotent=True,
+    )
+
+
+ROUTES = (
+    _row("commands", commands.send_command, "Send a command to a device"),
+    _row("config", commands.send_config, "Send a device its configuration"),
+    _row("firmware", commands.send_firmware, "Tell a device about firmware"),
+)
