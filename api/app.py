@@ -109,7 +109,7 @@ def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None
     if isinstance(answer, Streamed):
         return StreamingResponse(answer.parts, row.status, media_type=JSON)
     if isinstance(answer, Text):
-        return Response(answer.body, row.status, headers={"Content-Type": answer.content_type})
+        return Response(answer.body, row.status, headers={"Content-Type": answer.content_type, **answer.headers})
     if isinstance(answer, WithStatus):
         return Response(answer.answer.model_dump_json(), answer.status, media_type=JSON)
     if answer is None:

@@ -69,6 +69,28 @@ def internal_error_answer() -> JSONResponse:
     return _render(500, "INTERNAL_ERROR", "something went wrong here; it has been logged", None, {})
 
 
+def shape() -> dict[str, Any]:
+    """Describe the body of every error, as a JSON schema."""
+    text = {"type": "string"}
+    details = {
+        "type": "object",
+        "description": "There when one field is to blame",
+        "properties": {"field": text, "provided": {"description": "What was there"}, "expected": text},
+        "required": ["field", "provided", "expected"],
+    }
+    error = {
+        "type": "object",
+        "properties": {"code": text, "message": text, "details": details},
+        "required": ["code", "message"],
+    }
+    return {
+        "type": "object",
+        "description": "Why a request was refused; `detail` repeats the message",
+        "properties": {"error": error, "detail": text},
+        "required": ["error", "detail"],
+    }
+
+
 def as_bad_request(error: ValidationError) -> BadRequest:
     """Turn the first thing that a model refused into the contract's words."""
     first = error.errors(include_url=False)[0]

@@ -6,7 +6,7 @@ Here belongs the shape of the table. Not here: the table itself (``table``), nor
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from api.models import Answer, Body, Query
@@ -40,10 +40,11 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An answer that is no JSON."""
+    """An answer that is no JSON, or is JSON already; with headers of its own."""
 
     body: bytes
     content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named."""
+    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
+
+    ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's.
+    """
 
     method: str
     path: str
@@ -74,6 +78,8 @@ class ApiRoute:
     errors: tuple[type[BrokerError], ...] = ()
     body_may_be_missing: bool = False
     scope: Scope | None = None
+    content_type: str = "application/json"
+    other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
 
 
 def needs_key(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""The one route table: it makes the routing, the validation, and in time the description of the API by itself.
+"""The one route table: it makes the routing, the validation, and the description of the API by itself.
 
 Here belongs the order of its parts. Not here: the rows (``*_table``), one module for each subject.
 """
@@ -6,5 +6,6 @@ Here belongs the order of its parts. Not here: the rows (``*_table``), one modul
 from __future__ import annotations
 
 from api import device_table, figure_table, process_table
+from api.description_table import described
 
-ROUTES = (*device_table.ROUTES, *figure_table.ROUTES, *process_table.ROUTES)
+ROUTES = described((*device_table.ROUTES, *figure_table.ROUTES, *process_table.ROUTES))
