@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
@@ -32,8 +33,11 @@ QUERY_FIELDS_MAXIMUM = 20
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def application(admin: Admin, clock: Clock | None = None) -> ASGIApp:
-    """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to."""
+def application(admin: Admin, clock: Clock | None = None, allowed_origins: Sequence[str] = ()) -> ASGIApp:
+    """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to.
+
+    ``allowed_origins`` are those of pages that may use it in browsers, as ``plain_origin`` spells them, or ``*``.
+    """
     clock = clock or SystemClock()
     buckets = Buckets()
     by_path: defaultdict[str, list[ApiRoute]] = defaultdict(list)
@@ -41,7 +45,8 @@ def application(admin: Admin, clock: Clock | None = None) -> ASGIApp:
         by_path[route.path].append(route)
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
-    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock)), buckets, clock))
+    told = Cors(ErrorTable(Admission(router, admin, buckets, clock)), allowed_origins)
+    return HttpOnly(BudgetHeaders(told, buckets, clock))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
