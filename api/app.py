@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
+from api.jsonitems import read_items
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import KEY, Admission, BudgetHeaders, ErrorTable, is_from_loopback
@@ -97,10 +99,30 @@ class PathEndpoint:
             account_id=scope.get(KEY, NO_KEY).account_id,
             path=scope["path_params"],
             query=validated(row.query, parse_query(scope["query_string"])),
-            body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),
+            body=await read_and_judge(row, scope, receive),
             from_loopback=is_from_loopback(scope),
         )
         await rendered(row, await row.handler(request))(scope, receive, send)
+
+
+async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive) -> Any:
+    """Give the body of a request as its row says: None, one model, or a list. Raises ``BadRequest``."""
+    if row.body is None:
+        return None
+    if row.many is None:
+        return validated(row.body, await read_object(row, scope, receive))
+    judge = partial(judged, row.body, row.many.name)
+    return await read_items(await read_body(scope, receive), row.many.name, row.many.maximum, judge)
+
+
+def judged(model: type[ModelT], name: str, value: Any) -> ModelT | BadRequest:
+    """Judge one of many values."""
+    if not isinstance(value, dict):
+        return BadRequest(f"each of {name} has to be a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        return as_bad_request(error)
 
 
 async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:

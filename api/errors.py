@@ -64,6 +64,12 @@ def error_answer(error: BrokerError) -> JSONResponse:
     return _render(status, error.code, str(error), _details(error), _headers(error))
 
 
+def error_body(error: BrokerError) -> tuple[int, dict[str, Any]]:
+    """Give status and body of an error that is one of many in an answer."""
+    answered = _status(error)
+    return answered, _body(error.code, str(error), _details(error))
+
+
 def internal_error_answer() -> JSONResponse:
     """Render a failure that is ours and not the caller's business."""
     return _render(500, "INTERNAL_ERROR", "something went wrong here; it has been logged", None, {})
@@ -136,7 +142,11 @@ def _headers(error: BrokerError) -> dict[str, str]:
 def _render(
     status: int, code: str, message: str, details: dict[str, Any] | None, headers: Mapping[str, str]
 ) -> JSONResponse:
+    return EscapedJSONResponse(_body(code, message, details), status_code=status, headers=dict(headers))
+
+
+def _body(code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
     error: dict[str, Any] = {"code": code, "message": message}
     if details is not None:
         error["details"] = details
-    return EscapedJSONResponse({"error": error, "detail": message}, status_code=status, headers=dict(headers))
+    return {"error": error, "detail": message}

@@ -35,6 +35,9 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
             "metadata": {"building": "B", "floor": 0},
         }
     ),
+    ("POST", DEVICES + "/bulk"): Example(
+        body={"devices": [{"name": "Boiler house 2", "type": "sensor"}, {"name": "Boiler house 3", "type": "sensor"}]}
+    ),
     ("GET", DEVICES + "/{device_id}"): Example(DEVICE),
     ("PATCH", DEVICES + "/{device_id}"): Example(DEVICE, body={"name": "Boiler house 3", "status": "inactive"}),
     ("DELETE", DEVICES + "/{device_id}"): Example(DEVICE),

@@ -36,6 +36,7 @@ from broker.admin import (
     DeviceFilter,
     DeviceLogin,
     DeviceView,
+    MqttCredentials,
     PasswordView,
 )
 from broker.errors import BadRequest
@@ -43,8 +44,12 @@ from broker.errors import BadRequest
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:
     """Register a device; the answer is the only one that ever carries its password."""
-    body: DeviceBody = request.body
-    described = DeviceDescription(
+    return new_device(*await request.admin.create_device(request.account_id, described(request.body)))
+
+
+def described(body: DeviceBody) -> DeviceDescription:
+    """Give what a body says about a new device."""
+    return DeviceDescription(
         name=body.name,
         device_type=body.chosen_type,
         description=body.description or "",
@@ -52,7 +57,10 @@ async def create_device(request: ApiRequest) -> NewDeviceAnswer:
         device_id=body.device_id or "",
         certificate_fingerprint=body.certificate_fingerprint or "",
     )
-    view, credentials = await request.admin.create_device(request.account_id, described)
+
+
+def new_device(view: DeviceView, credentials: MqttCredentials) -> NewDeviceAnswer:
+    """Show a device that was registered just now."""
     return NewDeviceAnswer(
         **_device_fields(view),
         mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),

@@ -18,7 +18,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from api.errors import STATUS, shape
 from api.examples import EXAMPLES, Example
 from api.limits import BURST_REQUESTS, REQUESTS_PER_MINUTE
-from api.routes import ApiRoute, needs_key
+from api.routes import ApiRoute, Many, needs_key
 from broker.errors import AuthFailed, BadRequest, BrokerError, PayloadTooLarge, PermissionDenied, RateLimited
 
 Json = dict[str, Any]
@@ -75,11 +75,16 @@ def _operation(row: ApiRoute) -> Json:
     if row.scope is not None:
         operation["x-required-scope"] = row.scope
     if row.body is not None:
-        content: Json = {"schema": _ref(row.body)}
+        content: Json = {"schema": _ref(row.body) if row.many is None else _list(row.body, row.many)}
         if example.body is not None:
             content["example"] = dict(example.body)
         operation["requestBody"] = {"required": not row.body_may_be_missing, "content": {JSON: content}}
     return operation
+
+
+def _list(model: type[BaseModel], many: Many) -> Json:
+    items = {"type": "array", "items": _ref(model), "minItems": 1, "maxItems": many.maximum}
+    return {"type": "object", "properties": {many.name: items}, "required": [many.name], "additionalProperties": False}
 
 
 def _operation_id(row: ApiRoute) -> str:

@@ -61,9 +61,18 @@ Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """A body that is a list of bodies, ``name`` its one field; each is judged by itself."""
+
+    name: str
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApiRoute:
     """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
 
+    With ``many`` the handler gets a list: for each item its ``body``, or the ``BadRequest`` that it deserves.
     ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's.
     """
 
@@ -78,6 +87,7 @@ class ApiRoute:
     errors: tuple[type[BrokerError], ...] = ()
     body_may_be_missing: bool = False
     scope: Scope | None = None
+    many: Many | None = None
     content_type: str = "application/json"
     other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
 

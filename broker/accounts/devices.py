@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
@@ -29,6 +30,20 @@ log = logging.getLogger(__name__)
 
 SLICE_DEVICES = 500  # looked at between two turns of the loop
 Changing = DeviceChange | Rotation | Retirement
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A device on its way into the store: its id is reserved until the changes are committed, or have failed.
+
+    ``apply`` has to be called when they are, ``release`` when they are not.
+    """
+
+    device: Device
+    password: str = field(repr=False)
+    changes: Sequence[Change]
+    apply: Callable[[], None]
+    release: Callable[[], None]
 
 
 class Devices:
@@ -131,6 +146,15 @@ class Devices:
     async def create(self, account_id: int, description: DeviceDescription, now_s: int) -> tuple[Device, str]:
         """Register a device; returns its record and its password, which nobody can see again.
 
+        Raises what ``begin`` does, and ``Unavailable``.
+        """
+        newcomer = self.begin(account_id, description, now_s)
+        await self._ledger.commit(newcomer.changes, newcomer.apply, newcomer.release)
+        return newcomer.device, newcomer.password
+
+    def begin(self, account_id: int, description: DeviceDescription, now_s: int) -> Newcomer:
+        """Judge a new device and reserve what has to be its own, for who commits it.
+
         Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id or the certificate is
         taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic: with it goes
         everything under ``devices/{device_id}/``.
@@ -154,8 +178,7 @@ class Devices:
             self._add(device)
             self._added(account_id)
 
-        await self._ledger.commit([given, _put(device)], apply, release)
-        return device, password
+        return Newcomer(device, password, (given, _put(device)), apply, release)
 
     async def delete(self, account_id: int, device_id: str) -> None:
         """Remove a device for good, with all that it has; returns when nothing of it is on disk any more.

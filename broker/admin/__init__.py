@@ -6,6 +6,7 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.operator import Operator
+from broker.admin.registration import Outcome
 from broker.admin.service import Admin
 from broker.admin.views import (
     AccountView,
@@ -46,6 +47,7 @@ __all__ = [
     "MetricsText",
     "MqttCredentials",
     "Operator",
+    "Outcome",
     "PasswordView",
     "QuotaView",
     "StatsView",

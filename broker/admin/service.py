@@ -16,6 +16,7 @@ from broker.accounts.records import Device
 from broker.admin.clock import Clock
 from broker.admin.figures import Figures
 from broker.admin.operator import Operator
+from broker.admin.registration import Registration
 from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
     CommandReceipt,
@@ -44,11 +45,11 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``operator`` and ``figures`` have verbs of their own. ``endpoints`` is asked for the listeners as they really
-    listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is not ready,
-    and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it there is
-    none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not ready,
-    and takes what it can. ``warnings`` says what somebody has to know though all is taken.
+    ``operator``, ``figures`` and ``registration`` have verbs of their own. ``endpoints`` is asked for the listeners as
+    they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is
+    not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it
+    there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not
+    ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Admin:
         self._warnings = warnings
         self._serving = False
         self.operator = Operator(directory, clock)
+        self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
 
     @property
@@ -123,6 +125,9 @@ class Admin:
         """
         self._require_serving()
         device, password = await self._directory.devices.create(account_id, description, self._clock.wall_s())
+        return self._registered(device, password)
+
+    def _registered(self, device: Device, password: str) -> tuple[DeviceView, MqttCredentials]:
         return self._view(device), self._credentials(device, password)
 
     async def get_device(self, account_id: int, device_id: str) -> DeviceView:
