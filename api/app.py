@@ -10,6 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -20,8 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.admission import KEY, Admission
 from api.callers import is_from_loopback
+from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
 from api.idempotency import begin, presented_idempotency_key
+from api.jsonitems import read_items
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import BudgetHeaders, ErrorTable
@@ -39,10 +42,15 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def application(
-    admin: Admin, clock: Clock | None = None, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    admin: Admin,
+    clock: Clock | None = None,
+    allowed_origins: Sequence[str] = (),
+    *,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> ASGIApp:
     """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to.
 
+    ``allowed_origins`` are those of pages that may use it in browsers, as ``plain_origin`` spells them, or ``*``.
     ``sleep`` is how the answers to wrong keys wait.
     """
     clock = clock or SystemClock()
@@ -52,7 +60,8 @@ def application(
         by_path[route.path].append(route)
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
-    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock, sleep)), buckets, clock))
+    told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep)), allowed_origins)
+    return HttpOnly(BudgetHeaders(told, buckets, clock))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -101,13 +110,13 @@ class PathEndpoint:
         key = scope.get(KEY, NO_KEY)
         require(self._admin, row, key, scope["path_params"])
         query = validated(row.query, parse_query(scope["query_string"]))
-        given = {} if row.body is None else await read_object(row, scope, receive)
+        body, given = await read_and_judge(row, scope, receive)
         request = ApiRequest(
             admin=self._admin,
             key=key,
             path=scope["path_params"],
             query=query,
-            body=None if row.body is None else validated(row.body, given),
+            body=body,
             from_loopback=is_from_loopback(scope),
         )
         once = presented_idempotency_key(scope) if row.idempotent else None
@@ -132,6 +141,30 @@ async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Sco
         begun.end()
 
 
+async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive) -> tuple[Any, dict[str, Any]]:
+    """Give the body of a request as its row says (None, one model, or a list), and the object that it came from.
+
+    Raises ``BadRequest``.
+    """
+    if row.body is None:
+        return None, {}
+    if row.many is None:
+        given = await read_object(row, scope, receive)
+        return validated(row.body, given), given
+    judge = partial(judged, row.body, row.many.name)
+    return await read_items(await read_body(scope, receive), row.many.name, row.many.maximum, judge), {}
+
+
+def judged(model: type[ModelT], name: str, value: Any) -> ModelT | BadRequest:
+    """Judge one of many values."""
+    if not isinstance(value, dict):
+        return BadRequest(f"each of {name} has to be a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        return as_bad_request(error)
+
+
 async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:
     """Read the object that a request carries; nothing is an empty one where the route allows it."""
     body = await read_body(scope, receive)
@@ -143,7 +176,7 @@ def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None
     if isinstance(answer, Streamed):
         return StreamingResponse(answer.parts, row.status, media_type=JSON)
     if isinstance(answer, Text):
-        return Response(answer.body, row.status, headers={"Content-Type": answer.content_type})
+        return Response(answer.body, row.status, headers={"Content-Type": answer.content_type, **answer.headers})
     if isinstance(answer, WithStatus):
         return Response(answer.answer.model_dump_json(), answer.status, media_type=JSON)
     if answer is None:

@@ -32,7 +32,9 @@ def _plain_fingerprint(value: str) -> str:
     return value.replace(":", "").lower()
 
 
-Fingerprint = Annotated[str, AfterValidator(_plain_fingerprint)]
+Fingerprint = Annotated[
+    str, AfterValidator(_plain_fingerprint), Field(json_schema_extra={"pattern": f"^({FINGERPRINT.pattern})$"})
+]
 
 
 class RotationBody(Body):
@@ -49,7 +51,9 @@ class DeviceBody(Body):
     device_type: str | None = Field(None, min_length=1, max_length=64)
     description: str | None = Field(None, max_length=500)
     metadata: dict[str, Any] | None = None
-    device_id: str | None = None
+    device_id: str | None = Field(
+        None, json_schema_extra={"pattern": f"^{DEVICE_ID.pattern}$", "not": {"enum": [*RESERVED_DEVICE_IDS]}}
+    )
     certificate_fingerprint: Fingerprint | None = None
 
     @field_validator("metadata")

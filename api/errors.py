@@ -64,9 +64,37 @@ def error_answer(error: BrokerError) -> JSONResponse:
     return _render(status, error.code, str(error), _details(error), _headers(error))
 
 
+def error_body(error: BrokerError) -> tuple[int, dict[str, Any]]:
+    """Give status and body of an error that is one of many in an answer."""
+    answered = _status(error)
+    return answered, _body(error.code, str(error), _details(error))
+
+
 def internal_error_answer() -> JSONResponse:
     """Render a failure that is ours and not the caller's business."""
     return _render(500, "INTERNAL_ERROR", "something went wrong here; it has been logged", None, {})
+
+
+def shape() -> dict[str, Any]:
+    """Describe the body of every error, as a JSON schema."""
+    text = {"type": "string"}
+    details = {
+        "type": "object",
+        "description": "There when one field is to blame",
+        "properties": {"field": text, "provided": {"description": "What was there"}, "expected": text},
+        "required": ["field", "provided", "expected"],
+    }
+    error = {
+        "type": "object",
+        "properties": {"code": text, "message": text, "details": details},
+        "required": ["code", "message"],
+    }
+    return {
+        "type": "object",
+        "description": "Why a request was refused; `detail` repeats the message",
+        "properties": {"error": error, "detail": text},
+        "required": ["error", "detail"],
+    }
 
 
 def as_bad_request(error: ValidationError) -> BadRequest:
@@ -114,7 +142,11 @@ def _headers(error: BrokerError) -> dict[str, str]:
 def _render(
     status: int, code: str, message: str, details: dict[str, Any] | None, headers: Mapping[str, str]
 ) -> JSONResponse:
+    return EscapedJSONResponse(_body(code, message, details), status_code=status, headers=dict(headers))
+
+
+def _body(code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
     error: dict[str, Any] = {"code": code, "message": message}
     if details is not None:
         error["details"] = details
-    return EscapedJSONResponse({"error": error, "detail": message}, status_code=status, headers=dict(headers))
+    return {"error": error, "detail": message}

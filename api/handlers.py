@@ -41,8 +41,13 @@ from broker.admin import (
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:
     """Register a device; the answer is the only one that ever carries its password."""
-    body: DeviceBody = request.body
-    described = DeviceDescription(
+    made = await request.admin.create_device(request.account_id, described(request.body), request.keeping(_new_device))
+    return _new_device(made)
+
+
+def described(body: DeviceBody) -> DeviceDescription:
+    """Give what a body says about a new device."""
+    return DeviceDescription(
         name=body.name,
         device_type=body.chosen_type,
         description=body.description or "",
@@ -50,8 +55,15 @@ async def create_device(request: ApiRequest) -> NewDeviceAnswer:
         device_id=body.device_id or "",
         certificate_fingerprint=body.certificate_fingerprint or "",
     )
-    made = await request.admin.create_device(request.account_id, described, request.keeping(_new_device))
-    return _new_device(made)
+
+
+def new_device(view: DeviceView, credentials: MqttCredentials) -> NewDeviceAnswer:
+    """Show a device that was registered just now."""
+    return NewDeviceAnswer(
+        **_device_fields(view),
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),
+        mqtt_password=credentials.password,
+    )
 
 
 async def list_devices(request: ApiRequest) -> DevicesAnswer:
@@ -132,12 +144,7 @@ def timestamp(seconds: int) -> str:
 
 
 def _new_device(made: tuple[DeviceView, MqttCredentials]) -> NewDeviceAnswer:
-    view, credentials = made
-    return NewDeviceAnswer(
-        **_device_fields(view),
-        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)),
-        mqtt_password=credentials.password,
-    )
+    return new_device(*made)
 
 
 def _rotated(rotated: tuple[MqttCredentials, int]) -> RotationAnswer:

@@ -24,7 +24,7 @@ class EscapedJSONResponse(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Encode with every other character escaped."""
-        return json.dumps(content).encode("ascii")
+        return escaped(content)
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
@@ -47,17 +47,22 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a body that must be one JSON object in UTF-8. Raises ``BadRequest``."""
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = decoder().decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON: {_first_line(error)}") from error
+        raise not_json(error) from error
     if not isinstance(value, dict):
         raise BadRequest("the body must be a JSON object")
     return value
+
+
+def decoder() -> json.JSONDecoder:
+    """Give what reads JSON text by the rules of this API: no key twice, no NaN, no number that overflows."""
+    return json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def not_json(error: Exception) -> BadRequest:
+    """Say that a body is not JSON, and why."""
+    return BadRequest(f"the body is not valid JSON: {_first_line(error)}")
 
 
 def compact(value: Any) -> bytes:
@@ -66,6 +71,11 @@ def compact(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except (UnicodeEncodeError, RecursionError) as error:
         raise ValueError("text without lone surrogates, nested less deeply") from error
+
+
+def escaped(value: Any) -> bytes:
+    """Write a JSON value in ASCII alone: what is quoted may not be text at all (lone surrogates)."""
+    return json.dumps(value).encode("ascii")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

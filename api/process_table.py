@@ -29,6 +29,7 @@ ROUTES = (
         body=None,
         answer=models.HealthAnswer,
         status=200,
+        other_answers={503: models.NotReadyAnswer},
     ),
     ApiRoute(
         "GET",
@@ -40,5 +41,6 @@ ROUTES = (
         answer=None,
         status=200,
         errors=(NotFound,),
+        content_type="text/plain",
     ),
 )

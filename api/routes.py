@@ -6,7 +6,7 @@ Here belongs the shape of the table. Not here: the table itself (``table``), nor
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from api.models import Answer, Body, Query
@@ -55,10 +55,11 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An answer that is no JSON."""
+    """An answer that is no JSON, or is JSON already; with headers of its own."""
 
     body: bytes
     content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,14 @@ Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """A body that is a list of bodies, ``name`` its one field; each is judged by itself."""
+
+    name: str
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApiRoute:
     """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
 
@@ -82,6 +91,8 @@ class ApiRoute:
     is bound to patterns needs one that covers it.
     An ``idempotent`` one does its work once for each Idempotency-Key: its handler gives ``admin`` what
     ``request.keeping`` makes of the outcome.
+    With ``many`` the handler gets a list: for each item its ``body``, or the ``BadRequest`` that it deserves.
+    ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's.
     """
 
     method: str
@@ -97,6 +108,9 @@ class ApiRoute:
     scope: Scope | None = None
     topic: str = ""
     idempotent: bool = False
+    many: Many | None = None
+    content_type: str = "application/json"
+    other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
 
 
 def needs_key(path: str) -> bool:

@@ -1,10 +1,19 @@
-"""The one route table: it makes the routing, the validation, and in time the description of the API by itself.
+"""The one route table: it makes the routing, the validation, and the description of the API by itself.
 
 Here belongs the order of its parts. Not here: the rows (``*_table``), one module for each subject.
 """
 
 from __future__ import annotations
 
-from api import command_table, device_table, figure_table, process_table
+from api import bulk_table, command_table, device_table, figure_table, process_table
+from api.description_table import described
 
-ROUTES = (*device_table.ROUTES, *command_table.ROUTES, *figure_table.ROUTES, *process_table.ROUTES)
+ROUTES = described(
+    (
+        *bulk_table.ROUTES,
+        *device_table.ROUTES,
+        *command_table.ROUTES,
+        *figure_table.ROUTES,
+        *process_table.ROUTES,
+    )
+)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from broker.origins import PageOrigin, PageOriginOrAny
 from broker.sections import DurabilityName, Port, Section
 
 Transport = Literal["tcp", "tls", "ws", "wss"]
@@ -78,7 +79,9 @@ class ListenerConfig(CertificateFiles):
     )
     path: str = Field(default=DEFAULT_WEBSOCKET_PATH, pattern=r"^/[!-~]*$", max_length=256)
     subprotocol_required: bool = Field(default=True, description="a WebSocket has to offer the subprotocol mqtt")
-    allowed_origins: tuple[str, ...] = Field(default=(), max_length=1000, description="empty: any; null can be listed")
+    allowed_origins: tuple[PageOrigin, ...] = Field(
+        default=(), max_length=1000, description="empty: any; null can be listed"
+    )
     proxy_protocol: bool = Field(default=False, description="trusted proxies begin with a PROXY header, v1 or v2")
     client_certificate: ClientCertificate = "off"
     client_ca_file: Path | None = Field(default=None, description="who may issue certificates of clients")
@@ -204,6 +207,13 @@ class HttpConfig(Section):
     metrics: Literal["loopback", "anywhere", "off"] = Field(
         default="loopback", description="who may see /metrics: figures of the whole broker, never of one account"
     )
+    allowed_origins: tuple[PageOriginOrAny, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="whose pages may use the API in browsers; empty: nobody's, *: anybody's",
+    )
+    connections_maximum: int = Field(default=5000, ge=1, le=1_000_000)
+    connections_per_address_maximum: int = Field(default=1000, ge=1, le=1_000_000)
 
 
 class HttpsConfig(CertificateFiles):

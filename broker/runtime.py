@@ -472,8 +472,8 @@ class Broker:
         assert self._entrances is not None
         self._entrances.open(doors)
         self._endpoints += doors.endpoints(self._config)
-        trusted = self._config.trusted_proxies
-        self._front = HttpFront(application(admin, self._clock), doors, self._certificates, trusted)
+        api = application(admin, self._clock, self._config.http.allowed_origins)
+        self._front = HttpFront(api, doors, self._certificates, self._config)
         stack.push_async_callback(self._front.stop)
         await self._front.start()
         control = ControlServer(self._config.data_dir, admin.operator, upkeep)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
@@ -41,6 +42,20 @@ def alone(_device: Device, _password: str) -> Companion:
 def by_itself(_device: Device) -> Companion:
     """Nothing goes with it."""
     return ALONE
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A device on its way into the store: its id is reserved until the changes are committed, or have failed.
+
+    ``apply`` has to be called when they are, ``release`` when they are not.
+    """
+
+    device: Device
+    password: str = field(repr=False)
+    changes: Sequence[Change]
+    apply: Callable[[], None]
+    release: Callable[[], None]
 
 
 class Devices:
@@ -145,7 +160,15 @@ class Devices:
     ) -> tuple[Device, str]:
         """Register a device; returns its record and its password, which nobody can see again.
 
-        ``beside`` is given both and says what is committed with it.
+        ``beside`` is given both and says what is committed with it. Raises what ``begin`` does, and ``Unavailable``.
+        """
+        newcomer = self.begin(account_id, description, now_s)
+        companion = beside(newcomer.device, newcomer.password)
+        await self._ledger.commit(newcomer.changes, newcomer.apply, newcomer.release, companion)
+        return newcomer.device, newcomer.password
+
+    def begin(self, account_id: int, description: DeviceDescription, now_s: int) -> Newcomer:
+        """Judge a new device and reserve what has to be its own, for who commits it.
 
         Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id or the certificate is
         taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic: with it goes
@@ -170,8 +193,7 @@ class Devices:
             self._add(device)
             self._added(account_id)
 
-        await self._ledger.commit([given, _put(device)], apply, release, beside(device, password))
-        return device, password
+        return Newcomer(device, password, (given, _put(device)), apply, release)
 
     async def delete(self, account_id: int, device_id: str) -> None:
         """Remove a device for good, with all that it has; returns when nothing of it is on disk any more.

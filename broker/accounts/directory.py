@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.answers import KeptAnswers
+from broker.accounts.device_batch import DeviceBatch
 from broker.accounts.devices import Devices
 from broker.accounts.history import History
 from broker.accounts.keys import Keys
@@ -45,6 +46,7 @@ class Directory:
         self.devices = Devices(
             self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
         )
+        self.batch = DeviceBatch(self.devices, self._ledger)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
         self.answers = KeptAnswers(self._ledger)

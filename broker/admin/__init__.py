@@ -11,6 +11,7 @@ from broker.admin.key_views import KeyContext, KeyView
 from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
 from broker.admin.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.admin.operator import Operator
+from broker.admin.registration import Outcome
 from broker.admin.service import Admin
 from broker.admin.views import (
     AccountView,
@@ -54,6 +55,7 @@ __all__ = [
     "MetricsText",
     "MqttCredentials",
     "Operator",
+    "Outcome",
     "PasswordView",
     "QuotaView",
     "StatsView",

@@ -20,6 +20,7 @@ from broker.admin.commands import Commands
 from broker.admin.figures import Figures
 from broker.admin.keys import KeyVerbs
 from broker.admin.operator import Operator
+from broker.admin.registration import Registration
 from broker.admin.standing import DeviceStanding
 from broker.admin.views import (
     ConnectionInfo,
@@ -45,7 +46,8 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``access``, ``keys``, ``operator``, ``figures``, ``commands`` and ``answers`` have verbs of their own.
+    ``access``, ``keys``, ``operator``, ``figures``, ``registration``, ``commands`` and
+    ``answers`` have verbs of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
@@ -79,6 +81,7 @@ class Admin:
         self.access = Access(directory, core, clock)
         self.keys = KeyVerbs(directory, core, clock)
         self.operator = Operator(directory, clock, self.keys)
+        self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
         self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
@@ -121,12 +124,12 @@ class Admin:
         Raises ``QuotaExceeded``, ``Conflict``, ``BadRequest`` for an id that is no topic level, ``Unavailable``.
         """
         self._require_serving()
+        beside = kept_by(keeping, self._registered)
+        made = await self._directory.devices.create(account_id, description, self._clock.wall_s(), beside)
+        return self._registered(*made)
 
-        def told(device: Device, password: str) -> tuple[DeviceView, MqttCredentials]:
-            return self._view(device), self._credentials(device, password)
-
-        beside = kept_by(keeping, told)
-        return told(*await self._directory.devices.create(account_id, description, self._clock.wall_s(), beside))
+    def _registered(self, device: Device, password: str) -> tuple[DeviceView, MqttCredentials]:
+        return self._view(device), self._credentials(device, password)
 
     async def get_device(self, account_id: int, device_id: str) -> DeviceView:
         """Show one device. Raises ``NotFound``."""

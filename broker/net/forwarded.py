@@ -38,6 +38,12 @@ def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
+def speaks_for_others(peer: str, trusted: Sequence[Network]) -> bool:
+    """Tell whether a peer's address, as text, is in one of the networks."""
+    address = _parsed(peer) if trusted else None
+    return address is not None and is_trusted(address, trusted)
+
+
 def _from_the_right(header_values: Sequence[str]) -> Iterator[str]:
     for value in reversed(header_values):
         for text in reversed(value.split(",")):

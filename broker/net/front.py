@@ -7,12 +7,12 @@ Here belongs that both are one: limits are of both together, they stop together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp
 
+from broker.config import BrokerConfig
 from broker.net.certificates import HTTPS, CertificateStore, TlsMaterial
-from broker.net.forwarded import Network
+from broker.net.crowd import Crowd
 from broker.net.http import HttpServer
 from broker.net.https import SecureDoor
 from broker.net.listeners import Doors
@@ -22,13 +22,16 @@ class HttpFront:
     """Serves an application on the HTTP sockets of a broker, with the certificate for HTTPS of the store."""
 
     def __init__(
-        self, application: ASGIApp, doors: Doors, certificates: CertificateStore, trusted_proxies: Sequence[Network]
+        self, application: ASGIApp, doors: Doors, certificates: CertificateStore, config: BrokerConfig
     ) -> None:
-        self._servers = [HttpServer(application, doors.http, trusted_proxies=trusted_proxies)]
+        trusted, http = config.trusted_proxies, config.http
+        crowd = Crowd(http.connections_maximum, http.connections_per_address_maximum, trusted)
+        self._servers = [HttpServer(application, doors.http, trusted_proxies=trusted, crowd=crowd)]
         self._door: SecureDoor | None = None
         if doors.https is not None:
             self._door = SecureDoor(certificates.material(HTTPS))
-            self._servers.append(HttpServer(application, doors.https, door=self._door, trusted_proxies=trusted_proxies))
+            secure = HttpServer(application, doors.https, door=self._door, trusted_proxies=trusted, crowd=crowd)
+            self._servers.append(secure)
 
     def take(self, material: TlsMaterial) -> None:
         """Use this certificate for handshakes that begin from now on. Raises ``ValueError``; the old one stays then."""

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from broker.net.crowd import Crowd
 from broker.net.forwarded import Network, client_address
 from broker.net.https import SecureDoor
 
@@ -30,9 +31,10 @@ REQUEST_TIMEOUT_S = 30.0
 class _Server(uvicorn.Server):
     """The runtime owns the process's signals, and a ``door`` accepts in the server's place where there is one."""
 
-    def __init__(self, config: uvicorn.Config, door: SecureDoor | None) -> None:
+    def __init__(self, config: uvicorn.Config, door: SecureDoor | None, crowd: Crowd) -> None:
         super().__init__(config)
         self.door = door
+        self.crowd = crowd
         self._end = asyncio.Event()
 
     def stop(self) -> None:
@@ -56,7 +58,7 @@ class _Server(uvicorn.Server):
         arguments = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
         self.servers = []
         protocol = partial(cast(Any, self.config.http_protocol_class), **arguments)
-        self.door.open(sockets[0], protocol, self.server_state.connections)
+        self.door.open(sockets[0], protocol, self.crowd)
         self.started = True
 
     @contextmanager
@@ -68,15 +70,24 @@ class _Server(uvicorn.Server):
 class _InTime(H11Protocol):
     """A connection whose requests must arrive whole in time, and whose answers must be taken.
 
-    uvicorn waits for ever for the first request, for a body, and for a caller who does not read.
+    uvicorn waits for ever for the first request, for a body, and for a caller who does not read, and takes as many
+    connections as there are descriptors: here who has no room in the ``crowd`` is closed without a word.
     """
 
     request_timeout_s = REQUEST_TIMEOUT_S
+    crowd = Crowd()
+    _address: str | None = None  # while it counts
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if not self.crowd.enter(address):
+            transport.abort()
+            return
+        self._address = address
         super().connection_made(transport)
         self._await_request()
 
@@ -90,6 +101,10 @@ class _InTime(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
+        if self._address is None:  # it never came in
+            return
+        self.crowd.leave(self._address)
+        self._address = None
         self._stop_waiting()
         self._stop_watching()
         super().connection_lost(exc)
@@ -157,7 +172,7 @@ class HttpServer:
     """Serves one ASGI application on one listening socket, through TLS where there is a ``door``.
 
     A request has ``request_timeout_s`` to come whole, and a caller as long to read on. ``trusted_proxies`` are believed
-    for whom they speak.
+    for whom they speak. Servers that share a ``crowd`` share its room.
     """
 
     def __init__(
@@ -168,10 +183,12 @@ class HttpServer:
         *,
         door: SecureDoor | None = None,
         trusted_proxies: Sequence[Network] = (),
+        crowd: Crowd | None = None,
     ) -> None:
+        crowd = crowd or Crowd(trusted_proxies=trusted_proxies)
         self._listening = listening
         self._door = door
-        in_time = type("_InTime", (_InTime,), {"request_timeout_s": request_timeout_s})
+        in_time = type("_InTime", (_InTime,), {"request_timeout_s": request_timeout_s, "crowd": crowd})
         self._server = _Server(
             uvicorn.Config(
                 # uvicorn spells the same protocols in types of its own
@@ -188,6 +205,7 @@ class HttpServer:
                 h11_max_incomplete_event_size=64 * 1024,
             ),
             door,
+            crowd,
         )
         self._task: asyncio.Task[None] | None = None
 

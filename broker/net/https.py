@@ -11,11 +11,12 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
 from broker._core.tls_settings import python_context
 from broker.doors import network_of
 from broker.net.certificates import TlsMaterial
+from broker.net.crowd import Crowd
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ ACCEPT_PAUSE_S = 0.5
 ACCEPTS_AT_ONCE = 100
 HANDSHAKES_MAXIMUM = 1000
 HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
-CONNECTIONS_MAXIMUM = 5000
 
 
 def server_context(material: TlsMaterial) -> ssl.SSLContext:
@@ -37,8 +37,9 @@ class SecureDoor:
     """Lets connections in through TLS: those that begin now get the certificate of now, those that are in stay.
 
     A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address, in IPv6
-    of one /64; of all connections 5,000. What does not speak TLS is closed without a word. (The loop's own server would
-    keep one context for ever, let handshakes stall for a minute, and know of none of them at the stop.)
+    of one /64; what is behind them is counted by the ``Crowd``. What does not speak TLS is closed without a word. (The
+    loop's own server would keep one context for ever, let handshakes stall for a minute, and know of none of them at
+    the stop.)
     """
 
     def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
@@ -48,18 +49,19 @@ class SecureDoor:
         self._pause: asyncio.TimerHandle | None = None
         self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}  # with what none has taken over yet
         self._by_network: Counter[str] = Counter()
-        self._inside: Sized = ()
+        self._crowd = Crowd()
 
     def take(self, material: TlsMaterial) -> None:
         """Use this certificate for handshakes from now on. Raises ``ValueError``; the old one stays then."""
         self._context = server_context(material)
 
-    def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], inside: Sized) -> None:
+    def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], crowd: Crowd) -> None:
         """Accept from now on; ``protocol`` makes the one that speaks inside of each connection.
 
-        ``inside`` are the connections whose handshake is over and that have not ended.
+        ``crowd`` are the connections whose handshake is over and that have not ended: who has no room among them is
+        not worth a handshake.
         """
-        self._inside = inside
+        self._crowd = crowd
         listening.setblocking(False)
         self._listening = listening
         self._listen(listening, protocol)
@@ -93,10 +95,11 @@ class SecureDoor:
                 self._pause = loop.call_later(ACCEPT_PAUSE_S, self._listen, listening, protocol)
                 return
             accepted.setblocking(False)
-            self._begin(accepted, network_of(str(peer[0])), protocol)
+            self._begin(accepted, str(peer[0]), protocol)
 
-    def _begin(self, accepted: socket.socket, network: str, protocol: Callable[[], asyncio.Protocol]) -> None:
-        full = len(self._handshakes) >= min(HANDSHAKES_MAXIMUM, CONNECTIONS_MAXIMUM - len(self._inside))
+    def _begin(self, accepted: socket.socket, address: str, protocol: Callable[[], asyncio.Protocol]) -> None:
+        network = network_of(address)
+        full = len(self._handshakes) >= min(HANDSHAKES_MAXIMUM, self._crowd.room) or not self._crowd.takes(address)
         if full or self._by_network[network] >= HANDSHAKES_PER_ADDRESS_MAXIMUM:
             accepted.close()
             return

@@ -57,7 +57,7 @@ def new_api_key() -> str:
 
 def new_device_id() -> str:
     """Draw a device id with 80 random bits: unique without asking anyone."""
-    return DEVICE_ID_PREFIX + _draw(_BASE32, _DEVICE_ID_CHARACTERS)
+    return DEVICE_ID_PREFIX + _base32(_DEVICE_ID_CHARACTERS)
 
 
 def new_password() -> str:
@@ -67,7 +67,12 @@ def new_password() -> str:
 
 def new_message_id() -> str:
     """Draw the id of a command, with 130 random bits; safe as a topic level."""
-    return "msg_" + _draw(_BASE32, 26)
+    return "msg_" + _base32(26)
+
+
+def _base32(count: int) -> str:
+    """Draw letters of an alphabet whose length is a power of two, all at once: a thousand devices come in one list."""
+    return "".join(_BASE32[byte & 31] for byte in secrets.token_bytes(count))
 
 
 def _draw(alphabet: str, count: int) -> str:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.net import https
 from broker.net.certificates import MaterialFiles, TlsMaterial, load
+from broker.net.crowd import Crowd
 from broker.net.http import HttpServer
 from broker.net.https import SecureDoor, server_context
 from tests.integration.embedded import LOOPS, NewLoop, run
@@ -205,13 +206,9 @@ def test_a_stop_in_any_moment_forgets_no_socket(tmp_path: Path, new_loop: NewLoo
 
 
 @LOOPS
-def test_there_are_so_many_connections_and_no_more(
-    tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(https, "CONNECTIONS_MAXIMUM", 3)
-
+def test_there_are_so_many_connections_and_no_more(tmp_path: Path, new_loop: NewLoop) -> None:
     async def body() -> None:
-        async with served(SecureDoor(material(tmp_path))) as port:
+        async with served(SecureDoor(material(tmp_path)), crowd=Crowd(3)) as port:
             callers = []
             for _ in range(3):
                 callers.append(await Caller.connected(port))

@@ -1,0 +1,59 @@
+"""One request for each row of the table that works as it stands: the description of the API shows it, a test sends it.
+
+Here belong values for paths, queries and bodies. Not here: what a row takes (``*_table``), and how an example is shown
+(``openapi``). A test fails for a row that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.routes import BASE_PATH
+
+DEVICE = {"device_id": "iot_dev_k3v7q2m5x4t6wz2a"}
+DEVICES = BASE_PATH + "/devices"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One request; ids in ``path`` are only as they look, since each installation has its own."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | int] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+
+
+EXAMPLES: Mapping[tuple[str, str], Example] = {
+    ("GET", DEVICES): Example(query={"limit": 20, "status": "active", "search": "boiler"}),
+    ("POST", DEVICES): Example(
+        body={
+            "name": "Boiler house 2",
+            "type": "sensor",
+            "description": "Flow and return temperature",
+            "metadata": {"building": "B", "floor": 0},
+        }
+    ),
+    ("POST", DEVICES + "/bulk"): Example(
+        body={"devices": [{"name": "Boiler house 2", "type": "sensor"}, {"name": "Boiler house 3", "type": "sensor"}]}
+    ),
+    ("GET", DEVICES + "/{device_id}"): Example(DEVICE),
+    ("PATCH", DEVICES + "/{device_id}"): Example(DEVICE, body={"name": "Boiler house 3", "status": "inactive"}),
+    ("DELETE", DEVICES + "/{device_id}"): Example(DEVICE),
+    ("POST", DEVICES + "/{device_id}/credentials/rotate"): Example(DEVICE, body={"overlap_seconds": 3600}),
+    ("POST", DEVICES + "/{device_id}/commands"): Example(DEVICE, body={"payload": {"valve": "open"}, "qos": 1}),
+    ("POST", DEVICES + "/{device_id}/config"): Example(DEVICE, body={"payload": {"interval_s": 60}}),
+    ("POST", DEVICES + "/{device_id}/firmware"): Example(
+        DEVICE, body={"payload": {"version": "2.1.0", "url": "https://example.com/pump.bin"}, "expiry_seconds": 86400}
+    ),
+    ("GET", BASE_PATH + "/credentials"): Example(query={"limit": 50}),
+    ("GET", BASE_PATH + "/quota"): Example(),
+    ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
+    ("GET", BASE_PATH + "/stats"): Example(),
+    ("GET", "/healthz"): Example(),
+    ("GET", "/readyz"): Example(),
+    ("GET", "/metrics"): Example(),
+    ("GET", "/openapi.json"): Example(),
+    ("GET", "/docs"): Example(),
+}

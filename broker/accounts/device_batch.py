@@ -1,0 +1,79 @@
+"""Many devices registered at once: few commits, and the loop is held for a few devices at a time.
+
+Here belongs what is common to a batch. Not here: the rules of one device (``devices``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
+
+from broker.accounts.device_description import DeviceDescription
+from broker.accounts.devices import Devices, Newcomer
+from broker.accounts.ledger import Ledger
+from broker.accounts.records import Device
+from broker.errors import BrokerError, Unavailable
+
+SLICE_DEVICES = 20  # in one commit
+SLICE_BYTES = 64 * 1024  # of their metadata
+
+Registered = tuple[Device, str]
+Described = DeviceDescription | BrokerError
+
+
+class DeviceBatch:
+    """Registers devices of an account, slice by slice: each is durable before it is told of."""
+
+    def __init__(self, devices: Devices, ledger: Ledger) -> None:
+        self._devices = devices
+        self._ledger = ledger
+
+    async def create(
+        self, account_id: int, described: Iterable[Described], now_s: int
+    ) -> AsyncIterator[Sequence[Registered | BrokerError]]:
+        """Register devices in their order; gives a slice of outcomes at a time, in the same order.
+
+        An error in the place of a description, and what ``Devices.create`` would raise for one, is its outcome.
+        """
+        rest = iter(described)
+        while part := list(_slice(rest)):
+            yield await self._register(account_id, part, now_s)
+
+    async def _register(
+        self, account_id: int, part: Sequence[Described], now_s: int
+    ) -> Sequence[Registered | BrokerError]:
+        begun = [self._begun(account_id, one, now_s) for one in part]
+        newcomers = [one for one in begun if isinstance(one, Newcomer)]
+        if not newcomers:
+            return [one for one in begun if not isinstance(one, Newcomer)]
+
+        def apply() -> None:
+            for one in newcomers:
+                one.apply()
+
+        def release() -> None:
+            for one in newcomers:
+                one.release()
+
+        try:
+            await self._ledger.commit([change for one in newcomers for change in one.changes], apply, release)
+        except Unavailable as error:
+            return [error if isinstance(one, Newcomer) else one for one in begun]
+        return [(one.device, one.password) if isinstance(one, Newcomer) else one for one in begun]
+
+    def _begun(self, account_id: int, described: Described, now_s: int) -> Newcomer | BrokerError:
+        if isinstance(described, BrokerError):
+            return described
+        try:
+            return self._devices.begin(account_id, described, now_s)
+        except BrokerError as error:
+            return error
+
+
+def _slice(rest: Iterable[Described]) -> Iterable[Described]:
+    size = 0
+    for one in islice(rest, SLICE_DEVICES):
+        yield one
+        size += len(one.metadata_json) if isinstance(one, DeviceDescription) else 0
+        if size >= SLICE_BYTES:
+            return
