@@ -18,14 +18,15 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.admission import KEY, Admission
+from api.audit import deed_of
 from api.callers import is_from_loopback
 from api.errors import MethodNotAllowed, as_bad_request
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import BudgetHeaders, ErrorTable
-from api.models import Answer
+from api.request_ids import RequestIds
 from api.rights import require
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, Text, WithStatus
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Outcome, Streamed, Text, WithStatus
 from api.table import ROUTES
 from broker.admin import Admin, Clock, SystemClock
 from broker.errors import BadRequest, NotFound
@@ -50,7 +51,8 @@ def application(
         by_path[route.path].append(route)
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
-    return HttpOnly(BudgetHeaders(ErrorTable(Admission(router, admin, buckets, clock, sleep)), buckets, clock))
+    admission = Admission(router, admin, buckets, clock, sleep)
+    return HttpOnly(RequestIds(BudgetHeaders(ErrorTable(admission), buckets, clock)))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -106,7 +108,9 @@ class PathEndpoint:
             body=None if row.body is None else validated(row.body, await read_object(row, scope, receive)),
             from_loopback=is_from_loopback(scope),
         )
-        await rendered(row, await row.handler(request))(scope, receive, send)
+        async with deed_of(row, request, scope):
+            outcome = await row.handler(request)
+        await rendered(row, outcome)(scope, receive, send)
 
 
 async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:
@@ -115,7 +119,7 @@ async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str
     return {} if not body and row.body_may_be_missing else parse_object(body)
 
 
-def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None) -> Response:
+def rendered(row: ApiRoute, answer: Outcome) -> Response:
     """Turn what a handler gave into bytes."""
     if isinstance(answer, Streamed):
         return StreamingResponse(answer.parts, row.status, media_type=JSON)

@@ -5,9 +5,9 @@ Here belongs the shape of the table. Not here: the table itself (``table``), nor
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from api.models import Answer, Body, Query
 from broker.admin import Admin, KeyContext
@@ -61,7 +61,17 @@ class WithStatus:
 
 Scope = Literal["devices:read", "devices:write", "publish", "subscribe", "usage:read"]
 
-Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus | None]]
+Outcome = Answer | Streamed | Text | WithStatus | None
+
+
+class Handler(Protocol):
+    """What a row does: a function with a name."""
+
+    __name__: str
+
+    def __call__(self, request: ApiRequest, /) -> Awaitable[Outcome]:
+        """Answer one request."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,8 @@ class ApiRoute:
     """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
 
     A row with scope ``publish`` names the topic that it publishes to, with the path's parameters in braces: a key that
-    is bound to patterns needs one that covers it.
+    is bound to patterns needs one that covers it. What a row with another method than GET does is a change, and noted
+    in the audit log under its handler's name, unless ``changes`` says otherwise; a message is none.
     """
 
     method: str
@@ -84,6 +95,12 @@ class ApiRoute:
     body_may_be_missing: bool = False
     scope: Scope | None = None
     topic: str = ""
+    changes: bool = True
+
+    @property
+    def is_change(self) -> bool:
+        """Whether what this row does belongs into the audit log."""
+        return self.changes and self.method != "GET" and self.scope != "publish"
 
 
 def needs_key(path: str) -> bool:

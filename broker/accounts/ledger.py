@@ -6,7 +6,8 @@ Here belong commits and the numbers given with them. Not here: any record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -27,11 +28,21 @@ def nothing() -> None:
     """Do nothing: what is undone after most failures."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What goes to disk together with a change, and what follows when it is there, or has failed."""
+
+    changes: Sequence[Change]
+    stored: Callable[[], None]
+    lost: Callable[[], None]
+
+
 class Ledger:
     """Commits changes to a store and applies them to memory in the store's order."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._note: Callable[[], Noted | None] = nothing
         self._ticket = 0
         self._next = {ACCOUNT_NUMBERS: 1, PRINCIPAL_NUMBERS: 1}
 
@@ -43,6 +54,14 @@ class Ledger:
     def rows(self, table: str) -> Sequence[tuple[bytes, bytes]]:
         """All committed entries of a table, for start-up."""
         return self._store.load(table)
+
+    def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """All committed entries of a table one after the other, for start-up."""
+        return self._store.scan(table)
+
+    def watch(self, note: Callable[[], Noted | None]) -> None:
+        """Let every commit be asked what is to be noted with it, in the task that commits."""
+        self._note = note
 
     def give_number(self, counter: str) -> tuple[int, Change]:
         """Take the next number, and the change that must be committed with its first use: none is given twice."""
@@ -78,12 +97,15 @@ class Ledger:
         agree; ``undo`` runs instead when the commit failed. Raises ``Unavailable`` then.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        noted = self._note()
 
         def on_committed(_ticket: int, error: BaseException | None) -> None:
             if error is None:
                 apply()
             else:
                 undo()
+            if noted is not None:
+                (noted.stored if error is None else noted.lost)()
             if future.done():
                 return
             if error is None:
@@ -94,7 +116,8 @@ class Ledger:
                 future.set_exception(failure)
 
         self._ticket += 1
-        self._store.submit(self._ticket, changes, on_committed)
+        all_changes = changes if noted is None else [*changes, *noted.changes]
+        self._store.submit(self._ticket, all_changes, on_committed)
         await future
 
 

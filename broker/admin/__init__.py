@@ -3,7 +3,9 @@
 Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
+from broker.accounts.deeds import Actor
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.admin.audit import AuditView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.key_views import KeyContext, KeyView
 from broker.admin.moments import MOMENT_EXPECTED, moment_text, parse_moment
@@ -30,7 +32,9 @@ from broker.admin.views import (
 __all__ = [
     "MOMENT_EXPECTED",
     "AccountView",
+    "Actor",
     "Admin",
+    "AuditView",
     "Clock",
     "CommandReceipt",
     "ConnectionInfo",

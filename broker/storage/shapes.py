@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
@@ -23,6 +24,7 @@ from broker.policy.key_rights import KeyRights
 from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
+    AUDIT,
     COUNTERS,
     DAILY,
     DEVICES,
@@ -204,6 +206,13 @@ def _is_day(key: bytes, value: bytes) -> bool:
     return len(figures) == wanted and all(type(one) is int and 0 <= one < NEVER for one in figures)
 
 
+def _is_audit(key: bytes, value: bytes) -> bool:
+    entry = AuditEntry.decode(value)
+    if len(key) != 4 + LONG_KEY_BYTES or int.from_bytes(key[:4], "big") != entry.account_id:
+        return False
+    return all(type(getattr(entry, one.name)).__name__ == one.type for one in dataclasses.fields(entry))
+
+
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     META: _is_meta,
     ACCOUNTS: _is(Account, "account_id"),
@@ -214,6 +223,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     DAILY: _is_day,
+    AUDIT: _is_audit,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,
