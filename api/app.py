@@ -20,6 +20,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.admission import KEY, Admission
+from api.audit import deed_of
 from api.callers import is_from_loopback
 from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
@@ -28,9 +29,9 @@ from api.jsonitems import read_items
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
 from api.middleware import BudgetHeaders, ErrorTable
-from api.models import Answer
+from api.request_ids import RequestIds
 from api.rights import require
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Streamed, Text, WithStatus
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Outcome, Streamed, Text, WithStatus
 from api.table import ROUTES
 from broker.admin import Admin, Clock, SystemClock
 from broker.errors import BadRequest, NotFound
@@ -61,7 +62,7 @@ def application(
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
     told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep)), allowed_origins)
-    return HttpOnly(BudgetHeaders(told, buckets, clock))
+    return HttpOnly(RequestIds(BudgetHeaders(told, buckets, clock)))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -120,13 +121,17 @@ class PathEndpoint:
             from_loopback=is_from_loopback(scope),
         )
         once = presented_idempotency_key(scope) if row.idempotent else None
-        answer = await (answered(row, request) if once is None else answered_once(row, request, once, scope, given))
+        if once is None:
+            answer = await answered(row, request, scope)
+        else:
+            answer = await answered_once(row, request, once, scope, given)
         await answer(scope, receive, send)
 
 
-async def answered(row: ApiRoute, request: ApiRequest) -> Response:
-    """Do what a request asks for."""
-    return rendered(row, await row.handler(request))
+async def answered(row: ApiRoute, request: ApiRequest, scope: Scope) -> Response:
+    """Do what a request asks for, as a deed of its key where it is a change."""
+    async with deed_of(row, request, scope):
+        return rendered(row, await row.handler(request))
 
 
 async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
@@ -135,7 +140,7 @@ async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Sco
     if isinstance(begun, Response):
         return begun
     try:
-        answer = await answered(row, replace(request, once=begun))
+        answer = await answered(row, replace(request, once=begun), scope)
         return begun.answer or answer
     finally:
         begun.end()
@@ -171,7 +176,7 @@ async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str
     return {} if not body and row.body_may_be_missing else parse_object(body)
 
 
-def rendered(row: ApiRoute, answer: Answer | Streamed | Text | WithStatus | None) -> Response:
+def rendered(row: ApiRoute, answer: Outcome) -> Response:
     """Turn what a handler gave into bytes."""
     if isinstance(answer, Streamed):
         return StreamingResponse(answer.parts, row.status, media_type=JSON)

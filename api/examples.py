@@ -51,6 +51,7 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),
+    ("GET", BASE_PATH + "/audit"): Example(query={"limit": 20}),
     ("GET", "/healthz"): Example(),
     ("GET", "/readyz"): Example(),
     ("GET", "/metrics"): Example(),

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.callers import caller_address
 from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
+from api.request_ids import request_id_of
 from broker.admin import Clock
 from broker.errors import BrokerError
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BUDGET = "iot_broker.budget"
 NS_PER_S = 1_000_000_000
+SHOWN_CHARACTERS = 200
 
 
 class ErrorTable:
@@ -47,15 +49,25 @@ class ErrorTable:
         except BrokerError as error:
             answer = error_answer(error)
             if answer.status_code == 500 or started:
-                log.exception("an error that no answer can tell")
+                log.exception("an error that no answer can tell", extra=_which(scope))
+            elif answer.status_code > 500:
+                log.warning("a request could not be served: %s", error, extra=_which(scope))
+            else:
+                log.debug("a request was refused: %s", error.code, extra=_which(scope))
         except Exception:
-            log.exception("a request failed")
+            log.exception("a request failed", extra=_which(scope))
             answer = internal_error_answer()
         else:
             return
         if started:
             raise ConnectionAbortedError("the answer broke off")  # the server closes: half an answer is no answer
         await answer(scope, receive, send)
+
+
+def _which(scope: Scope) -> dict[str, object]:
+    """Say which request a line of the log is about: never its headers, nor what it asks by its query."""
+    path = scope["path"][:SHOWN_CHARACTERS]
+    return {"fields": {"request_id": request_id_of(scope), "method": scope.get("method"), "path": path}}
 
 
 class BudgetHeaders:

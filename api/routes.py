@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from api.models import Answer, Body, Query
 from broker.admin import Admin, Companion, KeyContext
@@ -72,7 +72,17 @@ class WithStatus:
 
 Scope = Literal["devices:read", "devices:write", "publish", "subscribe", "usage:read"]
 
-Handler = Callable[[ApiRequest], Awaitable[Answer | Streamed | Text | WithStatus | None]]
+Outcome = Answer | Streamed | Text | WithStatus | None
+
+
+class Handler(Protocol):
+    """What a row does: a function with a name."""
+
+    __name__: str
+
+    def __call__(self, request: ApiRequest, /) -> Awaitable[Outcome]:
+        """Answer one request."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +98,10 @@ class ApiRoute:
     """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
 
     A row with scope ``publish`` names the topic that it publishes to, with the path's parameters in braces: a key that
-    is bound to patterns needs one that covers it.
-    An ``idempotent`` one does its work once for each Idempotency-Key: its handler gives ``admin`` what
-    ``request.keeping`` makes of the outcome.
-    With ``many`` the handler gets a list: for each item its ``body``, or the ``BadRequest`` that it deserves.
+    is bound to patterns needs one that covers it. An ``idempotent`` one does its work once for each Idempotency-Key:
+    its handler gives ``admin`` what ``request.keeping`` makes of the outcome. With ``many`` the handler gets a list:
+    for each item its ``body``, or the ``BadRequest`` that it deserves. What a row with another method than GET does is
+    a change, and noted in the audit log under its handler's name, unless ``changes`` says otherwise; a message is none.
     ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's.
     """
 
@@ -111,6 +121,12 @@ class ApiRoute:
     many: Many | None = None
     content_type: str = "application/json"
     other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
+    changes: bool = True
+
+    @property
+    def is_change(self) -> bool:
+        """Whether what this row does belongs into the audit log."""
+        return self.changes and self.method != "GET" and self.scope != "publish"
 
 
 def needs_key(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from broker import control
 from broker.accounts.directory import Directory
 from broker.admin import Operator, SystemClock
+from broker.admin.audit import AuditTrail
 from broker.admin.keys import KeyVerbs
 from broker.config import BrokerConfig, Flags, load_config
 from broker.errors import StoreError, Unavailable
@@ -51,7 +52,7 @@ async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str,
             directory.usage.add((), clock.wall_s())  # the month on record may have ended
             if command == "keys.create":
                 await directory.ensure_account(clock.wall_s())
-            operator = Operator(directory, clock, KeyVerbs(directory, NoCore(), clock))
+            operator = Operator(directory, clock, KeyVerbs(directory, NoCore(), clock), AuditTrail(directory, clock))
             return await control.execute(operator, command, arguments)
         finally:
             await store.close()

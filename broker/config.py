@@ -91,6 +91,13 @@ class AccountBudgets(Section):
     device_queue_maximum_bytes: int = Field(default=32 * MIB, ge=KIB, le=2**62)
 
 
+class AuditLimits(Section):
+    """How much of the audit log is kept; each account has its own, and what concerns none of them as well."""
+
+    entries_per_account_maximum: int = Field(default=5000, ge=10, le=1_000_000)
+    days: int = Field(default=400, ge=1, le=3660)
+
+
 class BrokerConfig(Section):
     """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
 
@@ -105,6 +112,7 @@ class BrokerConfig(Section):
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = Field(default={})
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
+    audit: AuditLimits = AuditLimits.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     restart_grace_s: float = Field(default=30.0, ge=0, le=3600)

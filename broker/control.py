@@ -11,13 +11,14 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from broker.admin import Operator
+from broker.admin import Actor, Operator
 from broker.admin.operator import DEFAULT_DURABILITY
 from broker.admin.upkeep import Upkeep
 from broker.errors import BadRequest, BrokerError, Unavailable
@@ -28,6 +29,7 @@ SOCKET_NAME = "control.sock"
 LINE_MAXIMUM_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0
 LONG_COMMANDS = "store."
+READING_COMMANDS = (".list", ".show")
 
 Verb = Callable[..., Awaitable[Any]]
 
@@ -42,14 +44,20 @@ class ControlRefused(BrokerError):
 
 async def execute(operator: Operator, command: str, arguments: dict[str, Any], upkeep: Upkeep | None = None) -> Any:
     """Run one verb and give its result as a JSON value. Raises ``BadRequest`` for an unknown verb or argument."""
-    verb = {**_verbs(operator), **(_store_verbs(upkeep) if upkeep is not None else {})}.get(command)
+    verbs, store_verbs = _verbs(operator), {} if upkeep is None else _store_verbs(upkeep)
+    verb = verbs.get(command) or store_verbs.get(command)
     if verb is None:
         raise BadRequest(f"there is no command {command!r}", field="command", provided=command)
     try:
         call = verb(**arguments)
     except TypeError as error:
         raise BadRequest(f"{command}: {error}") from error
-    return await call
+    if command in store_verbs or command.endswith(READING_COMMANDS):
+        return await call
+    actor = Actor("command_line", request_id=secrets.token_hex(16))
+    fields = [name for name, value in arguments.items() if value]
+    async with operator.audit.deed(actor, verb.__name__, fields=fields):
+        return await call
 
 
 def _verbs(operator: Operator) -> dict[str, Verb]:

@@ -371,7 +371,8 @@ class Broker:
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
-        directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
+        config = self._config
+        directory = Directory(store, secret, gateway, budgets=config.account_budgets, audit_limits=config.audit)
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
         self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from broker.accounts.deeds import about
 from broker.accounts.ledger import ACCOUNT_NUMBERS, Ledger
 from broker.accounts.plans import DEFAULT_PLAN, PLANS, Plan
 from broker.accounts.records import Account
@@ -114,6 +115,7 @@ class Accounts:
             if any(account.name == name for account in self._by_id.values()):
                 raise Conflict(f"there is an account {name!r} already")
             account_id, given = self._ledger.give_number(ACCOUNT_NUMBERS)
+            about(str(account_id), account_id)
             account = Account(account_id, name, plan, suspended=False, created_at=now_s, durability=durability)
             await self._ledger.commit([given, self.put(account)], lambda: self._apply(account))
         return account
@@ -147,6 +149,7 @@ class Accounts:
         return Change(ACCOUNTS, number_key(account.account_id), account.encode())
 
     async def _store(self, account: Account) -> Account:
+        about(str(account.account_id), account.account_id)
         await self._ledger.commit([self.put(account)], lambda: self._apply(account))
         return account
 

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.certificates import check_fingerprint
+from broker.accounts.deeds import about
 from broker.accounts.device_description import DeviceChange, DeviceDescription, check_description
 from broker.accounts.device_grants import DeviceGrants
 from broker.accounts.device_index import DeviceIndex, OfAccount
@@ -183,6 +184,7 @@ class Devices:
         self._index.reserve_fingerprint(description.certificate_fingerprint)
         device, password, given = self._draw(account_id, device_id, description, now_s)
         of_account.reserved.add(device_id)
+        about(device_id)
 
         def release() -> None:
             of_account.reserved.discard(device_id)

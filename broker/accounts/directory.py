@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from broker.accounts.accounts import Accounts
 from broker.accounts.answers import KeptAnswers
+from broker.accounts.audit import AuditBook
 from broker.accounts.device_batch import DeviceBatch
 from broker.accounts.devices import Devices
 from broker.accounts.history import History
@@ -18,27 +19,36 @@ from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
 from broker.accounts.records import Account, Device
 from broker.accounts.usage import UsageBook
-from broker.config import AccountBudgets
+from broker.config import AccountBudgets, AuditLimits
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
 from broker.ports import Grant, GrantTable, Store
 
 DEFAULT_NAME = "default"
 DEFAULT_BUDGETS = AccountBudgets.model_validate({})
+DEFAULT_AUDIT_LIMITS = AuditLimits.model_validate({})
 
 
 class Directory:
     """Who exists in this installation; every change is durable before it is granted and before it is answered.
 
     ``secret`` is the installation's hash key; ``grants`` is told of every credential that becomes valid or invalid,
-    and takes the removal of one that it does not hold. ``budgets`` are those of each account beside its plan's limits.
+    and takes the removal of one that it does not hold. ``budgets`` are those of each account beside its plan's limits,
+    ``audit_limits`` bound the log of changes.
     """
 
     def __init__(
-        self, store: Store, secret: bytes, grants: GrantTable, *, budgets: AccountBudgets = DEFAULT_BUDGETS
+        self,
+        store: Store,
+        secret: bytes,
+        grants: GrantTable,
+        *,
+        budgets: AccountBudgets = DEFAULT_BUDGETS,
+        audit_limits: AuditLimits = DEFAULT_AUDIT_LIMITS,
     ) -> None:
         self._secret = secret
         self._grants = grants
         self._ledger = Ledger(store)
+        self.audit = AuditBook(self._ledger, audit_limits)
         self.accounts = Accounts(self._ledger, self._limit_account)
         self.last_uses = LastUses(self._ledger)
         self.keys = Keys(self._ledger, secret, grants, self.accounts, self.last_uses)
@@ -58,6 +68,7 @@ class Directory:
         Raises ``StoreError`` for a damaged record.
         """
         self._ledger.load()
+        self.audit.load()
         self.usage.load()  # what accounts have left follows from it
         self.accounts.load()
         self.keys.load(now_s)

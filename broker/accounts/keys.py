@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from broker.accounts.accounts import Accounts, check_name
+from broker.accounts.deeds import about
 from broker.accounts.last_uses import LastUses
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
 from broker.accounts.plans import application_limits
@@ -134,6 +135,7 @@ class Keys:
             api_key = new_api_key()
             key_id, given = self._ledger.give_number(PRINCIPAL_NUMBERS)
             digest = api_key_digest(self._secret, api_key)
+            about(str(key_id), account_id)
             principal_id = self._principals.setdefault((account_id, name), key_id)  # the number of its first key
             scopes, patterns = rights.stored()
             key = ApiKey(key_id, account_id, name, principal_id, digest, now_s, 0, expires_at, scopes, patterns)
@@ -148,6 +150,7 @@ class Keys:
         key = self.get(key_id)
         if key.revoked_at:
             return key
+        about(str(key_id), key.account_id)
         revoked = replace(key, revoked_at=now_s)
         await self._ledger.commit([self._put(revoked)], lambda: self._apply(revoked))
         return self.get(key_id) if key_id in self else revoked

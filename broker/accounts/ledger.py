@@ -40,11 +40,16 @@ class Companion:
 ALONE = Companion()
 
 
+def _alone() -> Companion:
+    return ALONE
+
+
 class Ledger:
     """Commits changes to a store and applies them to memory in the store's order."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._note: Callable[[], Companion] = _alone
         self._ticket = 0
         self._next = {ACCOUNT_NUMBERS: 1, PRINCIPAL_NUMBERS: 1}
 
@@ -58,8 +63,12 @@ class Ledger:
         return self._store.load(table)
 
     def scan(self, table: str) -> Iterator[tuple[bytes, bytes]]:
-        """The same without holding all of them, for start-up."""
+        """All committed entries of a table one after the other, for start-up."""
         return self._store.scan(table)
+
+    def watch(self, note: Callable[[], Companion]) -> None:
+        """Let every commit be asked what is to be noted with it, in the task that commits."""
+        self._note = note
 
     def give_number(self, counter: str) -> tuple[int, Change]:
         """Take the next number, and the change that must be committed with its first use: none is given twice."""
@@ -99,14 +108,17 @@ class Ledger:
         agree; ``undo`` runs instead when the commit failed. Raises ``Unavailable`` then.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        noted = self._note()
 
         def on_committed(_ticket: int, error: BaseException | None) -> None:
             if error is None:
                 apply()
                 beside.committed()
+                noted.committed()
             else:
                 undo()
                 beside.failed()
+                noted.failed()
             if future.done():
                 return
             if error is None:
@@ -117,7 +129,7 @@ class Ledger:
                 future.set_exception(failure)
 
         self._ticket += 1
-        self._store.submit(self._ticket, [*changes, *beside.changes], on_committed)
+        self._store.submit(self._ticket, [*changes, *beside.changes, *noted.changes], on_committed)
         await future
 
 

@@ -3,9 +3,11 @@
 Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
+from broker.accounts.deeds import Actor
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
 from broker.admin.answers import Claim, GivenAnswer
+from broker.admin.audit import AuditView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.key_views import KeyContext, KeyView
 from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
@@ -33,7 +35,9 @@ from broker.admin.views import (
 __all__ = [
     "MOMENT_EXPECTED",
     "AccountView",
+    "Actor",
     "Admin",
+    "AuditView",
     "Claim",
     "Clock",
     "Companion",

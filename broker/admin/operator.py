@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from broker.accounts.accounts import DEFAULT_POLICY
 from broker.accounts.directory import Directory
 from broker.accounts.records import Account
+from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
 from broker.admin.key_views import KeyView
 from broker.admin.keys import KeyVerbs
@@ -23,7 +24,9 @@ DEFAULT_DURABILITY = Durability.SYNCED.value
 class Operator:
     """Verbs about accounts and keys, by name; raises ``NotFound``, ``Conflict``, ``BadRequest`` and ``Unavailable``."""
 
-    def __init__(self, directory: Directory, clock: Clock, keys: KeyVerbs) -> None:
+    def __init__(self, directory: Directory, clock: Clock, keys: KeyVerbs, audit: AuditTrail) -> None:
+        """``audit`` is where whoever calls these verbs notes whose deed they are."""
+        self.audit = audit
         self._directory = directory
         self._clock = clock
         self._keys = keys

@@ -15,6 +15,7 @@ from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.access import Access
 from broker.admin.answers import Answers, Keeping, kept_by
+from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
 from broker.admin.commands import Commands
 from broker.admin.figures import Figures
@@ -46,8 +47,8 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``access``, ``keys``, ``operator``, ``figures``, ``registration``, ``commands`` and
-    ``answers`` have verbs of their own.
+    ``access``, ``keys``, ``audit``, ``operator``, ``figures``, ``registration``, ``commands`` and ``answers`` have
+    verbs of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
@@ -80,7 +81,8 @@ class Admin:
         self._serving = False
         self.access = Access(directory, core, clock)
         self.keys = KeyVerbs(directory, core, clock)
-        self.operator = Operator(directory, clock, self.keys)
+        self.audit = AuditTrail(directory, clock)
+        self.operator = Operator(directory, clock, self.keys, self.audit)
         self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
@@ -198,6 +200,7 @@ class Admin:
         self.keys.note_connects()
         await self._directory.flush()
         await self._directory.answers.prune(self._clock.wall_s())
+        await self._directory.audit.prune(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

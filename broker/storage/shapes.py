@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 
 from broker.accounts.answers import KeptAnswer
+from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
@@ -26,6 +27,7 @@ from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
     ANSWERS,
+    AUDIT,
     COUNTERS,
     DAILY,
     DEVICES,
@@ -213,6 +215,13 @@ def _is_day(key: bytes, value: bytes) -> bool:
     return len(figures) == wanted and all(type(one) is int and 0 <= one < NEVER for one in figures)
 
 
+def _is_audit(key: bytes, value: bytes) -> bool:
+    entry = AuditEntry.decode(value)
+    if len(key) != 4 + LONG_KEY_BYTES or int.from_bytes(key[:4], "big") != entry.account_id:
+        return False
+    return all(type(getattr(entry, one.name)).__name__ == one.type for one in dataclasses.fields(entry))
+
+
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     META: _is_meta,
     ACCOUNTS: _is(Account, "account_id"),
@@ -224,6 +233,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     USAGE: _is_usage,
     DAILY: _is_day,
     ANSWERS: _is_answer,
+    AUDIT: _is_audit,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

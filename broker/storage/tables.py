@@ -25,6 +25,8 @@ DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
 ANSWERS = "answers"
 """By account and 16 bytes that follow from a caller's secrets: sealed answers, for who asks again."""
+AUDIT = "audit"
+"""By account and number of the entry: ``audit_key``."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -55,6 +57,7 @@ TABLES = (
     PASSWORDS_USED,
     DAILY,
     ANSWERS,
+    AUDIT,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,
@@ -74,6 +77,7 @@ MAXIMUM_KEY_BYTES = 511
 _NUMBER = struct.Struct(">I")
 _LONG_NUMBER = struct.Struct(">Q")
 _DAY = struct.Struct(">III")
+_AUDIT = struct.Struct(">IQ")
 
 
 def number_key(number: int) -> bytes:
@@ -96,6 +100,11 @@ def day_key_parts(key: bytes) -> tuple[int, int, int]:
     """Return account, day and device that ``day_key`` packed."""
     account_id, day, device_number = _DAY.unpack(key)
     return account_id, day, device_number
+
+
+def audit_key(account_id: int, number: int) -> bytes:
+    """Key of an entry of the audit log: an account's entries follow each other in their order."""
+    return _AUDIT.pack(account_id, number)
 
 
 def long_key(number: int) -> bytes:

@@ -9,10 +9,11 @@ import zlib
 import pytest
 
 from broker.accounts.answers import KeptAnswer
+from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
 from broker.storage.shapes import is_record
-from broker.storage.tables import TABLES, day_key, long_key, number_key
+from broker.storage.tables import TABLES, audit_key, day_key, long_key, number_key
 
 
 def message(
@@ -65,6 +66,10 @@ SOUND = {
         ),
     ),
     "answers": (number_key(1) + b"n" * 16, KeptAnswer(1_700_000_000, b"s" * 40).encode()),
+    "audit": (
+        audit_key(1, 9),
+        AuditEntry(1_700_000_000, 1, "key", 2, "app", "192.0.2.1", "r", "create_device", "dev", "name,type").encode(),
+    ),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -82,7 +87,19 @@ SOUND = {
     "messages": (long_key(78), chunk(78, 79, 85)),
     "ops": (long_key(9), checked(2, struct.pack("<BBHIQQ", 1, 0, 0, 0, 5, 78) * 2)),
 }
-EXACT = ("sessions", "subscriptions", "wills", "retained", "flows", "messages", "ops", "accounts", "keys", "devices")
+EXACT = (
+    "sessions",
+    "subscriptions",
+    "wills",
+    "retained",
+    "flows",
+    "messages",
+    "ops",
+    "accounts",
+    "keys",
+    "devices",
+    "audit",
+)
 
 
 def test_every_table_of_records_has_a_sound_one_here() -> None:
