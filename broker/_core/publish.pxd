@@ -16,10 +16,10 @@ cdef void handle_publish(
 cdef enum:
     REFUSED = 0xFFFFFFFF        # it would need the disk, which takes nothing now
 
-# Returns how many sessions took it, or REFUSED.
+# Returns how many sessions took it, or REFUSED. `counted`: it is the account's own usage, and not the broker's word.
 cdef uint32_t publish_from_server(
     ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-    uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil
+    uint32_t payload_bytes, uint8_t qos, bint retain, bint counted) noexcept nogil
 # The will of a session, which is taken from it: published in its account's topics if its rights still cover the topic.
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil
 # Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.

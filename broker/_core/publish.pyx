@@ -7,6 +7,7 @@ from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route, somebody_is_full
+from broker._core.events cimport note_often
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport add_op, newest_ticket
@@ -25,6 +26,8 @@ from broker._core.model cimport (
     DROP_QUEUE_FULL,
     DROP_QUOTA_EXCEEDED,
     DROP_RETAINED_FULL,
+    EVENT_DENIED_PUBLISH,
+    EVENT_QUOTA,
     LEVEL_MEMORY,
     LEVEL_SYNCED,
     QUEUE_REFUSES,
@@ -115,8 +118,14 @@ cdef void refuse(
         fail(shard, connection, reason_code)    # never acknowledge what was not accepted [v311 MQTT-3.3.5-2]
 
 
+cdef void refuse_topic(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    note_often(shard, connection, EVENT_DENIED_PUBLISH, fields.topic_name.at, fields.topic_name.n)
+    refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+
+
 cdef void refuse_month(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # The month's messages or bandwidth are used up, in words where they may be said.
+    note_often(shard, connection, EVENT_QUOTA, b"", 0)
     if fields.qos and connection.version == 5:
         stage_refusal(
             shard, connection, ack_type(fields.qos), fields.packet_id, QUOTA_EXCEEDED, TOO_MANY_MESSAGES,
@@ -259,7 +268,7 @@ cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fi
         refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
         return False
     if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
-        refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+        refuse_topic(shard, connection, fields)
         return False
     author = connection.session.principal
     if unlikely_(fields.retain and not may_retain(
@@ -331,7 +340,7 @@ cdef uint32_t publish_unattended(
 
 cdef uint32_t publish_from_server(
         ShardState* shard, Account* account, const uint8_t* topic, uint32_t topic_bytes, const uint8_t* payload,
-        uint32_t payload_bytes, uint8_t qos, bint retain) noexcept nogil:
+        uint32_t payload_bytes, uint8_t qos, bint retain, bint counted) noexcept nogil:
     cdef Outgoing out
     cdef uint32_t taken
     outgoing_open(&out)
@@ -345,7 +354,8 @@ cdef uint32_t publish_from_server(
     out.retain = retain
     out.version = 5
     out.received_at_ns = shard.now_ns
-    count_own(shard, account, wire_bytes(&out))
+    if counted:
+        count_own(shard, account, wire_bytes(&out))
     taken = publish_unattended(shard, account, &out, NULL, True)
     outgoing_close(shard, &out)
     return REFUSED if out.refused else taken

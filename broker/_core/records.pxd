@@ -20,6 +20,8 @@ cdef enum RecordTable:          # numbers of `journal.TABLE_NAMES`
     TABLE_DEVICES = 8           # written by others: the core only erases, with what else goes at that moment
     TABLE_SEEN = 9
     TABLE_PASSWORDS_USED = 10
+    TABLE_TIMELINE = 11
+    TABLE_ONLINE = 12
 
 cdef enum OpKind:               # one thing that happened to a delivery or to an inbound identifier
     OP_DONE = 1                 # acknowledged, or dropped

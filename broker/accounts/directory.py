@@ -28,10 +28,17 @@ class Directory:
 
     ``secret`` is the installation's hash key; ``grants`` is told of every credential that becomes valid or invalid,
     and takes the removal of one that it does not hold. ``budgets`` are those of each account beside its plan's limits.
+    ``wall_ms`` is milliseconds of UTC, for what is noted in timelines.
     """
 
     def __init__(
-        self, store: Store, secret: bytes, grants: GrantTable, *, budgets: AccountBudgets = DEFAULT_BUDGETS
+        self,
+        store: Store,
+        secret: bytes,
+        grants: GrantTable,
+        *,
+        budgets: AccountBudgets = DEFAULT_BUDGETS,
+        wall_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._secret = secret
         self._grants = grants
@@ -40,7 +47,13 @@ class Directory:
         self.keys = Keys(self._ledger, secret, grants, self.accounts)
         queue_maximum_bytes = budgets.device_queue_maximum_bytes
         self.devices = Devices(
-            self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
+            self._ledger,
+            secret,
+            grants,
+            self.accounts,
+            queue_maximum_bytes,
+            lambda one: self.usage.look_at(one),
+            wall_ms,
         )
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)

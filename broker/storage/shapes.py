@@ -17,6 +17,7 @@ from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
 from broker.ports import Durability
@@ -31,12 +32,14 @@ from broker.storage.tables import (
     MESSAGES,
     META,
     NUMBERS_KEY,
+    ONLINE,
     OPS,
     PASSWORDS_USED,
     RETAINED,
     SEEN,
     SESSIONS,
     SUBSCRIPTIONS,
+    TIMELINE,
     USAGE,
     WILLS,
     day_key_parts,
@@ -211,6 +214,8 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     DAILY: _is_day,
+    TIMELINE: is_timeline,
+    ONLINE: _is_seen,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

@@ -10,6 +10,7 @@ import pytest
 
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
+from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, day_key, long_key, number_key
 
@@ -63,6 +64,11 @@ SOUND = {
             )
         ),
     ),
+    "timeline": (
+        recent_key(3),
+        encode_recent(Recent(9, 7, (Entry("taken_over", 1, 2, 3, "mqtt 5.0", "a", "b", "c", 8),))),
+    ),
+    "online": (number_key(3), encode_number(1_700_000_000)),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -80,7 +86,19 @@ SOUND = {
     "messages": (long_key(78), chunk(78, 79, 85)),
     "ops": (long_key(9), checked(2, struct.pack("<BBHIQQ", 1, 0, 0, 0, 5, 78) * 2)),
 }
-EXACT = ("sessions", "subscriptions", "wills", "retained", "flows", "messages", "ops", "accounts", "keys", "devices")
+EXACT = (
+    "sessions",
+    "subscriptions",
+    "wills",
+    "retained",
+    "flows",
+    "messages",
+    "ops",
+    "accounts",
+    "keys",
+    "devices",
+    "timeline",
+)
 
 
 def test_every_table_of_records_has_a_sound_one_here() -> None:
