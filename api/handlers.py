@@ -174,7 +174,13 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
 
 
 def _detail(view: DeviceView) -> DeviceDetailAnswer:
-    return DeviceDetailAnswer(**_device_fields(view), passwords=[_password(one) for one in view.passwords])
+    return DeviceDetailAnswer(
+        **_device_fields(view),
+        passwords=[_password(one) for one in view.passwords],
+        connected_at=None if view.connected_at is None else timestamp(view.connected_at),
+        protocol=view.protocol or None,
+        address=view.address or None,
+    )
 
 
 def _password(view: PasswordView) -> PasswordAnswer:

@@ -130,9 +130,16 @@ class PasswordAnswer(Answer):
 
 
 class DeviceDetailAnswer(DeviceAnswer):
-    """A device with its passwords, the newest first: two while one overlaps the other."""
+    """A device with its passwords, the newest first: two while one overlaps the other; and how it is connected.
+
+    The last three are of the connection that it has opened last and has still; null while it is offline, and an
+    ``address`` for who comes by a Unix socket.
+    """
 
     passwords: list[PasswordAnswer]
+    connected_at: str | None
+    protocol: str | None
+    address: str | None
 
 
 class RotationAnswer(Answer):

@@ -18,7 +18,7 @@ from broker.admin.audit import AuditTrail
 from broker.admin.keys import KeyVerbs
 from broker.config import BrokerConfig, Flags, load_config
 from broker.errors import StoreError, Unavailable
-from broker.ports import AccountLimits, Grant, Presence
+from broker.ports import AccountLimits, Grant, OpenConnection, Presence
 from broker.storage.data_dir import DataDir
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import finish_moves, prepare
@@ -65,6 +65,11 @@ class NoCore:
         """Tell that nobody is there."""
         del principal_id
         return Presence(0, 0)
+
+    def newest_connection(self, principal_id: int) -> OpenConnection | None:
+        """Tell that nobody is there."""
+        del principal_id
+        return None  # noqa: RET501  what it tells, and not that it tells nothing
 
     def credential_used_ns(self, credential: bytes) -> int:
         """Tell that nobody came in."""

@@ -192,6 +192,15 @@ class Presence:
     last_seen_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class OpenConnection:
+    """A network connection as its device's answer shows it; ``connected_at`` is seconds of UTC."""
+
+    connected_at: int
+    protocol: str
+    address: str
+
+
 class PresenceSource(Protocol):
     """Asked by ``admin`` for one principal at a time; constant cost."""
 
@@ -201,6 +210,10 @@ class PresenceSource(Protocol):
 
     def credential_used_ns(self, credential: bytes) -> int:
         """When somebody last came in with a credential (monotonic); 0 for never since the start."""
+        ...
+
+    def newest_connection(self, principal_id: int) -> OpenConnection | None:
+        """The network connection that a principal has opened last and has still; its few sessions are walked."""
         ...
 
 

@@ -26,6 +26,7 @@ from broker._core.shard import Shard
 from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.counting import Counting
 from broker.accounts.directory import DEFAULT_NAME, Directory
+from broker.accounts.telling import Telling
 from broker.accounts.warnings import QuotaWarning
 from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
@@ -72,6 +73,7 @@ WRITE_S = 0.2
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 NOT_RUNNING = "the broker does not run: call this inside `async with Broker(config) as broker:`"
 WRONG_THREAD = (
     "this broker belongs to another thread: hand the call to its event loop with asyncio.run_coroutine_threadsafe(...)"
@@ -109,6 +111,7 @@ class Broker:
         self._admin: Admin | None = None
         self._directory: Directory | None = None
         self._counting: Counting | None = None
+        self._telling: Telling | None = None
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
@@ -266,6 +269,8 @@ class Broker:
         self._clock.advance(ns)
         self._reactor.advance(ns)
         self._counting.count_at_once()
+        assert self._telling is not None
+        self._telling.take_all()
         assert self._directory is not None
         self._directory.end_overdue(self._clock.wall_s())
 
@@ -372,12 +377,28 @@ class Broker:
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
         config = self._config
-        directory = Directory(store, secret, gateway, budgets=config.account_budgets, audit_limits=config.audit)
+        directory = Directory(
+            store,
+            secret,
+            gateway,
+            budgets=config.account_budgets,
+            audit_limits=config.audit,
+            wall_ms=lambda: self._clock.wall_ns() // NS_PER_MS,
+        )
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
         self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
         self._counting.count_at_once()  # the month on record may have ended
         directory.usage.warnings.watch(partial(_tell_warning, observer))
+        self._telling = Telling(
+            directory.devices,
+            gateway,
+            gateway,
+            self._clock.wall_ns,
+            self._clock.monotonic_ns,
+            self._config.restart_grace_s,
+        )
+        shard.watch_stories()
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
@@ -398,6 +419,7 @@ class Broker:
                 "store": store.figures,
                 "alarms": alarms.figures,
                 "directory": directory.figures,
+                "timeline": directory.devices.timeline.figures,
                 "certificates": self._certificate_figures,
             },
             HOLD_BOUNDS_NS,
@@ -423,6 +445,8 @@ class Broker:
         stack.push_async_callback(self._end_counting, counting, self._counting)
         overlaps = asyncio.create_task(self._end_overlaps(directory), name="passwords")
         stack.push_async_callback(_end, overlaps)
+        telling = asyncio.create_task(self._telling.run(), name="stories")
+        stack.push_async_callback(_end_telling, telling, self._telling)
         stack.push_async_callback(self._drain, admin, doors.listeners)
         admin.start_serving()
         self._admin = admin
@@ -503,6 +527,8 @@ class Broker:
             try:
                 if one[0] == RareKind.UPGRADE and self._entrances is not None:
                     self._entrances.upgrades.answer(one[1], one[4], one[5])
+                elif one[0] == RareKind.STORIES and self._telling is not None:
+                    self._telling.take()
                 else:
                     self._engine.answer((one,))
             except Exception:  # one connection's trouble is not the others'
@@ -674,6 +700,11 @@ def _judgement(outcome: object) -> Grant | Refusal:
 def _hash_seed(secret: bytes) -> int:
     """Give the seed of hashes, some of which are on disk: the same at each start, and nobody else's."""
     return int.from_bytes(hashlib.blake2b(b"hash seed", key=secret, digest_size=8).digest(), "little")
+
+
+async def _end_telling(task: asyncio.Task[None], telling: Telling) -> None:
+    await _end(task)
+    await telling.finish()  # everybody is gone, and it is written that they are
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -6,11 +6,13 @@ Here belong stand-ins for the ports below ``accounts`` and ``admin``. Not here: 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from broker.accounts.counting import Counting
 from broker.accounts.directory import Directory
+from broker.accounts.telling import Telling
 from broker.admin import Admin
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
@@ -20,6 +22,7 @@ from broker.ports import (
     AccountStanding,
     Change,
     Grant,
+    OpenConnection,
     Presence,
     ServerMessage,
     Standing,
@@ -28,8 +31,10 @@ from broker.ports import (
 )
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
+from broker.stories import Story
 
 SECRET = bytes(range(32))
+GRACE_S = 30
 NOW_S = 1_762_338_600  # 2025-11-05T10:30:00Z
 
 
@@ -69,6 +74,10 @@ class FakeCore:
     account_standings: dict[int, AccountStanding] = field(default_factory=dict)
     counted: list[UsageRow] = field(default_factory=list)
     day: int = 0
+    open: dict[int, OpenConnection] = field(default_factory=dict)
+    announced: list[tuple[int, str, dict[str, object]]] = field(default_factory=list)
+    stories: list[Story] = field(default_factory=list)
+    noise: list[Story] = field(default_factory=list)
 
     def put_grant(self, credential: bytes, grant: Grant) -> None:
         assert len(credential) == 32
@@ -125,6 +134,23 @@ class FakeCore:
         topics = () if grant is None else grant.policy.publish
         return any(topic == topic_name or topic_name.startswith(topic.removesuffix("#")) for topic in topics if topic)
 
+    def newest_connection(self, principal_id: int) -> OpenConnection | None:
+        return self.open.get(principal_id)
+
+    def announce(self, account_id: int, topic_name: str, payload: bytes) -> None:
+        self.announced.append((account_id, topic_name, json.loads(payload)))
+
+    def take_stories(self, at_most: int) -> list[Story]:
+        taken, self.stories = self.stories[:at_most], self.stories[at_most:]
+        return taken
+
+    def take_gathered(self, at_most: int) -> list[Story]:
+        taken, self.noise = self.noise[:at_most], self.noise[at_most:]
+        return taken
+
+    def gathered(self) -> int:
+        return len(self.noise)
+
     def standing(self, principal_id: int) -> Standing:
         return self.standings.get(principal_id, Standing(self.presence(principal_id).connections))
 
@@ -160,11 +186,19 @@ class Upper:
         self.clock = FakeClock()
         self.clock.wall = now_s
         self.config = config or BrokerConfig()
-        self.directory = Directory(self.store, SECRET, self.core)
+        self.directory = Directory(self.store, SECRET, self.core, wall_ms=lambda: self.clock.wall * 1000)
         self.directory.load(self.clock.wall_s())
         self.endpoints = [Endpoint("mqtt", "mqtt", "0.0.0.0", 1883), Endpoint("http", "http", "127.0.0.1", 8080)]
         self.counting = Counting(
             self.directory.usage, self.core, lambda: self.clock.wall * 10**9, self.clock.monotonic_ns
+        )
+        self.telling = Telling(
+            self.directory.devices,
+            self.core,
+            self.core,
+            lambda: self.clock.wall * 10**9,
+            self.clock.monotonic_ns,
+            GRACE_S,
         )
         self.admin = Admin(
             self.directory, self.core, self.core, self.counting, self.config, self.clock, lambda: self.endpoints

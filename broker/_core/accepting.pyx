@@ -32,6 +32,7 @@ from broker._core.linux cimport (
 )
 from broker._core.model cimport PHASE_HANDSHAKE, PHASE_OPEN, PHASE_PROXY_HEADER, PHASE_UPGRADE, Connection, Transport
 from broker._core.net cimport TAG_LISTENER, Door, Net, lose, watch
+from broker._core.peers cimport set_address
 from broker._core.proxy_header cimport PROXY_HEADER_MAXIMUM_BYTES, read_proxy_header
 from broker._core.shard cimport handle_of
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger, forget_stranger
@@ -50,6 +51,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
     cdef uint8_t[ADDRESS_BYTES] address
     cdef sockaddr_storage peer
     cdef Connection* connection
+    cdef bint has_address
     for _ in range(ACCEPTS_PER_ROUND):
         if is_tls(&net.doors[listener]) and is_crowded(net):
             pause_door(net, listener)
@@ -68,7 +70,10 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             continue
         net.sockets += 1
         connection.from_loopback = is_loopback(&peer)
-        if not net.doors[listener].has_proxy and address_of(&peer, address) and \
+        has_address = address_of(&peer, address)
+        if has_address:
+            set_address(net.shard, connection, address)
+        if has_address and not net.doors[listener].has_proxy and \
                 not count_stranger(net.shard, connection, address):
             net.shard.counters.connections_refused += 1
             close_connection(net.shard, connection)
@@ -152,9 +157,7 @@ cdef bint begins_alike(const uint8_t* a, const uint8_t* b, uint8_t bits) noexcep
 
 cdef void believe(Net* net, Connection* connection, const uint8_t* address) noexcept nogil:
     # Its client is somebody else than the peer of its socket, and is counted and judged as that.
-    cdef Transport* transport = open_transport(connection)
-    memcpy(transport.address, address, ADDRESS_BYTES)
-    transport.has_address = 1
+    set_address(net.shard, connection, address)
     connection.from_loopback = is_loopback_address(address)
     forget_stranger(net.shard, connection)
     if not count_stranger(net.shard, connection, address):

@@ -7,6 +7,6 @@ from libc.stdint cimport uint32_t, uint8_t
 
 from broker._core.model cimport Connection, Grant, ShardState
 
-# 0, or the reason code of the refusal. Who takes over a connection, or comes from inside the process, is never refused.
+# 0, or the Refusal. Who takes over a connection, or comes from inside the process, is never refused.
 cdef int why_full(
     ShardState* shard, Connection* connection, Grant* grant, const uint8_t* client_id, uint32_t n) noexcept nogil

@@ -17,6 +17,7 @@ from broker._core.connection cimport (
 )
 from broker._core.cursor cimport Span, put_binary, put_u8
 from broker._core.durable cimport end_ticket, make_durable, record_session
+from broker._core.events cimport note_connected, note_refused, note_takeover
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
@@ -31,6 +32,11 @@ from broker._core.model cimport (
     LEVEL_SYNCED,
     LOCAL_FD,
     RARE_CONNECT,
+    REFUSED_DISK,
+    REFUSED_FROM_ELSEWHERE,
+    REFUSED_PACKET_SIZE,
+    REFUSED_WILL_SIZE,
+    REFUSED_WILL_TOPIC,
     TIMER_DAMPED,
     Connection,
     Grant,
@@ -62,6 +68,7 @@ from broker._core.reasons cimport (
     CLIENT_IDENTIFIER_NOT_VALID,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
+    QUOTA_EXCEEDED,
     SERVER_UNAVAILABLE,
     SESSION_TAKEN_OVER,
     TOPIC_NAME_INVALID,
@@ -208,6 +215,7 @@ cdef Session* take_over(
     if session == NULL:
         return NULL
     if session.connection != NULL:
+        note_takeover(shard, session, connection)
         fail(shard, session.connection, SESSION_TAKEN_OVER)
         connection.took_over_at = coarse_now(shard)
     if session.parted:
@@ -315,6 +323,25 @@ cdef void leave_will(ShardState* shard, Session* session, ConnectFields* fields)
     record_will(shard, session)
 
 
+cdef int why_no_entry(
+        ShardState* shard, Connection* connection, ConnectFields* fields, Grant* grant) noexcept nogil:
+    # A Refusal, or 0.
+    if not may_enter(shard, connection, grant):
+        return REFUSED_FROM_ELSEWHERE
+    if fields.has_will and not may_publish(grant, fields.will_topic.at, fields.will_topic.n):
+        return REFUSED_WILL_TOPIC
+    if fields.has_will and fields.will_payload.n > grant.limits.payload_bytes:
+        return REFUSED_WILL_SIZE
+    return 0
+
+
+cdef void turn_away(
+        ShardState* shard, Connection* connection, Grant* grant, const Span* client_id, int refusal,
+        uint8_t reason_code) noexcept nogil:
+    note_refused(shard, connection, grant.principal, <uint8_t>refusal, client_id.at, client_id.n)
+    fail(shard, connection, reason_code)
+
+
 cdef void admit(
         ShardState* shard, Connection* connection, ConnectFields* fields, Grant* grant) noexcept nogil:
     cdef uint8_t[ASSIGNED_ID_BYTES] assigned
@@ -325,13 +352,11 @@ cdef void admit(
     cdef uint64_t ticket = 0
     cdef bint present
     cdef Session* session
-    cdef int full
-    if not may_enter(shard, connection, grant) or (fields.has_will and not may_publish(
-            grant, fields.will_topic.at, fields.will_topic.n)):
-        fail(shard, connection, NOT_AUTHORIZED)
-        return
-    if fields.has_will and fields.will_payload.n > grant.limits.payload_bytes:
-        fail(shard, connection, PACKET_TOO_LARGE)
+    cdef int refusal = why_no_entry(shard, connection, fields, grant)
+    if refusal:
+        turn_away(
+            shard, connection, grant, &client_id, refusal,
+            PACKET_TOO_LARGE if refusal == REFUSED_WILL_SIZE else NOT_AUTHORIZED)
         return
     memset(&connack, 0, sizeof(connack))
     if client_id.n == 0:
@@ -340,15 +365,15 @@ cdef void admit(
         client_id.n = ASSIGNED_ID_BYTES
         connack.values.assigned_client_id = client_id  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
         mark(&connack.values, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER)
-    full = why_full(shard, connection, grant, client_id.at, client_id.n)
-    if full:
-        fail(shard, connection, <uint8_t>full)
+    refusal = why_full(shard, connection, grant, client_id.at, client_id.n)
+    if refusal:
+        turn_away(shard, connection, grant, &client_id, refusal, QUOTA_EXCEEDED)
         return
     connection.durability = min(shard.listener_durability[connection.listener], grant.durability)
     session = unexpired_session(shard, grant.principal, &client_id)
     if unlikely_(shard.journal.refusing and needs_disk(
             shard, connection, session, fields, end_of_predecessor(shard, connection, grant.principal, &client_id))):
-        fail(shard, connection, SERVER_UNAVAILABLE)
+        turn_away(shard, connection, grant, &client_id, REFUSED_DISK, SERVER_UNAVAILABLE)
         return
     connection.keep_alive_s = server_keep_alive(shard, fields)
     if fields.version == 5:
@@ -356,7 +381,7 @@ cdef void admit(
         announce_level(connection, level, &connack)
     size = connack_size(fields.version, &connack)
     if size > connection.client_maximum_packet_size_bytes:
-        fail(shard, connection, PACKET_TOO_LARGE)
+        turn_away(shard, connection, grant, &client_id, REFUSED_PACKET_SIZE, PACKET_TOO_LARGE)
         return
     forget_stranger(shard, connection)
     present = goes_on(session, fields)
@@ -364,6 +389,7 @@ cdef void admit(
     if fields.has_will:
         leave_will(shard, connection.session, fields)  # [MQTT-3.1.2-7]
     connection.state = CONNECTED
+    note_connected(shard, connection, connack.session_present)
     shard.unauthenticated_count -= 1
     shard.connected[connection.durability] += 1
     encode_connack(outbox_reserve(shard, connection, size), fields.version, &connack)  # [MQTT-3.2.0-1]

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.aliases cimport free_aliases
+from broker._core.events cimport list_rare, note_disconnected
 from broker._core.grants cimport let_go_of_grant
 from broker._core.memory cimport (
     OUTBOX_BUFFER_BYTES,
@@ -39,7 +40,7 @@ from broker._core.model cimport (
     Activity,
     Connection,
     GrantLimits,
-    Rare,
+    Peer,
     ShardState,
 )
 from broker._core.packets cimport (
@@ -72,6 +73,7 @@ from broker._core.reasons cimport (
     UNSPECIFIED_ERROR,
     USE_ANOTHER_SERVER,
 )
+from broker._core.peers cimport peer_of, peers_close, peers_grow
 from broker._core.promises cimport drop_promises, kept_count
 from broker._core.session cimport count_drop, part_session
 from broker._core.strangers cimport forget_stranger, strangers_close
@@ -81,7 +83,6 @@ from broker._core.transport cimport free_transport
 
 cdef enum:
     FIRST_SLOTS = 64
-    RARE_MAXIMUM = 65536        # every connection has at most one barrier; log entries above this are dropped
     SECOND_NS = 1000000000
     FIRST_STARVED = 64
     STARVED_PER_RETURN = 8
@@ -104,6 +105,7 @@ cdef void connections_close(ShardState* shard) noexcept nogil:
     give_memory(shard.generations)
     give_memory(shard.free_slots)
     give_memory(shard.rare)
+    peers_close(shard)
     give_memory(shard.starved)
     strangers_close(shard)
     slab_close(&shard.connection_slab)
@@ -117,6 +119,7 @@ cdef void grow_slots(ShardState* shard) noexcept nogil:
     shard.connections = <Connection**>resize_memory(shard.connections, <size_t>capacity * sizeof(void*))
     shard.generations = <uint32_t*>resize_memory(shard.generations, <size_t>capacity * sizeof(uint32_t))
     shard.free_slots = <uint32_t*>resize_memory(shard.free_slots, <size_t>capacity * sizeof(uint32_t))
+    peers_grow(shard, before, capacity)
     slot = capacity
     while slot > before:        # the lowest slot is given first
         slot -= 1
@@ -150,6 +153,7 @@ cdef Connection* open_connection(ShardState* shard, int fd, uint32_t listener) n
     connection.client_maximum_packet_size_bytes = 0xFFFFFFFF
     connection.timer.owner = connection
     shard.connections[slot] = connection
+    memset(peer_of(shard, connection), 0, sizeof(Peer))
     shard.connection_count += 1
     shard.unauthenticated_count += 1
     shard.counters.connections_accepted += 1
@@ -230,16 +234,7 @@ cdef Connection* next_ready(ShardState* shard) noexcept nogil:
 
 
 cdef void add_rare(ShardState* shard, Connection* connection, uint8_t kind, uint8_t reason_code) noexcept nogil:
-    if shard.rare_count == shard.rare_capacity:
-        if kind >= RARE_REFUSED and shard.rare_capacity >= RARE_MAXIMUM:
-            return
-        shard.rare_capacity = shard.rare_capacity * 2 if shard.rare_capacity else 64
-        shard.rare = <Rare*>resize_memory(shard.rare, shard.rare_capacity * sizeof(Rare))
-    shard.rare[shard.rare_count].kind = kind
-    shard.rare[shard.rare_count].reason_code = reason_code
-    shard.rare[shard.rare_count].slot = connection.slot
-    shard.rare[shard.rare_count].generation = connection.generation
-    shard.rare_count += 1
+    list_rare(shard, kind, reason_code, connection.slot, connection.generation)
 
 
 # ---------------------------------------------------------------- outbox
@@ -469,6 +464,7 @@ cdef void close_connection(ShardState* shard, Connection* connection) noexcept n
         forget_stranger(shard, connection)
     else:
         shard.connected[connection.durability] -= 1
+        note_disconnected(shard, connection)
     connection.state = CLOSING
     drop_held(shard, connection)
     if connection.gated:        # its CONNACK is not true yet, and nothing may leave before it

@@ -37,6 +37,9 @@ from broker._core.model cimport (
     CLOSING,
     CONNECTED,
     DEAF,
+    FAREWELL_LOST,
+    FAREWELL_NORMAL,
+    FAREWELL_WITH_WILL,
     HELD_BACK,
     RARE_PACKET,
     RATED,
@@ -79,7 +82,9 @@ cdef void handle_disconnect(
         return
     if fields.reason_code == SUCCESS:
         drop_will(shard, session)  # [MQTT-3.14.4-3] [v311 MQTT-3.14.4-3]
+    shard.farewell = FAREWELL_NORMAL if fields.reason_code == SUCCESS else FAREWELL_WITH_WILL
     close_connection(shard, connection)  # [MQTT-3.14.4-1]
+    shard.farewell = FAREWELL_LOST
 
 
 cdef void handle_packet(

@@ -20,6 +20,10 @@ from broker._core.model cimport (
 cdef void identities_open(ShardState* shard) noexcept nogil
 cdef void identities_close(ShardState* shard) noexcept nogil
 
+# A principal that stands in no table, for questions about rights: its id is what `{device_id}` stands for. It is given
+# back with give_memory.
+cdef Principal* stand_in(const uint8_t* device_id, uint32_t n) noexcept nogil
+
 cdef Account* find_account(ShardState* shard, uint32_t account_id) noexcept nogil
 cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogil
 
@@ -55,6 +59,9 @@ cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint3
 # A leading `!` makes it refuse what it covers.
 cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil
 
+# Whether one pattern covers a topic name, or all that a filter can match.
+cdef bint pattern_covers(
+    PolicyPattern* pattern, Principal* principal, const uint8_t* p, uint32_t n, bint is_filter) noexcept nogil
 cdef bint policy_allows_publish(
     CompiledPolicy* policy, Principal* principal, const uint8_t* topic, uint32_t n) noexcept nogil
 cdef inline bint may_publish(Grant* grant, const uint8_t* topic, uint32_t n) noexcept nogil:

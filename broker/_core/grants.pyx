@@ -129,6 +129,12 @@ cdef void put_names(
     put_bytes(put_bytes(<uint8_t*>principal + sizeof(Principal), name, name_bytes), device_id, device_id_bytes)
 
 
+cdef Principal* stand_in(const uint8_t* device_id, uint32_t n) noexcept nogil:
+    cdef Principal* principal = <Principal*>take_zeroed(sizeof(Principal) + n)
+    put_names(principal, b"", 0, device_id, n)
+    return principal
+
+
 cdef Principal* name_principal(
         ShardState* shard, Principal* principal, const uint8_t* name, uint32_t name_bytes, const uint8_t* device_id,
         uint32_t device_id_bytes) noexcept nogil:
@@ -140,6 +146,8 @@ cdef Principal* name_principal(
     principal = <Principal*>resize_memory(principal, sizeof(Principal) + name_bytes + device_id_bytes)
     link[0] = principal
     principal.nameless = 0
+    if principal.story != NULL:
+        principal.story.principal = principal
     put_names(principal, name, name_bytes, device_id, device_id_bytes)
     retained = NULL if principal.activity == NULL else principal.activity.authored
     while retained != NULL:

@@ -3,8 +3,10 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from broker._core.connection cimport fail
+from broker._core.events cimport note_often
 from broker._core.grants cimport need_activity, release_principal
 from broker._core.model cimport (
+    EVENT_THROTTLED,
     RATED,
     TIMER_RATE_PAUSE,
     Account,
@@ -67,6 +69,7 @@ cdef bint strained(ShardState* shard, Connection* connection, Activity* activity
         return True     # one is left: whether the excess is unbroken is not decided yet
     if activity.excess_since_ns == 0:
         activity.excess_since_ns = shard.now_ns
+        note_often(shard, connection, EVENT_THROTTLED, b"", 0)
     elif shard.now_ns - activity.excess_since_ns >= <int64_t>EXCESS_S * SECOND_NS:
         activity.excess_since_ns = 0
         fail(shard, connection, MESSAGE_RATE_TOO_HIGH)

@@ -53,6 +53,7 @@ cdef enum RareKind:
     RARE_REFUSED = 4        # for the log: a client was not let in, with a reason code
     RARE_CLOSED = 5         # for the log: a connected client was closed with a reason code
     RARE_TLS_FAILED = 6     # for the log: no handshake; OpenSSL's reason in place of a packet
+    RARE_STORIES = 7        # of no connection: stories of devices can be taken
 
 cdef enum PromiseKind:      # an acknowledgement is named by its packet type
     PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
@@ -67,6 +68,34 @@ cdef enum InflightState:    # of an outbound delivery, beside its packet identif
     INFLIGHT_STATE = 3 << 16        # the mask of these
     INFLIGHT_UNSENT = 4 << 16       # of an earlier connection and not sent on this one yet: it holds no unit of quota
     INFLIGHT_HELD = 8 << 16         # of PUBLISH_2: its bytes have not left on any connection
+
+cdef enum EventKind:        # the same numbers as broker.stories.EventKind
+    EVENT_CONNECTED = 1
+    EVENT_DISCONNECTED = 2
+    EVENT_TAKEN_OVER = 3
+    EVENT_REFUSED = 4
+    EVENTS_OF_LIFE = 4      # up to here told at once, above gathered for a while
+    EVENT_THROTTLED = 5
+    EVENT_DENIED_PUBLISH = 6
+    EVENT_DENIED_SUBSCRIBE = 7
+    EVENT_QUOTA = 8
+
+cdef enum Farewell:         # how a connection ended, where no reason code of an error says it
+    FAREWELL_NORMAL = 0
+    FAREWELL_LOST = 1       # the network ended, without a DISCONNECT
+    FAREWELL_WITH_WILL = 4
+
+cdef enum Refusal:          # why a CONNECT was refused although its login is good; as broker.stories.Refused
+    REFUSED_FROM_ELSEWHERE = 1
+    REFUSED_WILL_TOPIC = 2
+    REFUSED_WILL_SIZE = 3
+    REFUSED_DEVICE_CONNECTIONS = 4
+    REFUSED_ACCOUNT_CONNECTIONS = 5
+    REFUSED_DEVICE_SESSIONS = 6
+    REFUSED_ACCOUNT_SESSIONS = 7
+    REFUSED_BROKER_SESSIONS = 8
+    REFUSED_DISK = 9
+    REFUSED_PACKET_SIZE = 10
 
 cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durability's order
     LEVEL_MEMORY = 0        # nothing is written
@@ -358,10 +387,14 @@ cdef struct Account:
     Usage own                   # of what belongs to no principal, since it was last taken
     Account* usage_next         # others with usage of their own that was not taken yet
     uint8_t usage_listed
+    uint8_t telling                 # it stands among those with stories to be told
     uint64_t recorded_ticket        # of the batch that has
     uint64_t recorded_bytes         # so many bytes of its subscriptions
     uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
     uint64_t drops[15]
+    Story* stories                  # of its devices, to be told soon, oldest first
+    Story* stories_tail
+    Account* telling_next           # others with such stories
 
 cdef struct GrantLimits:            # what one principal may use; shared by all with the same figures. 0: without limit
     GrantLimits* next
@@ -395,6 +428,42 @@ cdef struct Activity:               # of a principal that has done something; an
     int64_t slowed_until_ns         # it was closed for what it did: who comes back before that is not read until then
     uint32_t drops[15]
 
+cdef struct Event:              # something that has happened to a device, once or several times
+    int64_t first_ns
+    int64_t last_ns
+    uint32_t count
+    uint16_t text_bytes         # of the whole text; what is kept of it may be less
+    uint8_t kind                # an EventKind
+    uint8_t reason              # of DISCONNECTED: a reason code or a Farewell; of REFUSED: a Refusal
+    uint8_t version
+    uint8_t door
+    uint8_t resumed             # an earlier session goes on
+    uint8_t address[16]         # of the peer
+    uint8_t other[16]           # of TAKEN_OVER: of the peer that had to go
+    uint8_t text[96]            # client id, topic name or filter, cut
+
+cdef enum StoryRoom:
+    STORY_EVENTS = 16           # kept of one device until they are taken
+    STORY_NOISE = 8             # of them, at most, such as are gathered
+    STORY_TEXT_BYTES = 96
+
+cdef struct Story:              # what has happened to one device and was not taken yet
+    Story* next                 # of the same account, to be told soon
+    Story* noisy_next           # all that are told when they have been gathered for a while
+    Principal* principal        # holds a reference
+    Event* events
+    uint32_t drops[15]          # by DropReason
+    uint32_t lost               # events without room
+    uint8_t count
+    uint8_t capacity
+    uint8_t noise               # events that are gathered
+    uint8_t listed              # with its account
+    uint8_t noisy               # among those that are gathered
+
+cdef struct Peer:               # of a connection, by its slot: what is looked at when somebody asks
+    uint8_t address[16]         # IPv4 mapped; zeros: a Unix socket, or none
+    int64_t connected_at_ns     # when its CONNECT was accepted
+
 cdef struct Principal:
     Principal* next
     Account* account
@@ -412,7 +481,9 @@ cdef struct Principal:
     uint32_t grants                 # of it, in the table
     uint8_t revoked                 # it has no rights any more: nothing of it is published
     uint8_t nameless                # known by what it has retained on disk: nobody has said yet who it is
+    uint8_t told_online             # what its last story said
     int64_t last_seen_ns
+    Story* story                    # what is to be told of it, NULL: nothing
     # name, then device_id follow
 
 cdef enum PatternLevel:
@@ -629,8 +700,6 @@ cdef struct Transport:          # between a socket and MQTT's bytes
     uint8_t ended               # the good-bye of TLS has been said
     uint8_t asked               # its listener asks for certificates,
     uint8_t presented           # and the peer has shown one, which was verified
-    uint8_t has_address         # of the client, as a peer that is believed has said
-    uint8_t address[16]
 
 cdef struct Connection:
     Connection* dirty_next
@@ -864,6 +933,7 @@ cdef struct Counters:
     uint64_t connections_accepted
     uint64_t connections_refused
     uint64_t drops[15]
+    uint64_t events_lost        # of devices' stories, for want of room
 
 cdef struct Rare:
     uint8_t kind
@@ -969,3 +1039,13 @@ cdef struct ShardState:
     BufferPool outbox_pool
     Wheel wheel
     Journal journal
+    # what is told of devices
+    Peer* peers                 # by slot
+    Account* telling_head       # accounts with stories, served in turn (law 11)
+    Account* telling_tail
+    Story* noisy_head
+    Story* noisy_tail
+    uint32_t noisy_count
+    uint8_t watched             # somebody takes stories
+    uint8_t called              # and knows that there are some
+    uint8_t farewell            # a Farewell: of the connection that is being closed

@@ -16,8 +16,9 @@ cdef enum:
     REFUSED = 0xFFFFFFFF        # it would need the disk, which takes nothing now
 
 # From inside the process: the caller has checked name, size and, for a retained one, quotas; properties are valid ones
-# of a PUBLISH. Closes `out`. Returns how many sessions took it, or REFUSED.
-cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out) noexcept nogil
+# of a PUBLISH. Closes `out`. `counted`: it is the account's own usage, and not the broker's word. Returns how many
+# sessions took it, or REFUSED.
+cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out, bint counted) noexcept nogil
 # The will of a session, which is taken from it: published in its account's topics if its rights still cover the topic.
 cdef void publish_will(ShardState* shard, Session* session) noexcept nogil
 # Goes on with what did not fit into earlier slices, account by account and oldest first, while there is budget.

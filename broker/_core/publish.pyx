@@ -7,6 +7,7 @@ from broker._core.aliases cimport resolve_alias
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route, somebody_is_full
+from broker._core.events cimport note_often
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
 from broker._core.journal cimport add_op, newest_ticket
@@ -26,6 +27,8 @@ from broker._core.model cimport (
     DROP_QUEUE_FULL,
     DROP_QUOTA_EXCEEDED,
     DROP_RETAINED_FULL,
+    EVENT_DENIED_PUBLISH,
+    EVENT_QUOTA,
     LEVEL_MEMORY,
     LEVEL_SYNCED,
     QUEUE_REFUSES,
@@ -116,8 +119,14 @@ cdef void refuse(
         fail(shard, connection, reason_code)    # never acknowledge what was not accepted [v311 MQTT-3.3.5-2]
 
 
+cdef void refuse_topic(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
+    note_often(shard, connection, EVENT_DENIED_PUBLISH, fields.topic_name.at, fields.topic_name.n)
+    refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+
+
 cdef void refuse_month(ShardState* shard, Connection* connection, PublishFields* fields) noexcept nogil:
     # The month's messages or bandwidth are used up, in words where they may be said.
+    note_often(shard, connection, EVENT_QUOTA, b"", 0)
     if fields.qos and connection.version == 5:
         stage_refusal(
             shard, connection, ack_type(fields.qos), fields.packet_id, QUOTA_EXCEEDED, TOO_MANY_MESSAGES,
@@ -260,7 +269,7 @@ cdef bint may_go_on(ShardState* shard, Connection* connection, PublishFields* fi
         refuse(shard, connection, fields, QUOTA_EXCEEDED, DROP_PACKET_TOO_LARGE)
         return False
     if unlikely_(not may_publish(connection.grant, fields.topic_name.at, fields.topic_name.n)):
-        refuse(shard, connection, fields, NOT_AUTHORIZED, DROP_NOT_AUTHORIZED)
+        refuse_topic(shard, connection, fields)
         return False
     author = connection.session.principal
     if unlikely_(fields.retain and not may_retain(
@@ -330,13 +339,14 @@ cdef uint32_t publish_unattended(
     return taken
 
 
-cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out) noexcept nogil:
+cdef uint32_t publish_from_server(ShardState* shard, Account* account, Outgoing* out, bint counted) noexcept nogil:
     cdef uint32_t taken
     out.version = 5
     out.received_at_ns = shard.now_ns
     if out.message_expiry_s != NEVER_EXPIRES:
         out.expiry_offset = expiry_offset(&out.properties)
-    count_own(shard, account, wire_bytes(out))
+    if counted:
+        count_own(shard, account, wire_bytes(out))
     taken = publish_unattended(shard, account, out, NULL, True)
     outgoing_close(shard, out)
     return REFUSED if out.refused else taken

@@ -79,6 +79,7 @@ from broker._core.net cimport (
     watch,
     watch_connection,
 )
+from broker._core.peers cimport peer_of, shown_address
 from broker._core.sending cimport FLUSHES_PER_CLOCK, end_sending, flush, send_outbox
 from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
 from broker._core.strangers cimport ADDRESS_BYTES
@@ -89,7 +90,6 @@ from broker._core.transport cimport receive
 from broker._core.websocket cimport owes_close, take_bytes
 
 import ipaddress
-import socket
 
 cdef enum:
     WORK_PER_SLICE = 2048       # units, a tenth of a millisecond
@@ -371,13 +371,6 @@ cdef void wake_deaf(Net* net) noexcept nogil:
 cdef bytes MAPPED = bytes(10) + b"\xff\xff"     # in front of an IPv4 address
 
 
-cdef str shown(bytes address):
-    # As getpeername would have it.
-    if address.startswith(MAPPED):
-        return str(ipaddress.IPv4Address(address[12:]))
-    return str(ipaddress.IPv6Address(address))
-
-
 cdef class Reactor:
 
     def __cinit__(self, Shard shard, *, on_rare, on_batch, again, on_local=None):
@@ -646,21 +639,7 @@ cdef class Reactor:
 
     def peer(self, unsigned long long handle):
         cdef Connection* connection = find_connection(self.net.shard, handle & 0xFFFFFFFF, handle >> 32)
-        if connection == NULL or connection.fd < 0:
-            return ""
-        if connection.transport != NULL and connection.transport.has_address:
-            return shown((<char*>connection.transport.address)[:ADDRESS_BYTES])
-        try:
-            borrowed = socket.socket(fileno=connection.fd)
-        except OSError:
-            return ""
-        try:
-            name = borrowed.getpeername()
-        except OSError:
-            return ""
-        finally:
-            borrowed.detach()
-        return name[0] if isinstance(name, tuple) else str(name)
+        return "" if connection == NULL else shown_address(peer_of(self.net.shard, connection).address)
 
     def figures(self):
         return {

@@ -21,6 +21,8 @@ cdef enum RecordTable:          # numbers of `journal.TABLE_NAMES`
     TABLE_SEEN = 9
     TABLE_PASSWORDS_USED = 10
     TABLE_ANSWERS = 11
+    TABLE_TIMELINE = 12
+    TABLE_ONLINE = 13
 
 cdef enum OpKind:               # one thing that happened to a delivery or to an inbound identifier
     OP_DONE = 1                 # acknowledged, or dropped

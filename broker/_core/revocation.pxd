@@ -10,6 +10,8 @@ from broker._core.model cimport CompiledPolicy, Principal, Session, ShardState
 
 # The principal is no more: its connections are closed with 0x98, its sessions end, and nothing of it is published.
 cdef void end_principal(ShardState* shard, Principal* principal) noexcept nogil
+# Ends a session that somebody has sent away, and its connection with 0x98. Its will is published.
+cdef void dismiss_session(ShardState* shard, Session* session) noexcept nogil
 # Ends subscriptions that this policy does not cover, and drops what waits on topics that it does not cover.
 cdef void judge_again(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil
 # The same for all sessions of a principal.

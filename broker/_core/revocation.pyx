@@ -34,6 +34,15 @@ cdef enum:
     FILTER_BYTES = 65536        # and a separator
 
 
+cdef void dismiss_session(ShardState* shard, Session* session) noexcept nogil:
+    if session.connection != NULL:
+        fail(shard, session.connection, ADMINISTRATIVE_ACTION)
+    if session.parted:      # nothing is left to decide
+        shard.parted[session.parted - 1] = NULL
+        session.parted = 0
+    end_session(shard, session)
+
+
 cdef void end_principal(ShardState* shard, Principal* principal) noexcept nogil:
     cdef Session* session
     principal.revoked = 1
@@ -41,12 +50,7 @@ cdef void end_principal(ShardState* shard, Principal* principal) noexcept nogil:
     while principal.sessions != NULL:
         session = principal.sessions
         drop_will(shard, session)
-        if session.connection != NULL:
-            fail(shard, session.connection, ADMINISTRATIVE_ACTION)
-        if session.parted:      # nothing is left to decide
-            shard.parted[session.parted - 1] = NULL
-            session.parted = 0
-        end_session(shard, session)
+        dismiss_session(shard, session)
     release_principal(shard, principal)
 
 

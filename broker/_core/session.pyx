@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
+from broker._core.events cimport note_drop
 from broker._core.grants cimport need_activity, release_principal
 from broker._core.journal cimport (
     add_op,
@@ -363,6 +364,7 @@ cdef void count_account_drop(ShardState* shard, Account* account, int reason) no
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
     count_account_drop(shard, session.principal.account, reason)
     need_activity(session.principal).drops[reason] += 1
+    note_drop(shard, session.principal, reason)
 
 
 # ---------------------------------------------------------------- the queue

@@ -4,7 +4,17 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from broker._core.model cimport CompiledPolicy, Connection, Grant, GrantLimits, Rare, ShardState, Transport
+from broker._core.model cimport (
+    CompiledPolicy,
+    Connection,
+    Event,
+    Grant,
+    GrantLimits,
+    Rare,
+    ShardState,
+    Story,
+    Transport,
+)
 
 cdef class Shard:
     cdef ShardState* state
@@ -17,6 +27,8 @@ cdef class Shard:
     cdef Connection* find(self, uint64_t handle) except? NULL
     cdef list take_rare_packets(self, uint32_t at_most)
     cdef tuple rare_packet(self, Rare* rare)
+    cdef tuple told(self, Story* story)
+    cdef tuple told_event(self, Event* event)
     cdef bytes why_no_tls(self, Transport* transport)
     cdef bytes take_frames(self, Connection* connection, int64_t at_most)
     cdef Grant* make_grant(

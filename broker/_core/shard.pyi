@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict, final, type_check_only
 
 from broker.ports import PlainChange
+from broker.stories import ConnectionRow, CoreStory, SessionRow
 
 LIMITS: tuple[str, ...]
 """The names that ``limits`` must have, all of them."""
@@ -124,6 +125,28 @@ class Shard:
         """Tell whether who comes in with a credential may publish to a topic; False for an unknown one."""
         ...
 
+    def watch_stories(self) -> None:
+        """Note from now on what happens to devices, so that it can be taken; before that nothing is."""
+        ...
+
+    def take_stories(self, at_most: int = ...) -> list[CoreStory]:
+        """Take what has happened to up to ``at_most`` devices, one account's after another's.
+
+        When something is left, a rare packet of kind ``STORIES`` says so again.
+        """
+        ...
+
+    def take_gathered(self, at_most: int = ...) -> list[CoreStory]:
+        """Take the same of devices of which alone something is known that may happen very often.
+
+        Nobody calls for it: what is taken once a second is gathered for so long.
+        """
+        ...
+
+    def gathered(self) -> int:
+        """Tell how many devices ``take_gathered`` has something of now."""
+        ...
+
     def open_connection(
         self,
         listener: int,
@@ -161,6 +184,34 @@ class Shard:
 
     def is_stopped(self, handle: int) -> bool:
         """Tell whether nothing is read from it: a barrier, an unfinished fan-out, too many promises or unsent bytes."""
+        ...
+
+    def connections(self, cursor: int, at_most: int, account_id: int | None = None) -> tuple[list[ConnectionRow], int]:
+        """Give a page of the network connections that were let in, of one account or of all.
+
+        Begin with cursor 0, and go on with the one that is returned until that is 0. A page may be empty, and is
+        bounded in what is looked at for it. Who stays connected all the while is in exactly one page.
+        """
+        ...
+
+    def sessions(self, cursor: int, at_most: int, account_id: int | None = None) -> tuple[list[SessionRow], int]:
+        """Give a page of sessions in the same way; some more than ``at_most``, and, while many come, one twice."""
+        ...
+
+    def connections_of(self, principal_id: int) -> list[ConnectionRow]:
+        """Give a principal's network connections."""
+        ...
+
+    def sessions_of(self, principal_id: int) -> list[SessionRow]:
+        """Give a principal's sessions."""
+        ...
+
+    def connection(self, handle: int) -> ConnectionRow | None:
+        """Give a network connection that was let in; None for any other handle."""
+        ...
+
+    def end_session(self, principal_id: int, client_id: bytes, now_ns: int) -> bool:
+        """End a session, and its connection with 0x98; its will is published. False: there is none."""
         ...
 
     def close_connection(self, handle: int) -> None:
@@ -328,11 +379,32 @@ class Shard:
         ...
 
     def may_subscribe(self, handle: int, topic_filter: bytes) -> bool:
-        """Tell whether everything that the filter can match is allowed."""
+        """Tell whether everything that the filter can match is allowed; that it is not belongs to a device's story."""
         ...
 
     def may_publish(self, handle: int, topic_name: bytes) -> bool:
         """Tell whether the topic name is allowed."""
+        ...
+
+    def judge(
+        self,
+        account_id: int,
+        principal_id: int,
+        device_id: str,
+        publish: Sequence[str],
+        subscribe: Sequence[str],
+        limits: Sequence[int],
+        topic: bytes,
+        *,
+        publishes: bool,
+        retain: bool = False,
+        payload_bytes: int = 0,
+    ) -> tuple[int, int | None]:
+        """Tell what would be decided about a publish or a subscription with these rights and limits.
+
+        A ``stories.Verdict``, and the place of the pattern that decides, None where none does. The account and the
+        principal need not be known.
+        """
         ...
 
     def valid_topic_filter(self, topic_filter: bytes) -> bool:
@@ -358,11 +430,13 @@ class Shard:
         retain: bool = False,
         expiry_s: int = 0,
         properties: bytes = b"",
+        counted: bool = True,
     ) -> int:
         """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
 
         ``expiry_s`` is the Message Expiry Interval, 0: none; ``properties`` are others as they stand in a PUBLISH,
-        valid and without their length. Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and
+        valid and without their length. It counts as the account's own usage, unless it is the broker's word and
+        ``counted`` is False. Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and
         ``QuotaExceeded`` for a retained one that the account or the broker has no room for.
         """
         ...

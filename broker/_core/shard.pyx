@@ -4,7 +4,7 @@ from zlib import crc32
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
@@ -27,6 +27,7 @@ from broker._core.connection cimport (
 from broker._core.durable cimport may_record_subscription, record_subscription
 from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
 from broker._core.fold cimport fold
+from broker._core.events cimport call_for_stories, end_story, events_close, next_noisy, next_story, note_often
 from broker._core.framing cimport read_header
 from broker._core.grants cimport (
     add_grant,
@@ -40,13 +41,13 @@ from broker._core.grants cimport (
     identities_open,
     limits_with,
     may_publish,
-    may_subscribe,
     need_account,
     new_grant,
     new_policy,
     release_grant,
     release_principal,
     retire_grant,
+    stand_in,
 )
 from broker._core.journal cimport (
     chunk_at,
@@ -59,6 +60,13 @@ from broker._core.journal cimport (
 )
 from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
 from broker._core.libssl cimport LIB
+from broker._core.listing cimport (
+    connection_row,
+    page_of_connections,
+    page_of_sessions,
+    rows_of_connections,
+    rows_of_sessions,
+)
 from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
@@ -70,14 +78,19 @@ from broker._core.model cimport (
     CONNECTED,
     DOOR_INSIDE,
     DROP_REASONS,
+    EVENT_DENIED_SUBSCRIBE,
+    FAREWELL_LOST,
     LEVEL_SYNCED,
     LEVELS,
+    LOCAL_FD,
     LOCAL_LISTENER,
     MESSAGE_SIZE_CLASSES,
     PHASE_UPGRADE,
     RARE_REFUSED,
+    RARE_STORIES,
     RARE_TLS_FAILED,
     RARE_UPGRADE,
+    STORY_TEXT_BYTES,
     TIMER_DAMPED,
     TIMER_LINGER,
     TIMER_RETAINED,
@@ -87,6 +100,7 @@ from broker._core.model cimport (
     AccountLimits,
     CompiledPolicy,
     Connection,
+    Event,
     Grant,
     GrantLimits,
     Limits,
@@ -94,11 +108,13 @@ from broker._core.model cimport (
     Rare,
     Session,
     ShardState,
+    Story,
     Subscription,
     Timer,
     Transport,
     Usage,
 )
+from broker._core.peers cimport set_address, shown_address
 from broker._core.promises cimport promises_held
 from broker._core.properties cimport PROPERTY_MESSAGE_EXPIRY_INTERVAL
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
@@ -127,10 +143,11 @@ from broker._core.retained cimport (
 from broker._core.restore cimport Restoring, restore_finish, restore_rows, restoring_close
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
-from broker._core.revocation cimport end_principal, forget_accounts, judge_principal
+from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
 from broker._core.session cimport (
     client_id_of,
     end_subscription,
+    find_session,
     qos2_count,
     queued_count,
     sessions_close,
@@ -151,6 +168,14 @@ from broker._core.topics cimport (
 )
 from broker._core.tls_object cimport object_why
 from broker._core.transport cimport open_transport, open_websocket
+from broker._core.verdicts cimport (
+    INVALID_TOPIC,
+    allows_filter,
+    deciding_publish,
+    deciding_subscribe,
+    publish_verdict,
+    subscribe_verdict,
+)
 from broker._core.websocket cimport answer_upgrade, frame_output, frames_sent, take_bytes, upgrade_bytes
 from broker._core.wills cimport record_wills
 
@@ -246,6 +271,14 @@ cdef inline uint32_t subscriptions_maximum(ShardState* state, Session* session) 
     return granted if 0 < granted < maximum else maximum
 
 
+cdef bint has_drops(Story* story) noexcept nogil:
+    cdef int i
+    for i in range(DROP_REASONS):
+        if story.drops[i]:
+            return True
+    return False
+
+
 cdef tuple usage_tuple(Usage* usage):
     # What it holds, and nothing is left in it.
     found = usage.messages_in, usage.bytes_in, usage.messages_out, usage.bytes_out
@@ -300,6 +333,7 @@ cdef class Shard:
         journal_open(self.state)
         retained_open(self.state)
         self.state.listener_door[<int>LOCAL_LISTENER] = DOOR_INSIDE
+        self.state.farewell = FAREWELL_LOST
         memset(self.state.listener_durability, LEVEL_SYNCED, sizeof(self.state.listener_durability))
         read_limits(&self.state.limits, dict(limits))
         derive_limits(self.state, self.state.grant_limits)      # of who has none of his own
@@ -313,6 +347,7 @@ cdef class Shard:
         connections_close(self.state)
         sessions_close(self.state)
         usage_close(self.state)
+        events_close(self.state)
         retained_close(self.state)
         identities_close(self.state)
         journal_close(self.state)
@@ -545,6 +580,67 @@ cdef class Shard:
             return 0, [0] * DOOR_INSIDE
         return connections_peak(self.state, account), [account.by_door[i] for i in range(DOOR_INSIDE)]
 
+    # ------------------------------------------------------------ what happens to devices
+
+    def watch_stories(self):
+        self.check_owner()
+        self.state.watched = 1
+
+    def take_stories(self, uint32_t at_most=UINT32_MAX):
+        cdef list found = []
+        cdef Story* story
+        self.check_owner()
+        self.state.called = 0
+        while len(found) < at_most:
+            story = next_story(self.state)
+            if story == NULL:
+                break
+            found.append(self.told(story))
+        if self.state.telling_head != NULL:
+            call_for_stories(self.state)
+        return found
+
+    def take_gathered(self, uint32_t at_most=UINT32_MAX):
+        cdef list found = []
+        cdef Story* story
+        self.check_owner()
+        while len(found) < at_most:
+            story = next_noisy(self.state)
+            if story == NULL:
+                break
+            if story.count or story.lost or has_drops(story):
+                found.append(self.told(story))
+            else:       # it was told with something else
+                end_story(self.state, story)
+        return found
+
+    def gathered(self):
+        self.check_owner()
+        return self.state.noisy_count
+
+    cdef tuple told(self, Story* story):
+        cdef Principal* principal = story.principal
+        cdef char* device_id = <char*>principal + sizeof(Principal) + principal.name_bytes
+        cdef bint online = principal.connections > 0
+        found = (
+            principal.account.account_id, principal.principal_id,
+            device_id[:principal.device_id_bytes].decode(), bool(principal.told_online), online,
+            [self.told_event(&story.events[i]) for i in range(story.count)],
+            [(i, story.drops[i]) for i in range(DROP_REASONS) if story.drops[i]], story.lost)
+        principal.told_online = online
+        end_story(self.state, story)
+        return found
+
+    cdef tuple told_event(self, Event* event):
+        # A text that was cut may end within a character.
+        text = (<char*>event.text)[:min(event.text_bytes, <uint16_t>STORY_TEXT_BYTES)].decode(errors="ignore")
+        if event.text_bytes > STORY_TEXT_BYTES:
+            text += "..."
+        return (
+            event.kind, event.reason, event.first_ns + self.state.wall_offset_ns,
+            event.last_ns + self.state.wall_offset_ns, event.count, event.version, event.door, bool(event.resumed),
+            shown_address(event.address), shown_address(event.other), text)
+
     # ------------------------------------------------------------ connections
 
     def open_connection(self, int listener, long long now_ns, *, bint from_loopback=True,
@@ -556,6 +652,8 @@ cdef class Shard:
         if connection == NULL:
             return 0
         connection.from_loopback = from_loopback
+        if len(address) == ADDRESS_BYTES:
+            set_address(self.state, connection, address)
         if len(address) == ADDRESS_BYTES and not count_stranger(self.state, connection, address):
             self.state.counters.connections_refused += 1
             close_connection(self.state, connection)
@@ -624,6 +722,46 @@ cdef class Shard:
     def is_stopped(self, uint64_t handle):
         cdef Connection* connection = self.find(handle)
         return connection != NULL and is_stopped(connection)
+
+    def connections(self, uint32_t cursor, uint32_t at_most, account_id=None):
+        self.check_owner()
+        return page_of_connections(self.state, cursor, at_most, -1 if account_id is None else account_id)
+
+    def sessions(self, uint32_t cursor, uint32_t at_most, account_id=None):
+        self.check_owner()
+        return page_of_sessions(self.state, cursor, at_most, -1 if account_id is None else account_id)
+
+    def connections_of(self, principal_id):
+        cdef Principal* principal
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        return [] if principal == NULL else rows_of_connections(self.state, principal)
+
+    def sessions_of(self, principal_id):
+        cdef Principal* principal
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        return [] if principal == NULL else rows_of_sessions(self.state, principal)
+
+    def connection(self, uint64_t handle):
+        cdef Connection* connection = self.find(handle)
+        if connection == NULL or connection.state != CONNECTED or connection.fd == LOCAL_FD:
+            return None
+        return connection_row(self.state, connection)
+
+    def end_session(self, principal_id, bytes client_id, long long now_ns):
+        cdef Principal* principal
+        cdef Session* session
+        self.check_owner()
+        principal = find_principal(self.state, principal_id)
+        session = NULL if principal == NULL else find_session(
+            self.state, principal, client_id, <uint32_t>len(client_id))
+        if session == NULL:
+            return False
+        self.state.now_ns = now_ns
+        self.state.slice_budget = WORK_OF_CALL
+        dismiss_session(self.state, session)
+        return True
 
     def close_connection(self, uint64_t handle):
         cdef Connection* connection = self.find(handle)
@@ -710,6 +848,8 @@ cdef class Shard:
         # None: its connection has gone or closed meanwhile.
         cdef Connection* connection = find_connection(self.state, rare.slot, rare.generation)
         cdef uint32_t header = 0, remaining = 0
+        if rare.kind == RARE_STORIES:
+            return rare.kind, 0, 0, 0, 0, b""
         if connection == NULL:
             return None
         packet = b""
@@ -937,14 +1077,38 @@ cdef class Shard:
     def may_subscribe(self, uint64_t handle, bytes topic_filter):
         cdef Connection* connection = self.need_connected(handle)
         cdef const uint8_t* at = topic_filter
-        cdef uint32_t inner = inner_filter_at(at, <uint32_t>len(topic_filter))      # of a shared one; 0: the whole
-        if inner >= len(topic_filter) > 0:
-            return False
-        return may_subscribe(connection.grant, at + inner, <uint32_t>len(topic_filter) - inner)
+        if allows_filter(connection.grant.policy, connection.grant.principal, at, <uint32_t>len(topic_filter)):
+            return True
+        note_often(self.state, connection, EVENT_DENIED_SUBSCRIBE, at, <uint32_t>len(topic_filter))
+        return False
 
     def may_publish(self, uint64_t handle, bytes topic_name):
         cdef Connection* connection = self.need_connected(handle)
         return len(topic_name) > 0 and may_publish(connection.grant, topic_name, <uint32_t>len(topic_name))
+
+    def judge(self, account_id, principal_id, str device_id, publish, subscribe, limits, bytes topic, *,
+              bint publishes, bint retain=False, uint32_t payload_bytes=0):
+        cdef CompiledPolicy* policy
+        cdef GrantLimits* figures
+        cdef Principal* who
+        cdef bytes device = device_id.encode()
+        cdef const uint8_t* at = topic
+        cdef uint32_t n = <uint32_t>len(topic)
+        cdef int verdict, place
+        self.check_owner()
+        policy = self.policy_of(tuple(publish), tuple(subscribe))
+        figures = self.limits_of(tuple(limits))
+        who = stand_in(device, <uint32_t>len(device))
+        if publishes:
+            verdict = publish_verdict(
+                self.state, find_account(self.state, account_id), policy, figures, who,
+                find_principal(self.state, principal_id), at, n, retain, payload_bytes)
+            place = deciding_publish(policy, who, at, n)
+        else:
+            verdict = subscribe_verdict(self.state, policy, who, at, n)
+            place = deciding_subscribe(policy, who, at, n)
+        give_memory(who)
+        return verdict, None if place < 0 or verdict == INVALID_TOPIC else place
 
     def valid_topic_filter(self, bytes topic_filter):
         return valid_topic_filter(
@@ -967,7 +1131,7 @@ cdef class Shard:
     # ------------------------------------------------------------ from inside the process
 
     def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns, *, bint retain=False,
-                uint32_t expiry_s=0, bytes properties=b""):
+                uint32_t expiry_s=0, bytes properties=b"", bint counted=True):
         cdef const uint8_t[::1] view
         cdef Account* account
         cdef Outgoing out
@@ -998,7 +1162,7 @@ cdef class Shard:
             raise QuotaExceeded("no more messages can be retained")
         self.state.now_ns = now_ns
         self.state.slice_budget = 1024
-        taken = publish_from_server(self.state, account, &out)
+        taken = publish_from_server(self.state, account, &out, counted)
         if taken == REFUSED:
             raise Unavailable("the disk takes nothing now: nothing was published")
         return taken
@@ -1099,7 +1263,8 @@ cdef class Shard:
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
             "connected": [state.connected[i] for i in range(LEVELS)],
-            "timers": state.wheel.armed, "promises": state.journal.promise_count, "match_steps": state.match_steps,
+            "events_lost": state.counters.events_lost, "timers": state.wheel.armed,
+            "promises": state.journal.promise_count, "match_steps": state.match_steps,
         }
 
     def drops(self, account_id, principal_id=None):

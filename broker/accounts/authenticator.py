@@ -20,6 +20,7 @@ from broker.doors import CertificateRule, network_of
 from broker.errors import NotFound
 from broker.ports import ConnectRequest, Grant, Refusal
 from broker.reasons import ReasonCode
+from broker.stories import VERSIONS
 
 FREE_FAILURES = 3
 FORGET_AFTER_S = 60.0
@@ -27,6 +28,7 @@ FIRST_DELAY_S = 0.125
 MAXIMUM_DELAY_S = 1.0
 REMEMBERED_MAXIMUM = 10_000
 
+WRONG_PASSWORD = "refused_wrong_password"  # noqa: S105 - a code of the timeline
 UNREADABLE = "a certificate that cannot be read"  # in a user name's place: no blank is in a fingerprint
 REFUSED = Refusal(ReasonCode.NOT_AUTHORIZED)  # contract, section 3: CONNACK 5 in 3.1.1, 0x87 in 5.0
 
@@ -78,11 +80,15 @@ def _digest(address: str, user_name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What was found: ``who`` is whose failure it is, if it is one (None: nobody's), and ``device`` is marked then."""
+    """What was found: ``who`` is whose failure it is, if it is one (None: nobody's), and ``device`` is marked then.
+
+    ``why`` is a code of the timeline.
+    """
 
     grant: Grant | None = None
     who: str | None = None
     device: Device | None = None
+    why: str = WRONG_PASSWORD
 
 
 class DirectoryAuthenticator:
@@ -116,11 +122,22 @@ class DirectoryAuthenticator:
             return found.grant
         now = self._monotonic()
         if found.device is not None:
-            self._directory.devices.sightings.note_refused(found.device.device_number, now)
+            self._note_refused(found.device, found.why, request, now)
         delay_s = self._failures.delay_s(request.address, found.who, now)
         if delay_s > 0:
             await self._sleep(delay_s)
         return REFUSED
+
+    def _note_refused(self, device: Device, why: str, request: ConnectRequest, now: float) -> None:
+        """Remember whose login was refused, and why, as far as it goes: who may not enter is told that first."""
+        devices = self._directory.devices
+        if not device.active:
+            why = "refused_inactive"
+        elif self._directory.accounts.get(device.account_id).suspended:
+            why = "refused_suspended"
+        devices.sightings.note_refused(device.device_number, now)
+        protocol = VERSIONS.get(request.protocol_version, "")
+        devices.timeline.note_now(device.device_number, why, address=request.address, protocol=protocol)
 
     def _judge(self, request: ConnectRequest) -> _Judgement:
         if not request.certificate:
@@ -134,7 +151,7 @@ class DirectoryAuthenticator:
             found = self._by_password(request)
             return found if found.who is not None else _Judgement(who=certificate.fingerprint)
         grant = self._directory.grant_by_certificate(device, request.user_name, request.password)
-        return _Judgement(grant, certificate.fingerprint, device)
+        return _Judgement(grant, certificate.fingerprint, device, "refused_certificate_login")
 
     def _holder(self, certificate: ClientCertificate, listener: int) -> Device | None:
         """Find the device that a certificate stands for: bound to it, or named by it and bound to none.
@@ -174,6 +191,6 @@ class DirectoryAuthenticator:
             return _Judgement()
         device = self._directory.devices.with_user_name(request.user_name)
         if device is not None and device.certificate_fingerprint and request.listener in self._certificate_rules:
-            return _Judgement(None, request.user_name, device)
+            return _Judgement(None, request.user_name, device, "refused_certificate_needed")
         grant = self._directory.grant_for(request.user_name, request.password)
         return _Judgement(grant, request.user_name, device)

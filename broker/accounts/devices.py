@@ -15,17 +15,20 @@ from weakref import WeakValueDictionary
 from broker.accounts.accounts import Accounts
 from broker.accounts.certificates import check_fingerprint
 from broker.accounts.deeds import about
+from broker.accounts.device_changes import codes_of_change
 from broker.accounts.device_description import DeviceChange, DeviceDescription, check_description
 from broker.accounts.device_grants import DeviceGrants
 from broker.accounts.device_index import DeviceIndex, OfAccount
 from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
 from broker.accounts.device_sightings import Sightings
 from broker.accounts.ledger import ALONE, PRINCIPAL_NUMBERS, Companion, Ledger
+from broker.accounts.presence import PresenceBook
 from broker.accounts.records import Device
+from broker.accounts.timeline import TimelineBook
 from broker.errors import Conflict, NotFound, QuotaExceeded
 from broker.policy.credentials import credential, new_device_id, new_password
 from broker.ports import Change, Grant, GrantTable
-from broker.storage.tables import DEVICES, SEEN, number_key
+from broker.storage.tables import DEVICES, ONLINE, SEEN, number_key
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Devices:
         accounts: Accounts,
         queue_maximum_bytes: int,
         added: Callable[[int], None],
+        wall_ms: Callable[[], int],
     ) -> None:
         """``queue_maximum_bytes`` is the budget of one device's queues, 0: none; ``added`` hears of accounts."""
         self._added = added
@@ -81,6 +85,8 @@ class Devices:
         self._accounts = accounts
         self._index = DeviceIndex()
         self.sightings = Sightings(ledger, self._is_there)
+        self.timeline = TimelineBook(ledger, self._is_there, wall_ms)
+        self.presence = PresenceBook(ledger, self._is_there)
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
         self._changing: set[asyncio.Task[Device]] = set()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # of those that are being changed
@@ -91,6 +97,7 @@ class Devices:
         for _, value in self._ledger.rows(DEVICES):
             self._add(Device.decode(value))
         self.sightings.load()
+        self.presence.load()
 
     def __len__(self) -> int:
         """How many devices all accounts have."""
@@ -215,7 +222,13 @@ class Devices:
         """End all that a device has, then forget it: its id is free when nothing is left under it."""
         key = number_key(device.device_number)
         latest = self._index[device.device_number]
-        records = [(DEVICES, key), (SEEN, key), *self.passwords.records(latest)]
+        records = [
+            (DEVICES, key),
+            (SEEN, key),
+            (ONLINE, key),
+            *self.passwords.records(latest),
+            *self.timeline.records(device.device_number),
+        ]
         try:
             self._grants.take(latest)
             await self._table.remove_device(device.account_id, device.device_number, device.device_id, records)
@@ -297,6 +310,8 @@ class Devices:
             self._grants.take_by_certificate(device)
         self._index.replace(changed)
         self.passwords.note(changed)
+        for code in codes_of_change(device, changed):
+            self.timeline.note_now(device.device_number, code)
         for digest in {device.digest, device.previous_digest} - set(self.passwords.digests(changed)):
             self._grants.take_password(digest)
         if changed.active != device.active or changed.digest != device.digest:
@@ -363,6 +378,8 @@ class Devices:
         self.passwords.forget(self._index[device_number])
         self._index.remove(device_number)
         self.sightings.forget(device_number)
+        self.timeline.forget(device_number)
+        self.presence.forget(device_number)
 
 
 def _put(device: Device) -> Change:

@@ -34,6 +34,7 @@ class Directory:
     ``secret`` is the installation's hash key; ``grants`` is told of every credential that becomes valid or invalid,
     and takes the removal of one that it does not hold. ``budgets`` are those of each account beside its plan's limits,
     ``audit_limits`` bound the log of changes.
+    ``wall_ms`` is milliseconds of UTC, for what is noted in timelines.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Directory:
         *,
         budgets: AccountBudgets = DEFAULT_BUDGETS,
         audit_limits: AuditLimits = DEFAULT_AUDIT_LIMITS,
+        wall_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._secret = secret
         self._grants = grants
@@ -54,7 +56,13 @@ class Directory:
         self.keys = Keys(self._ledger, secret, grants, self.accounts, self.last_uses)
         queue_maximum_bytes = budgets.device_queue_maximum_bytes
         self.devices = Devices(
-            self._ledger, secret, grants, self.accounts, queue_maximum_bytes, lambda one: self.usage.look_at(one)
+            self._ledger,
+            secret,
+            grants,
+            self.accounts,
+            queue_maximum_bytes,
+            lambda one: self.usage.look_at(one),
+            wall_ms,
         )
         self.batch = DeviceBatch(self.devices, self._ledger)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)

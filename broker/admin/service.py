@@ -207,7 +207,11 @@ class Admin:
             raise Unavailable("the broker is not taking requests now")
 
     def _detail(self, device: Device) -> DeviceView:
-        return replace(self._view(device), passwords=self._standing.passwords(device))
+        view = replace(self._view(device), passwords=self._standing.passwords(device))
+        now = self._standing.connection(device)
+        if now is None:
+            return view
+        return replace(view, connected_at=now.connected_at, protocol=now.protocol, address=now.address)
 
     def _view(self, device: Device) -> DeviceView:
         return DeviceView(

@@ -13,7 +13,7 @@ from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.clock import NS_PER_S, Clock
 from broker.admin.views import PasswordView
-from broker.ports import PresenceSource
+from broker.ports import OpenConnection, PresenceSource
 
 REFUSAL_SHOWN_S = 24 * 3600
 
@@ -29,6 +29,10 @@ class DeviceStanding:
     def online(self, device: Device) -> bool:
         """Whether it has a connection."""
         return self._presence.presence(device.device_number).connections > 0
+
+    def connection(self, device: Device) -> OpenConnection | None:
+        """The connection that it has opened last and has still."""
+        return self._presence.newest_connection(device.device_number)
 
     def last_seen(self, device: Device) -> int | None:
         """When a connection was last opened or closed: known to the core since the start, before that on record."""

@@ -24,7 +24,7 @@ class DeviceView:
     """A device as it is now; ``last_seen`` is None until its first connect, ``metadata_json`` the text of an object.
 
     ``certificate_fingerprint`` is empty when it is bound to none. ``passwords`` are those that let it in, the newest
-    first; in lists they are left out.
+    first; they and the last three, of the connection that it has opened last, are left out in lists.
     """
 
     device_id: str
@@ -40,6 +40,9 @@ class DeviceView:
     username: str
     certificate_fingerprint: str
     passwords: Sequence[PasswordView] = ()
+    connected_at: int | None = None
+    protocol: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

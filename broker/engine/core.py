@@ -19,12 +19,13 @@ class RareKind(IntEnum):
     REFUSED = 4
     CLOSED = 5
     TLS_FAILED = 6
+    STORIES = 7
 
 
 RarePacket: TypeAlias = tuple[int, int, int, int, int, bytes]
 """Kind, handle, protocol version (4 or 5), reason code (REFUSED, CLOSED), number of the listener, whole packet.
 
-In a packet's place: the HTTP request of an UPGRADE; in words, why TLS_FAILED.
+In a packet's place: the HTTP request of an UPGRADE; in words, why TLS_FAILED. STORIES belongs to no connection.
 """
 
 

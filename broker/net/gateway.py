@@ -12,8 +12,20 @@ from broker._core.properties import encode_properties
 from broker._core.reactor import Reactor
 from broker._core.shard import LIMITS
 from broker.config import QUEUE_FULL_POLICIES, Capabilities
-from broker.errors import Unavailable
-from broker.ports import AccountLimits, AccountStanding, Change, Grant, Presence, ServerMessage, Standing, UsageRow
+from broker.errors import BadRequest, Unavailable
+from broker.ports import (
+    AccountLimits,
+    AccountStanding,
+    Change,
+    Grant,
+    OpenConnection,
+    Presence,
+    ServerMessage,
+    Standing,
+    UsageRow,
+)
+from broker.reasons import DropReason
+from broker.stories import PROTOCOLS_OF_DOORS, ConnectionNow, CoreStory, Event, EventKind, Story
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 250
@@ -32,6 +44,8 @@ def core_limits(capabilities: Capabilities) -> dict[str, int]:
 
 class Gateway:
     """Implements ``ports.GrantTable``, ``FigureSource``, ``UsageSource`` and ``Publisher`` on one reactor's shard.
+
+    Also ``stories.StorySource`` and ``Announcer``.
 
     ``durable`` waits until everything that was recorded is on disk.
     """
@@ -130,6 +144,14 @@ class Gateway:
         """Tell whether who comes in with a credential may publish to a topic; False for one that is not known."""
         return self._shard.credential_may_publish(credential, topic_name.encode())
 
+    def newest_connection(self, principal_id: int) -> OpenConnection | None:
+        """Give the network connection that a principal has opened last and has still."""
+        rows = [ConnectionNow._make(row) for row in self._shard.connections_of(principal_id)]
+        if not rows:
+            return None
+        newest = max(rows, key=lambda row: row.connected_at_ns)
+        return OpenConnection(newest.connected_at_ns // NS_PER_S, PROTOCOLS_OF_DOORS[newest.door], newest.address)
+
     async def publish(
         self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None
     ) -> int:
@@ -161,6 +183,31 @@ class Gateway:
             else:
                 self._shard.put(table, key, value)
 
+    def announce(self, account_id: int, topic_name: str, payload: bytes) -> None:
+        """Publish the broker's own word; nobody waits for it, and it is nobody's usage."""
+        name, now_ns = topic_name.encode(), self._reactor.now_ns()
+        for qos in (1, 0):
+            try:
+                self._shard.publish(account_id, name, payload, qos, now_ns, counted=False)
+                break
+            except Unavailable:  # the disk takes nothing: to those who are there
+                continue
+            except BadRequest:
+                return
+        self._reactor.soon()
+
+    def take_stories(self, at_most: int) -> Sequence[Story]:
+        """Take what has happened to devices."""
+        return [story_of(one) for one in self._shard.take_stories(at_most)]
+
+    def take_gathered(self, at_most: int) -> Sequence[Story]:
+        """Take what was gathered."""
+        return [story_of(one) for one in self._shard.take_gathered(at_most)]
+
+    def gathered(self) -> int:
+        """Tell of how many devices something was gathered."""
+        return self._shard.gathered()
+
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
         await self._durable()
@@ -176,3 +223,11 @@ def _properties(message: ServerMessage) -> bytes:
     encoded = encode_properties(given, "PUBLISH_OUTBOUND")
     length_bytes = next(at for at, one in enumerate(encoded, 1) if one < 0x80)
     return encoded[length_bytes:]
+
+
+def story_of(told: CoreStory) -> Story:
+    """Give a story of the core its names."""
+    account_id, principal_id, device_id, was_online, is_online, events, drops, lost = told
+    happened = [Event._make((EventKind(one[0]), *one[1:])) for one in events]
+    counted = [(DropReason(reason), count) for reason, count in drops]
+    return Story(account_id, principal_id, device_id, was_online, is_online, happened, counted, lost)

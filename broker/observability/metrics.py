@@ -76,6 +76,9 @@ FIGURES = (
     Figure("core", "messages_kept", "gauge", "messages_kept", "Messages that are held in memory, whatever for."),
     Figure("core", "promises", "gauge", "promises_held", "Acknowledgements that wait for the store."),
     Figure("core", "timers", "gauge", "timers_armed", "Deadlines that are set."),
+    Figure(
+        "core", "events_lost", "counter", "events_lost", "Events of devices that found no room until they were taken."
+    ),
     Figure("core", "match_steps", "counter", "match_steps", "Nodes looked at while topic names were matched."),
     Figure("reactor", "sockets", "gauge", "sockets", "Open sockets of MQTT connections, closing ones included."),
     Figure("reactor", "accepts", "counter", "accepts", "Sockets accepted."),
@@ -172,6 +175,12 @@ FIGURES = (
     Figure("store", "budget_bytes", "gauge", "store_budget_bytes", "What the store's file may take."),
     Figure("alarms", "now", "gauge", "alarms", "Alarms that are raised now; `GET /readyz` names them."),
     Figure("alarms", "raised", "counter", "alarms_raised", "Alarms that were raised."),
+    Figure(
+        "timeline", "waiting", "gauge", "timelines_waiting", "Devices with timeline entries that are not on disk yet."
+    ),
+    Figure(
+        "timeline", "lost", "counter", "timeline_entries_lost", "Timeline entries that found no room before the disk."
+    ),
     Figure("directory", "accounts", "gauge", "accounts", "Accounts."),
     Figure("directory", "devices", "gauge", "devices", "Registered devices."),
     Figure("directory", "keys", "gauge", "api_keys", "API keys that are not revoked."),

@@ -19,6 +19,7 @@ from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
 from broker.policy.key_rights import KeyRights
@@ -37,12 +38,14 @@ from broker.storage.tables import (
     MESSAGES,
     META,
     NUMBERS_KEY,
+    ONLINE,
     OPS,
     PASSWORDS_USED,
     RETAINED,
     SEEN,
     SESSIONS,
     SUBSCRIPTIONS,
+    TIMELINE,
     USAGE,
     WILLS,
     day_key_parts,
@@ -234,6 +237,8 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     DAILY: _is_day,
     ANSWERS: _is_answer,
     AUDIT: _is_audit,
+    TIMELINE: is_timeline,
+    ONLINE: _is_seen,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

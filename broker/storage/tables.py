@@ -21,6 +21,10 @@ COUNTERS = "counters"
 USAGE = "usage"
 PASSWORDS_USED = "passwords_used"
 """By device number and the beginning of the password's digest: when it last let somebody in."""
+TIMELINE = "timeline"
+"""By device number and which of its two records: what has happened to it."""
+ONLINE = "online"
+"""By device number: since when it has a connection, as of a moment ago; who has none has no record."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
 ANSWERS = "answers"
@@ -58,6 +62,8 @@ TABLES = (
     DAILY,
     ANSWERS,
     AUDIT,
+    TIMELINE,
+    ONLINE,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

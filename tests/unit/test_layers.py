@@ -37,6 +37,7 @@ ORDER = """
     trie groups
     topics grants timers retained_records journal
     promises
+    peers events
     retained restore_retained
     session
     durable parked fold
@@ -47,7 +48,7 @@ ORDER = """
     deliver handover replay
     acks publish
     lifetime
-    admission revocation
+    admission revocation verdicts listing
     connect
     dispatch
     websocket

@@ -32,14 +32,15 @@ def reactor() -> Reactor:
 
 def sources(one: Reactor) -> dict[str, Mapping[str, object]]:
     store = MemoryStore().figures()
-    directory = Upper().directory.figures()
+    upper = Upper()
     return {
         "core": one.shard.counters(),
         "reactor": one.figures(),
         "journal": one.shard.journal(),
         "store": store,
         "alarms": Alarms(LogObserver()).figures(),
-        "directory": directory,
+        "directory": upper.directory.figures(),
+        "timeline": upper.directory.devices.timeline.figures(),
         "certificates": {"not_after": {"https": 1_893_456_000}, "reloads": {"taken": 2, "refused": 1}},
     }
 

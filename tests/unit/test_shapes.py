@@ -12,6 +12,7 @@ from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
+from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, audit_key, day_key, long_key, number_key
 
@@ -70,6 +71,11 @@ SOUND = {
         audit_key(1, 9),
         AuditEntry(1_700_000_000, 1, "key", 2, "app", "192.0.2.1", "r", "create_device", "dev", "name,type").encode(),
     ),
+    "timeline": (
+        recent_key(3),
+        encode_recent(Recent(9, 7, (Entry("taken_over", 1, 2, 3, "mqtt 5.0", "a", "b", "c", 8),))),
+    ),
+    "online": (number_key(3), encode_number(1_700_000_000)),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -99,6 +105,7 @@ EXACT = (
     "keys",
     "devices",
     "audit",
+    "timeline",
 )
 
 
