@@ -33,8 +33,8 @@ class Deliveries:
             return
         groups: dict[str, list[tuple[Session, Sub]]] = {}
         for session in self.sessions.current.values():
-            if session.alive == NO:
-                continue
+            if session.alive == NO and session.link is None:
+                continue  # while its connection is still there, it may be handed what goes to a group
             sure = False
             for sub in session.subs.values():
                 if message.topic not in sub.topics:
@@ -46,7 +46,7 @@ class Deliveries:
                     break
                 elif sub.sure_t <= message.sent_t and sub.weak_t <= message.sent_t:
                     sure = True
-            if sure and session not in message.seen:
+            if sure and session.alive != NO and session not in message.seen:
                 session.must[message] = None
         if groups:
             self._promised_to_groups(message, groups)

@@ -40,11 +40,17 @@ class Retained:
         """It is in effect, and so is all that its publisher has sent before."""
         write.end_t = write.sure_t = self.moment.t
         assert write.message is not None
-        publisher = write.message.publisher
         for writes in self.writes.values():
             for one in writes:
-                if one.end_t == NEVER and one.message and one.message.qos == 0 and one.message.publisher == publisher:
+                if one.end_t == NEVER and one.message and self._precedes(one.message, write.message):
                     one.end_t = self.moment.t
+
+    @staticmethod
+    def _precedes(one: Message, acked: Message) -> bool:
+        # A number is given when a message is made: a will's at its CONNECT, and it comes after all of its connection.
+        if one.qos or one.publisher != acked.publisher or one.number > acked.number:
+            return False
+        return one.will is None or one.will.link is not acked.link
 
     def over(self, write: Write) -> None:
         """It was given up: what it has not done yet, it never will."""

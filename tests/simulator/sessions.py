@@ -26,6 +26,7 @@ class Sessions:
         self.left_t: dict[str, int] = {}  # by filter, when somebody last ended his subscription to it
         self.parting: list[Session] = []  # whose connections were lost and may not have been seen to yet
         self.attempts: dict[int, list[Link]] = {}  # CONNECTs not answered yet: time decides nothing meanwhile
+        self.down = False  # between two lives nothing expires: what was not on disk is undecided until the next one
 
     def of(self, client: int) -> Session | None:
         """A client's session, judged by the present time."""
@@ -36,7 +37,7 @@ class Sessions:
 
     def age(self, session: Session) -> None:
         """Apply the passing of time."""
-        if session.alive == NO or session.deadline_lo_ns == NEVER:
+        if self.down or session.alive == NO or session.deadline_lo_ns == NEVER:
             return
         undecided = session.client in self.attempts or session in self.parting
         if session.deadline_hi_ns + SLACK_NS < self.moment.ran_ns and not undecided:
@@ -257,6 +258,7 @@ class Sessions:
                 session.ended_t = 0
             else:
                 self._crashed(client, session)
+        self.down = True
 
     def _crashed(self, client: int, session: Session) -> None:
         committed_t = self.moment.committed_t
@@ -293,6 +295,7 @@ class Sessions:
 
     def restarted(self) -> None:
         """The broker is back: who was connected is away from now on, who was away before goes by the wall clock."""
+        self.down = False
         now_ns, wall_ns = self.moment.now_ns, self.moment.wall_ns
         for session in self.current.values():
             if session.alive == NO:

@@ -8,71 +8,12 @@ from broker._core.packets import encode
 from broker.wire import Unsubscribe
 from tests.simulator.client import Client
 from tests.simulator.drain import settle
-from tests.simulator.facts import NEVER, Broken, Message
+from tests.simulator.facts import NEVER, NO, Broken, Message
 from tests.simulator.moment import SECOND_NS
-from tests.simulator.network import Link
 from tests.simulator.packets import PUBACK, ack
 from tests.simulator.profile import UNLIMITED
+from tests.simulator.stage import commit, connected, connecting, crash, exchange, made, published
 from tests.simulator.world import World
-
-EXPIRY_S = 100_000
-
-
-def made() -> World:
-    """A run in which receivers may have many messages in flight."""
-    worlds = (World(seed, level="synced") for seed in range(1, 100))
-    return next(one for one in worlds if one.profile.limits["outbound_inflight_maximum"] == 1000)
-
-
-def connecting(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
-    """A client that has sent its CONNECT, and asks for a session that is kept."""
-    client = world.clients[number]
-    link = world.open(client, 5)
-    link.expiry_s = expiry_s
-    client.connect(link, 0, 0, None)
-    return client, link
-
-
-def connected(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:
-    """The same, and it was answered."""
-    client, link = connecting(world, number, expiry_s)
-    exchange(world, client)
-    return client, link
-
-
-def commit(world: World) -> None:
-    """The broker works until nothing is left to do, and all of it is on disk."""
-    while world.work(UNLIMITED) or world.disk.step():
-        pass
-
-
-def crash(world: World, down_s: float = 0) -> None:
-    """The process dies and another one starts, so much later; nothing more arrives anywhere."""
-    world.moment.t += 1
-    world.moment.crashed_committed_t = world.moment.committed_t
-    world.ledger.crashed(world.links)
-    for client in world.clients:
-        client.lost()
-    world.links.clear()
-    world.advance(down_s)
-    world.start()
-    world.ledger.restarted()
-
-
-def exchange(world: World, client: Client) -> None:
-    """All that the client has sent arrives, everything is committed, and it reads."""
-    assert client.link is not None
-    world.moment.t += 1
-    world.feed(client.link, len(client.link.up))
-    commit(world)
-    world.read(client, -1)
-
-
-def published(world: World, client: Client, topic: str, qos: int) -> Message:
-    """A message on its way."""
-    message = world.ledger.message(client.number, topic, qos, retain=False)
-    client.publish(message, message.number.to_bytes(8, "big"), b"")
-    return message
 
 
 def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> None:
@@ -190,3 +131,22 @@ def test_who_was_lost_before_the_wall_clock_was_set_may_be_recorded_by_the_new_o
     crash(world, down_s=301)
     _, link = connected(world, 0)  # it has expired
     assert link.accepted
+
+
+def test_what_ended_unrecorded_is_undecided_until_the_next_life() -> None:
+    world = made()
+    client, _ = connected(world, 0, expiry_s=5)
+    client.subscribe([("a", 1, False, 0)])
+    exchange(world, client)
+    crash(world)
+    world.moment.t += 1
+    world.advance(40)
+    world.work(UNLIMITED, write=False)  # it ends, in memory alone
+    connecting(world, 0)
+    session = world.ledger.sessions.current[0]
+    assert session.alive == NO
+    crash(world)
+    assert session.alive != NO
+    client, link = connected(world, 0)
+    assert link.session is session
+    assert list(session.subs) == ["a"]
