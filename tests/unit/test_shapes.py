@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from broker.accounts.admin_keys import AdminKey
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
@@ -64,6 +65,7 @@ SOUND = {
             )
         ),
     ),
+    "admin_keys": (number_key(4), AdminKey(4, "ops", b"d" * 32, 1, 0, 9).encode()),
     "audit": (
         audit_key(1, 9),
         AuditEntry(1_700_000_000, 1, "key", 2, "app", "192.0.2.1", "r", "create_device", "dev", "name,type").encode(),
@@ -97,6 +99,7 @@ EXACT = (
     "keys",
     "devices",
     "audit",
+    "admin_keys",
 )
 
 
