@@ -52,7 +52,7 @@ def application(
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
     admission = Admission(router, admin, buckets, clock, sleep)
-    return HttpOnly(RequestIds(BudgetHeaders(ErrorTable(admission), buckets, clock)))
+    return HttpOnly(RequestIds(BudgetHeaders(ErrorTable(admission, clock), buckets, clock)))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
