@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.callers import address_of, caller_address, presented_key, shows_key
 from api.limits import REQUESTS_PER_MINUTE, Buckets
 from api.middleware import BUDGET, NS_PER_S
-from api.routes import needs_key
+from api.routes import KeyKind, key_kind
 from broker.admin import Admin, Clock, KeyContext
 from broker.errors import AuthFailed, PermissionDenied, RateLimited, Unavailable
 
@@ -29,6 +29,7 @@ DELAYED_AT_ONCE_MAXIMUM = 100
 class Admission:
     """Below the base path: proves the key, then takes one request from its bucket.
 
+    A key of the other kind is none: it looks like one that there is not.
     Who proves no key is counted by address, so that guessing is no way around the limit, and waits for up to a second
     when it has shown wrong keys before. More than
     ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read. Those of
@@ -58,8 +59,9 @@ class Admission:
             raise Unavailable("too many requests at once")
         self._under_way += 1
         try:
-            if needs_key(scope["path"]):
-                scope[KEY] = await self._admit(scope)
+            kind = key_kind(scope["path"])
+            if kind is not None:
+                scope[KEY] = await self._admit(scope, kind)
                 await self._serve_account(scope[KEY].account_id, scope, receive, send)
             else:
                 await self._inner(scope, receive, send)
@@ -77,9 +79,11 @@ class Admission:
             if not self._under_way_of[account_id]:
                 del self._under_way_of[account_id]
 
-    async def _admit(self, scope: Scope) -> KeyContext:
+    async def _admit(self, scope: Scope, kind: KeyKind) -> KeyContext:
+        access = self._admin.access
+        prove = access.admin_key if kind == "admin" else access.account_key
         try:
-            key = self._admin.access.account_key(presented_key(Headers(scope=scope)))
+            key = prove(presented_key(Headers(scope=scope)))
         except (AuthFailed, PermissionDenied) as refusal:
             self._take(scope, caller_address(scope))
             if isinstance(refusal, AuthFailed):

@@ -61,7 +61,7 @@ def application(
         by_path[route.path].append(route)
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
-    told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep)), allowed_origins)
+    told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep), clock), allowed_origins)
     return HttpOnly(RequestIds(BudgetHeaders(told, buckets, clock)))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 from starlette.types import Scope
 
@@ -40,24 +41,20 @@ async def list_audit(request: ApiRequest) -> AuditAnswer:
     """Tell what was changed in the account; of the operator only that it was the operator."""
     query: AuditQuery = request.query
     entries, total = await request.admin.audit.page(request.account_id, query.limit, query.offset)
-    shown = [_entry(view, whole=view.actor.kind == "key") for view in entries]
+    shown = [AuditEntryAnswer(**entry_fields(view, whole=view.actor.kind == "key")) for view in entries]
     return AuditAnswer(entries=shown, total=total, limit=query.limit, offset=query.offset)
 
 
-def actor_answer(actor: Actor, *, whole: bool = True) -> ActorAnswer:
-    """Tell who has done something; ``whole`` says whether the reader may know more than what kind it is."""
-    shown = actor if whole else Actor(actor.kind)
-    return ActorAnswer(
-        type=shown.kind, key_id=shown.number or None, name=shown.name or None, address=shown.address or None
-    )
-
-
-def _entry(view: AuditView, *, whole: bool) -> AuditEntryAnswer:
-    return AuditEntryAnswer(
-        at=moment_text(view.at),
-        action=view.verb,
-        target=view.target,
-        fields=list(view.fields),
-        actor=actor_answer(view.actor, whole=whole),
-        request_id=view.actor.request_id,
-    )
+def entry_fields(view: AuditView, *, whole: bool = True) -> dict[str, Any]:
+    """Give the fields of an entry; ``whole`` says whether the reader may know more of the actor than its kind."""
+    actor = view.actor if whole else Actor(view.actor.kind)
+    return {
+        "at": moment_text(view.at),
+        "action": view.verb,
+        "target": view.target,
+        "fields": list(view.fields),
+        "actor": ActorAnswer(
+            type=actor.kind, key_id=actor.number or None, name=actor.name or None, address=actor.address or None
+        ),
+        "request_id": view.actor.request_id,
+    }

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.routes import BASE_PATH
+from api.routes import ADMIN_PATH, BASE_PATH
 
 DEVICE = {"device_id": "iot_dev_k3v7q2m5x4t6wz2a"}
+ACCOUNT = {"account_id": "1"}
+KEY = {"key_id": "7"}
 DEVICES = BASE_PATH + "/devices"
 
 
@@ -52,6 +54,20 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),
     ("GET", BASE_PATH + "/audit"): Example(query={"limit": 20}),
+    ("GET", ADMIN_PATH + "/accounts"): Example(query={"limit": 20}),
+    ("POST", ADMIN_PATH + "/accounts"): Example(body={"name": "north works", "plan": "free"}),
+    ("GET", ADMIN_PATH + "/accounts/{account_id}"): Example(ACCOUNT),
+    ("PATCH", ADMIN_PATH + "/accounts/{account_id}"): Example(ACCOUNT, body={"plan": "unlimited"}),
+    ("GET", ADMIN_PATH + "/plans"): Example(),
+    ("GET", ADMIN_PATH + "/keys"): Example(query={"limit": 20}),
+    ("POST", ADMIN_PATH + "/keys"): Example(
+        body={"account_id": 1, "name": "dashboard", "scopes": ["devices:read", "subscribe"], "patterns": ["devices/#"]}
+    ),
+    ("GET", ADMIN_PATH + "/keys/{key_id}"): Example(KEY),
+    ("DELETE", ADMIN_PATH + "/keys/{key_id}"): Example(KEY),
+    ("GET", ADMIN_PATH + "/admin-keys"): Example(),
+    ("DELETE", ADMIN_PATH + "/admin-keys/{key_id}"): Example(KEY),
+    ("GET", ADMIN_PATH + "/audit"): Example(query={"limit": 20}),
     ("GET", "/healthz"): Example(),
     ("GET", "/readyz"): Example(),
     ("GET", "/metrics"): Example(),

@@ -25,13 +25,21 @@ log = logging.getLogger(__name__)
 BUDGET = "iot_broker.budget"
 NS_PER_S = 1_000_000_000
 SHOWN_CHARACTERS = 200
+UNSERVED_LINES_PER_S = 10
 
 
 class ErrorTable:
-    """Turns every error into an answer of the contract's shape; what is no error of ours is logged, and a 500."""
+    """Turns every error into an answer of the contract's shape; what is no error of ours is logged, and a 500.
 
-    def __init__(self, inner: ASGIApp) -> None:
+    Requests that could not be served (503) have a line each too, up to ``UNSERVED_LINES_PER_S``: who sends too many at
+    once, or while the disk takes nothing, does not fill the log.
+    """
+
+    def __init__(self, inner: ASGIApp, clock: Clock) -> None:
         self._inner = inner
+        self._clock = clock
+        self._second = 0
+        self._lines = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever becomes of it."""
@@ -51,7 +59,7 @@ class ErrorTable:
             if answer.status_code == 500 or started:
                 log.exception("an error that no answer can tell", extra=_which(scope))
             elif answer.status_code > 500:
-                log.warning("a request could not be served: %s", error, extra=_which(scope))
+                self._tell_unserved(error, scope)
             else:
                 log.debug("a request was refused: %s", error.code, extra=_which(scope))
         except Exception:
@@ -62,6 +70,17 @@ class ErrorTable:
         if started:
             raise ConnectionAbortedError("the answer broke off")  # the server closes: half an answer is no answer
         await answer(scope, receive, send)
+
+    def _tell_unserved(self, error: BrokerError, scope: Scope) -> None:
+        second = self._clock.monotonic_ns() // NS_PER_S
+        if second != self._second:
+            left_out = max(self._lines - UNSERVED_LINES_PER_S, 0)
+            self._second, self._lines = second, 0
+            if left_out:
+                log.warning("%d more requests could not be served", left_out)
+        self._lines += 1
+        if self._lines <= UNSERVED_LINES_PER_S:
+            log.warning("a request could not be served: %s", error, extra=_which(scope))
 
 
 def _which(scope: Scope) -> dict[str, object]:

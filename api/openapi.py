@@ -20,7 +20,7 @@ from api.examples import EXAMPLES, Example
 from api.idempotency import FORM as IDEMPOTENCY_FORM
 from api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from api.limits import BURST_REQUESTS, REQUESTS_PER_MINUTE
-from api.routes import ApiRoute, Many, needs_key
+from api.routes import ApiRoute, KeyKind, Many, key_kind
 from broker.errors import AuthFailed, BadRequest, BrokerError, PayloadTooLarge, PermissionDenied, RateLimited
 
 Json = dict[str, Any]
@@ -29,7 +29,11 @@ REF = "#/components/schemas/{model}"
 NAME_OF_PATH = re.compile(r"{([a-z_]+)}")
 JSON = "application/json"
 WORDS = {"ge": "minimum", "le": "maximum"}  # pydantic's, behind a validator of our own
-KEYS: list[Json] = [{"bearer": []}, {"apiKey": []}]
+KEYS: dict[KeyKind | None, list[Json]] = {
+    "account": [{"bearer": []}, {"apiKey": []}],
+    "admin": [{"adminBearer": []}, {"adminKey": []}],
+    None: [],
+}
 RATE_HEADERS = {
     "X-RateLimit-Limit": "Requests a minute",
     "X-RateLimit-Remaining": "Requests that would be taken at once now",
@@ -65,6 +69,8 @@ def describe(routes: Sequence[ApiRoute], version: str) -> Json:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key"},
+                "adminBearer": {"type": "http", "scheme": "bearer", "description": "A key of the operator"},
+                "adminKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key"},
             },
         },
     }
@@ -77,7 +83,7 @@ def _operation(row: ApiRoute) -> Json:
         "summary": row.summary,
         "description": _description(row),
         "tags": [_tag(row)],
-        "security": KEYS if needs_key(row.path) else [],
+        "security": KEYS[key_kind(row.path)],
         "parameters": [*_path_parameters(row, example), *_query_parameters(row, example), *_header_parameters(row)],
         "responses": {**_successes(row), **_failures(row)},
     }
@@ -176,7 +182,7 @@ def _success_schema(row: ApiRoute) -> Json:
 
 def _failures(row: ApiRoute) -> Json:
     kinds: list[type[BrokerError]] = [BadRequest, *row.errors]
-    if needs_key(row.path):
+    if key_kind(row.path) is not None:
         kinds += [AuthFailed, PermissionDenied, RateLimited]
     if row.body is not None:
         kinds.append(PayloadTooLarge)

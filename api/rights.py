@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from api.routes import ApiRoute
+from api.routes import ApiRoute, key_kind
 from broker.admin import Admin, KeyContext
-from broker.errors import PermissionDenied
+from broker.errors import NotFound, PermissionDenied
 
 
 def require(admin: Admin, row: ApiRoute, key: KeyContext, path: Mapping[str, str]) -> None:
     """Raise ``PermissionDenied`` where a key lacks the scope of a row, or may not publish to its topic.
 
-    The answer is the same whether what the path names exists or not.
+    Also ``NotFound`` where an admin key is needed and none is there. The answer is the same whether what the path names
+    exists or not.
     """
+    if key_kind(row.path) == "admin" and not key.is_admin:
+        raise NotFound("there is no such path")  # the admission asks for the key; this is the second lock of that door
     if row.scope is None:
         return
     if row.scope not in key.scopes:

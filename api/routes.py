@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from api.idempotency import Once
 
 BASE_PATH = "/v1/iot"
+ADMIN_PATH = "/v1/admin"
 
 OutcomeT = TypeVar("OutcomeT")
 
@@ -95,7 +96,7 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
+    """One row of the table; its path says which kind of key it needs (``key_kind``), ``scope`` what that has to allow.
 
     A row with scope ``publish`` names the topic that it publishes to, with the path's parameters in braces: a key that
     is bound to patterns needs one that covers it. An ``idempotent`` one does its work once for each Idempotency-Key:
@@ -129,9 +130,17 @@ class ApiRoute:
         return self.changes and self.method != "GET" and self.scope != "publish"
 
 
-def needs_key(path: str) -> bool:
-    """Tell whether a path lies below the base path."""
-    return path == BASE_PATH or path.startswith(BASE_PATH + "/")
+KeyKind = Literal["account", "admin"]
 
+
+def key_kind(path: str) -> KeyKind | None:
+    """Tell which kind of key a path needs: an account's below ``BASE_PATH``, an admin key below ``ADMIN_PATH``."""
+    for root, kind in _ROOTS:
+        if path == root or path.startswith(root + "/"):
+            return kind
+    return None
+
+
+_ROOTS: tuple[tuple[str, KeyKind], ...] = ((BASE_PATH, "account"), (ADMIN_PATH, "admin"))
 
 NO_KEY = KeyContext(account_id=0, key_id=0, key_name="", scopes=())

@@ -5,7 +5,7 @@ Here belongs the order of its parts. Not here: the rows (``*_table``), one modul
 
 from __future__ import annotations
 
-from api import audit_table, bulk_table, command_table, device_table, figure_table, process_table
+from api import admin_table, audit_table, bulk_table, command_table, device_table, figure_table, process_table
 from api.description_table import described
 
 ROUTES = described(
@@ -15,6 +15,7 @@ ROUTES = described(
         *command_table.ROUTES,
         *figure_table.ROUTES,
         *audit_table.ROUTES,
+        *admin_table.ROUTES,
         *process_table.ROUTES,
     )
 )

@@ -19,7 +19,7 @@ import click
 from broker.accounts.directory import DEFAULT_NAME
 from broker.cli_accounts import accounts_group
 from broker.cli_common import config_option, data_dir_option, told_in_one_line
-from broker.cli_keys import keys_group
+from broker.cli_keys import admin_keys_group, keys_group
 from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Flags, load_config
 from broker.doors import Endpoint, authority, is_loopback
@@ -41,6 +41,7 @@ main.add_command(backup_command)
 main.add_command(restore_command)
 main.add_command(store_group)
 main.add_command(keys_group)
+main.add_command(admin_keys_group)
 main.add_command(accounts_group)
 
 

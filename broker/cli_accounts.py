@@ -56,6 +56,16 @@ def list_accounts(file: Path | None, data_dir: Path | None) -> None:
     print_table(ACCOUNT_COLUMNS, rows)
 
 
+@accounts_group.command("show")
+@click.argument("name")
+@config_option
+@data_dir_option
+@told_in_one_line
+def show_account(name: str, file: Path | None, data_dir: Path | None) -> None:
+    """Show one account."""
+    print_table(ACCOUNT_COLUMNS, [ask(file, data_dir, "accounts.show", {"name": name})])
+
+
 @accounts_group.command("set-plan")
 @click.argument("name")
 @click.argument("plan", type=click.Choice(list(PLANS)))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from broker.admin.moments import moment_text, parse_moment
+from broker.accounts.moments import moment_text, parse_moment
 from broker.errors import BrokerError, ConfigError, StoreDamaged
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""The command line's ``keys``.
+"""The command line's ``keys`` and ``admin-keys``.
 
 Here belong the commands, their arguments and the words they print. Not here: what they do (``broker.admin``).
 """
@@ -28,6 +28,13 @@ KEY_COLUMNS = (
 )
 
 
+ADMIN_KEY_COLUMNS = ("key_id", "name", "expires_at", "created_at", "last_used_at", "revoked_at")
+
+expires_option = click.option(
+    "--expires-at", type=MomentType(), default=None, help="When it ends, such as 2030-01-31T12:00:00Z."
+)
+
+
 @click.group("keys")
 def keys_group() -> None:
     """API keys, of a running broker or of its data directory."""
@@ -40,7 +47,7 @@ def keys_group() -> None:
 @click.option(
     "--topic", "patterns", metavar="FILTER", multiple=True, help="Only messages of such topics; may be repeated."
 )
-@click.option("--expires-at", type=MomentType(), default=None, help="When it ends, such as 2030-01-31T12:00:00Z.")
+@expires_option
 @config_option
 @data_dir_option
 @told_in_one_line
@@ -83,6 +90,44 @@ def revoke_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
     """Make an API key invalid and cut the connections that came in with it; devices stay."""
     revoked = ask(file, data_dir, "keys.revoke", {"key_id": key_id})
     click.echo(f"key {key_id} {revoked['name']!r} of account {revoked['account']!r} is revoked", err=True)
+
+
+@click.group("admin-keys")
+def admin_keys_group() -> None:
+    """Admin keys, which open /v1/admin over HTTP, of a running broker or of its data directory."""
+
+
+@admin_keys_group.command("create")
+@click.argument("name")
+@expires_option
+@config_option
+@data_dir_option
+@told_in_one_line
+def create_admin_key(name: str, expires_at: int | None, file: Path | None, data_dir: Path | None) -> None:
+    """Make an admin key and print it alone on standard output: it cannot be shown again. Nothing else can make one."""
+    made = ask(file, data_dir, "admin-keys.create", {"name": name, "expires_at": expires_at})
+    click.echo(f"admin key {made['key_id']} {name!r}, shown this once:", err=True)
+    click.echo(made["admin_key"])
+
+
+@admin_keys_group.command("list")
+@config_option
+@data_dir_option
+@told_in_one_line
+def list_admin_keys(file: Path | None, data_dir: Path | None) -> None:
+    """List admin keys, ended ones too; never their text."""
+    print_table(ADMIN_KEY_COLUMNS, ask(file, data_dir, "admin-keys.list", {}))
+
+
+@admin_keys_group.command("revoke")
+@click.argument("key_id", type=int)
+@config_option
+@data_dir_option
+@told_in_one_line
+def revoke_admin_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
+    """Make an admin key invalid."""
+    revoked = ask(file, data_dir, "admin-keys.revoke", {"key_id": key_id})
+    click.echo(f"admin key {key_id} {revoked['name']!r} is revoked", err=True)
 
 
 def _in_words(row: dict[str, Any]) -> dict[str, Any]:

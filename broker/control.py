@@ -13,13 +13,12 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from broker.admin import Actor, Operator
-from broker.admin.operator import DEFAULT_DURABILITY
 from broker.admin.upkeep import Upkeep
 from broker.errors import BadRequest, BrokerError, Unavailable
 
@@ -30,6 +29,7 @@ LINE_MAXIMUM_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0
 LONG_COMMANDS = "store."
 READING_COMMANDS = (".list", ".show")
+SHOWN_ONCE = {"keys.create": "api_key", "admin-keys.create": "admin_key"}
 
 Verb = Callable[..., Awaitable[Any]]
 
@@ -52,61 +52,45 @@ async def execute(operator: Operator, command: str, arguments: dict[str, Any], u
         call = verb(**arguments)
     except TypeError as error:
         raise BadRequest(f"{command}: {error}") from error
-    if command in store_verbs or command.endswith(READING_COMMANDS):
+    if command in store_verbs:
         return await call
+    if command.endswith(READING_COMMANDS):
+        return _plain(command, await call)
     actor = Actor("command_line", request_id=secrets.token_hex(16))
-    fields = [name for name, value in arguments.items() if value]
-    async with operator.audit.deed(actor, verb.__name__, fields=fields):
-        return await call
+    given = [name for name, value in arguments.items() if value]
+    async with operator.audit.deed(actor, verb.__name__, fields=given):
+        return _plain(command, await call)
 
 
 def _verbs(operator: Operator) -> dict[str, Verb]:
-    async def create_key(
-        *,
-        account: str,
-        name: str,
-        scopes: Sequence[str] | None = None,
-        patterns: Sequence[str] = (),
-        expires_at: int | None = None,
-    ) -> Any:
-        view, api_key = await operator.create_key(account, name, scopes, patterns, expires_at)
-        return {**asdict(view), "api_key": api_key}
-
-    async def list_keys(*, account: str | None = None) -> Any:
-        return [asdict(view) for view in await operator.list_keys(account)]
-
-    async def revoke_key(*, key_id: int) -> Any:
-        return asdict(await operator.revoke_key(key_id))
-
-    async def create_account(*, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> Any:
-        return asdict(await operator.create_account(name, plan, durability))
-
-    async def list_accounts() -> Any:
-        return [asdict(view) for view in await operator.list_accounts()]
-
-    async def set_plan(*, name: str, plan: str) -> Any:
-        return asdict(await operator.set_plan(name, plan))
-
-    async def set_durability(*, name: str, durability: str) -> Any:
-        return asdict(await operator.set_durability(name, durability))
-
-    async def set_queue_full_policy(*, name: str, policy: str) -> Any:
-        return asdict(await operator.set_queue_full_policy(name, policy))
-
-    async def set_suspended(*, name: str, suspended: bool) -> Any:
-        return asdict(await operator.set_suspended(name, suspended))
-
     return {
-        "keys.create": create_key,
-        "keys.list": list_keys,
-        "keys.revoke": revoke_key,
-        "accounts.create": create_account,
-        "accounts.list": list_accounts,
-        "accounts.set-plan": set_plan,
-        "accounts.set-durability": set_durability,
-        "accounts.set-queue-full-policy": set_queue_full_policy,
-        "accounts.set-suspended": set_suspended,
+        "keys.create": operator.create_key,
+        "keys.list": operator.list_keys,
+        "keys.revoke": operator.revoke_key,
+        "admin-keys.create": operator.create_admin_key,
+        "admin-keys.list": operator.list_admin_keys,
+        "admin-keys.revoke": operator.revoke_admin_key,
+        "accounts.create": operator.create_account,
+        "accounts.list": operator.list_accounts,
+        "accounts.show": operator.show_account,
+        "accounts.set-plan": operator.set_plan,
+        "accounts.set-durability": operator.set_durability,
+        "accounts.set-queue-full-policy": operator.set_queue_full_policy,
+        "accounts.set-suspended": operator.set_suspended,
     }
+
+
+def _plain(command: str, result: Any) -> Any:
+    """Turn what a verb gave into a JSON value; a new key stands beside its view."""
+    if isinstance(result, tuple):
+        view, text = result
+        return {**_fields(view), SHOWN_ONCE[command]: text}
+    return [_fields(view) for view in result] if isinstance(result, list) else _fields(result)
+
+
+def _fields(view: Any) -> dict[str, Any]:
+    """Give the fields of a flat view; ``asdict`` would copy every value of a long list."""
+    return {field.name: getattr(view, field.name) for field in fields(view)}
 
 
 def _store_verbs(upkeep: Upkeep) -> dict[str, Verb]:

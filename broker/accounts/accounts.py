@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from broker.accounts.deeds import about
 from broker.accounts.ledger import ACCOUNT_NUMBERS, Ledger
 from broker.accounts.plans import DEFAULT_PLAN, PLANS, Plan
 from broker.accounts.records import Account
 from broker.config import QUEUE_FULL_POLICIES
-from broker.errors import BadRequest, Conflict, NotFound
+from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded
 from broker.ports import Change, Durability
 from broker.storage.tables import ACCOUNTS, number_key
 
+ACCOUNTS_MAXIMUM = 100_000
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")
 DEFAULT_POLICY = "default"
 POLICIES = (DEFAULT_POLICY, *QUEUE_FULL_POLICIES)
@@ -53,8 +54,45 @@ def check_policy(policy: str) -> str:
     """Return a policy of full queues, empty for ``default``: the broker's. Raises ``BadRequest`` for an unknown one."""
     if policy not in POLICIES:
         expected = f"one of {', '.join(POLICIES)}"
-        raise BadRequest(f"policy: expected {expected}", field="policy", provided=policy, expected=expected)
+        raise BadRequest(
+            f"queue_full_policy: expected {expected}", field="queue_full_policy", provided=policy, expected=expected
+        )
     return "" if policy == DEFAULT_POLICY else policy
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What is to become of an account; None leaves it. ``queue_full_policy`` may be ``default``: the broker's."""
+
+    plan: str | None = None
+    durability: str | None = None
+    queue_full_policy: str | None = None
+    suspended: bool | None = None
+
+    @property
+    def reaches_grants(self) -> bool:
+        """Whether what clients are granted follows from it."""
+        return (self.plan, self.durability, self.suspended) != (None, None, None)
+
+    def check(self) -> None:
+        """Raise ``BadRequest`` for a value that there is not."""
+        if self.plan is not None:
+            check_plan(self.plan)
+        if self.durability is not None:
+            check_durability(self.durability)
+        if self.queue_full_policy is not None:
+            check_policy(self.queue_full_policy)
+
+    def of(self, account: Account) -> Account:
+        """Give the account as it will be; what is to change has been checked."""
+        policy = self.queue_full_policy
+        return replace(
+            account,
+            plan=account.plan if self.plan is None else self.plan,
+            durability=account.durability if self.durability is None else self.durability,
+            queue_full_policy=account.queue_full_policy if policy is None else check_policy(policy),
+            suspended=account.suspended if self.suspended is None else self.suspended,
+        )
 
 
 class Accounts:
@@ -105,53 +143,50 @@ class Accounts:
         return Durability(self.get(account_id).durability)
 
     async def create(
-        self, name: str, now_s: int, plan: str = DEFAULT_PLAN, durability: str = Durability.SYNCED.value
+        self,
+        name: str,
+        now_s: int,
+        plan: str = DEFAULT_PLAN,
+        durability: str = Durability.SYNCED.value,
+        queue_full_policy: str = DEFAULT_POLICY,
     ) -> Account:
-        """Make an account. Raises ``Conflict`` when the name is taken, ``BadRequest`` for what cannot be used."""
+        """Make an account.
+
+        Raises ``Conflict`` when the name is taken, ``BadRequest`` for what cannot be used, ``QuotaExceeded`` for one
+        too many.
+        """
         check_name(name)
         check_plan(plan)
         check_durability(durability)
+        policy = check_policy(queue_full_policy)
+        if len(self) >= ACCOUNTS_MAXIMUM:
+            raise QuotaExceeded(f"an installation has at most {ACCOUNTS_MAXIMUM} accounts")
         async with self._changing:
             if any(account.name == name for account in self._by_id.values()):
                 raise Conflict(f"there is an account {name!r} already")
             account_id, given = self._ledger.give_number(ACCOUNT_NUMBERS)
             about(str(account_id), account_id)
-            account = Account(account_id, name, plan, suspended=False, created_at=now_s, durability=durability)
+            account = Account(account_id, name, plan, False, now_s, durability, policy)
             await self._ledger.commit([given, self.put(account)], lambda: self._apply(account))
         return account
 
+    async def change(self, account_id: int, change: AccountChange) -> Account:
+        """Change what an account is; the directory tells the grants. Raises ``NotFound`` and ``BadRequest``."""
+        change.check()
+        async with self._changing:
+            account = change.of(self.get(account_id))
+            about(str(account_id), account_id)
+            await self._ledger.commit([self.put(account)], lambda: self._apply(account))
+            return account
+
     async def set_plan(self, account_id: int, plan: str) -> Account:
         """Put an account on a plan; what it has above the new limits stays."""
-        check_plan(plan)
-        async with self._changing:
-            return await self._store(replace(self.get(account_id), plan=plan))
-
-    async def set_durability(self, account_id: int, level: str) -> Account:
-        """Mark an account; the directory tells the grants."""
-        check_durability(level)
-        async with self._changing:
-            return await self._store(replace(self.get(account_id), durability=level))
-
-    async def set_queue_full_policy(self, account_id: int, policy: str) -> Account:
-        """Choose what happens to messages for a session of this account that has no room, from now on."""
-        checked = check_policy(policy)
-        async with self._changing:
-            return await self._store(replace(self.get(account_id), queue_full_policy=checked))
-
-    async def set_suspended(self, account_id: int, suspended: bool) -> Account:
-        """Mark an account; the directory takes or gives the grants."""
-        async with self._changing:
-            return await self._store(replace(self.get(account_id), suspended=suspended))
+        return await self.change(account_id, AccountChange(plan=plan))
 
     @staticmethod
     def put(account: Account) -> Change:
         """Make the change that stores an account."""
         return Change(ACCOUNTS, number_key(account.account_id), account.encode())
-
-    async def _store(self, account: Account) -> Account:
-        about(str(account.account_id), account.account_id)
-        await self._ledger.commit([self.put(account)], lambda: self._apply(account))
-        return account
 
     def _apply(self, account: Account) -> None:
         self._by_id[account.account_id] = account

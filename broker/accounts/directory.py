@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.accounts.accounts import Accounts
+from broker.accounts.accounts import AccountChange, Accounts
+from broker.accounts.admin_keys import AdminKeys
 from broker.accounts.answers import KeptAnswers
 from broker.accounts.audit import AuditBook
 from broker.accounts.device_batch import DeviceBatch
@@ -55,6 +56,7 @@ class Directory:
         self.last_uses = LastUses(self._ledger)
         self.keys = Keys(self._ledger, secret, grants, self.accounts, self.last_uses)
         queue_maximum_bytes = budgets.device_queue_maximum_bytes
+        self.admin_keys = AdminKeys(self._ledger, secret, self.last_uses)
         self.devices = Devices(
             self._ledger,
             secret,
@@ -80,7 +82,8 @@ class Directory:
         self.usage.load()  # what accounts have left follows from it
         self.accounts.load()
         self.keys.load(now_s)
-        self.last_uses.load(self.keys.__contains__)
+        self.admin_keys.load(now_s)
+        self.last_uses.load(lambda number: number in self.keys or number in self.admin_keys)
         self.devices.load(now_s)
         self.answers.load()
 
@@ -143,23 +146,25 @@ class Directory:
         self._grants.put_account(account.account_id, account_limits(plan, self._budgets, account.queue_full_policy))
         self.usage.set_quota(account.account_id)
 
-    async def set_plan(self, account_id: int, plan: str) -> Account:
-        """Put an account on a plan; what it has above the new limits stays, and nobody is cut."""
-        account = await self.accounts.set_plan(account_id, plan)
-        await self._regrant(account_id)
+    async def change_account(self, account_id: int, change: AccountChange) -> Account:
+        """Change an account, and let all its grants follow; durable when it returns.
+
+        What it has above the limits of another plan stays. Suspended, its devices and applications are cut and refused;
+        otherwise nobody is cut. Another durability is promised from the next CONNECT on. Raises ``NotFound`` and
+        ``BadRequest``.
+        """
+        account = await self.accounts.change(account_id, change)
+        if change.reaches_grants:
+            await self._regrant(account_id)
         return account
 
-    async def set_durability(self, account_id: int, level: str) -> Account:
-        """Choose what an account's clients are promised from their next CONNECT on; nobody is cut."""
-        account = await self.accounts.set_durability(account_id, level)
-        await self._regrant(account_id)
-        return account
+    async def set_plan(self, account_id: int, plan: str) -> Account:
+        """Put an account on a plan."""
+        return await self.change_account(account_id, AccountChange(plan=plan))
 
     async def set_suspended(self, account_id: int, suspended: bool) -> Account:
-        """Suspend an account (cuts and refuses its devices and applications), or let it back in."""
-        account = await self.accounts.set_suspended(account_id, suspended)
-        await self._regrant(account_id)
-        return account
+        """Suspend an account, or let it back in."""
+        return await self.change_account(account_id, AccountChange(suspended=suspended))
 
     async def _regrant(self, account_id: int) -> None:
         """Let all grants of an account follow it, in slices."""

@@ -15,6 +15,7 @@ from broker.accounts.accounts import Accounts, check_name
 from broker.accounts.deeds import about
 from broker.accounts.last_uses import LastUses
 from broker.accounts.ledger import PRINCIPAL_NUMBERS, Ledger
+from broker.accounts.moments import MOMENT_MAXIMUM, moment_text
 from broker.accounts.plans import application_limits
 from broker.accounts.records import ApiKey
 from broker.errors import BadRequest, Conflict, NotFound, QuotaExceeded
@@ -32,7 +33,8 @@ def check_expiry(expires_at: int, now_s: int) -> int:
     """Return when a key is to expire; 0 is never. Raises ``BadRequest`` for a moment that has passed, or too late."""
     if expires_at and not now_s < expires_at <= now_s + EXPIRY_MAXIMUM_S:
         expected = "a moment to come, within 100 years"
-        raise BadRequest(f"expires_at: expected {expected}", field="expires_at", provided=expires_at, expected=expected)
+        provided = moment_text(expires_at) if 0 < expires_at < MOMENT_MAXIMUM else expires_at
+        raise BadRequest(f"expires_at: expected {expected}", field="expires_at", provided=provided, expected=expected)
     return expires_at
 
 

@@ -3,15 +3,18 @@
 Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
-from broker.accounts.deeds import Actor
+from broker.accounts.accounts import AccountChange
+from broker.accounts.deeds import INSTALLATION, Actor
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
+from broker.accounts.moments import MOMENT_EXPECTED, moment_text, parse_moment
+from broker.accounts.plans import Plan
+from broker.admin.admin_keys import AdminKeyView
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.audit import AuditView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.key_views import KeyContext, KeyView
 from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
-from broker.admin.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.admin.operator import Operator
 from broker.admin.registration import Outcome
 from broker.admin.service import Admin
@@ -33,10 +36,13 @@ from broker.admin.views import (
 )
 
 __all__ = [
+    "INSTALLATION",
     "MOMENT_EXPECTED",
+    "AccountChange",
     "AccountView",
     "Actor",
     "Admin",
+    "AdminKeyView",
     "AuditView",
     "Claim",
     "Clock",
@@ -61,6 +67,7 @@ __all__ = [
     "Operator",
     "Outcome",
     "PasswordView",
+    "Plan",
     "QuotaView",
     "StatsView",
     "SystemClock",

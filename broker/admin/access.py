@@ -7,6 +7,7 @@ scope a route needs (``api``); making keys (``keys``).
 from __future__ import annotations
 
 from broker.accounts.authenticator import FailureTable
+from broker.accounts.deeds import INSTALLATION
 from broker.accounts.directory import Directory
 from broker.admin.clock import NS_PER_S, Clock
 from broker.admin.key_views import KeyContext
@@ -41,6 +42,14 @@ class Access:
         keys.note_use(key.key_id, now_s)
         rights = keys.rights(key)
         return KeyContext(key.account_id, key.key_id, key.name, rights.scopes, rights.patterns)
+
+    def admin_key(self, admin_key: str) -> KeyContext:
+        """Tell who asks with an admin key. Raises ``AuthFailed``, also for an account's key."""
+        keys = self._directory.admin_keys
+        key = keys.find(admin_key, self._clock.wall_s()) if 0 < len(admin_key) <= KEY_MAXIMUM_CHARACTERS else None
+        if key is None:
+            raise AuthFailed(KEY_REQUIRED)
+        return KeyContext(INSTALLATION, key.key_id, key.name, scopes=(), is_admin=True)
 
     def may_publish(self, key: KeyContext, topic_name: str) -> bool:
         """Tell whether a key of an account may send a message to this topic: by its scope, and its patterns."""

@@ -1,63 +1,78 @@
-"""What the installation's operator may do: accounts and keys, from the command line or the control socket.
+"""What the installation's operator may do by the command line or the control socket, where accounts have names.
 
-Here belong the operator's verbs. Not here: what an account may do with its own devices (``service``).
+Here belongs the step from names to the verbs of ``accounts``, ``keys`` and ``admin_keys``. Not here: what these do, and
+what an account may do with its own devices (``service``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.accounts.accounts import DEFAULT_POLICY
+from broker.accounts.accounts import AccountChange
 from broker.accounts.directory import Directory
-from broker.accounts.records import Account
+from broker.admin.accounts import DEFAULT_DURABILITY, AccountVerbs
+from broker.admin.admin_keys import AdminKeyVerbs, AdminKeyView
 from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
 from broker.admin.key_views import KeyView
 from broker.admin.keys import KeyVerbs
 from broker.admin.views import AccountView
 from broker.errors import BadRequest
-from broker.ports import Durability
-
-DEFAULT_DURABILITY = Durability.SYNCED.value
+from broker.ports import PresenceSource
 
 
 class Operator:
-    """Verbs about accounts and keys, by name; raises ``NotFound``, ``Conflict``, ``BadRequest`` and ``Unavailable``."""
+    """Raises ``NotFound``, ``Conflict``, ``BadRequest``, ``QuotaExceeded`` and ``Unavailable``.
 
-    def __init__(self, directory: Directory, clock: Clock, keys: KeyVerbs, audit: AuditTrail) -> None:
-        """``audit`` is where whoever calls these verbs notes whose deed they are."""
-        self.audit = audit
-        self._directory = directory
-        self._clock = clock
+    ``audit`` is where whoever calls these verbs notes whose deed they are.
+    """
+
+    def __init__(self, accounts: AccountVerbs, keys: KeyVerbs, admin_keys: AdminKeyVerbs, audit: AuditTrail) -> None:
+        self._accounts = accounts
         self._keys = keys
+        self._admin_keys = admin_keys
+        self.audit = audit
+
+    @classmethod
+    def of(cls, directory: Directory, presence: PresenceSource, clock: Clock) -> Operator:
+        """Make one for a directory that nobody else serves."""
+        keys = KeyVerbs(directory, presence, clock)
+        return cls(AccountVerbs(directory, clock), keys, AdminKeyVerbs(directory, clock), AuditTrail(directory, clock))
+
+    # ------------------------------------------------------------ accounts
 
     async def create_account(self, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> AccountView:
         """Make an account on a plan, whose clients are promised so much."""
-        return self._account_view(await self._directory.accounts.create(name, self._clock.wall_s(), plan, durability))
+        return await self._accounts.create(name, plan, durability)
 
     async def list_accounts(self) -> list[AccountView]:
         """List all accounts, oldest first."""
-        return [self._account_view(account) for account in self._directory.accounts.all()]
+        return await self._accounts.all()
+
+    async def show_account(self, name: str) -> AccountView:
+        """Show one account."""
+        return await self._accounts.show(self._accounts.number_of(name))
 
     async def set_plan(self, name: str, plan: str) -> AccountView:
         """Put an account on another plan."""
-        account = self._directory.accounts.named(name)
-        return self._account_view(await self._directory.set_plan(account.account_id, plan))
+        return await self._change(name, AccountChange(plan=plan))
 
-    async def set_durability(self, name: str, level: str) -> AccountView:
+    async def set_durability(self, name: str, durability: str) -> AccountView:
         """Choose what an account's clients are promised from their next CONNECT on: a value of ``Durability``."""
-        account = self._directory.accounts.named(name)
-        return self._account_view(await self._directory.set_durability(account.account_id, level))
+        return await self._change(name, AccountChange(durability=durability))
 
     async def set_queue_full_policy(self, name: str, policy: str) -> AccountView:
         """Choose what happens when a queue of an account is full: a word of the configuration, or ``default``."""
-        account = self._directory.accounts.named(name)
-        return self._account_view(await self._directory.accounts.set_queue_full_policy(account.account_id, policy))
+        return await self._change(name, AccountChange(queue_full_policy=policy))
 
     async def set_suspended(self, name: str, suspended: bool) -> AccountView:
         """Cut and refuse an account's devices and applications, or let them back in."""
-        account = self._directory.accounts.named(name)
-        return self._account_view(await self._directory.set_suspended(account.account_id, suspended))
+        return await self._change(name, AccountChange(suspended=suspended))
+
+    async def _change(self, name: str, change: AccountChange) -> AccountView:
+        return await self._accounts.change(self._accounts.number_of(name), change)
+
+    # ------------------------------------------------------------ keys
 
     async def create_key(
         self,
@@ -68,30 +83,30 @@ class Operator:
         expires_at: int | None = None,
     ) -> tuple[KeyView, str]:
         """Make an API key; returns it with its text, which nobody can see again."""
-        owner = self._directory.accounts.named(account)
-        return await self._keys.create(owner.account_id, name, scopes, patterns, expires_at)
+        return await self._keys.create(self._accounts.number_of(account), name, scopes, patterns, expires_at)
 
     async def list_keys(self, account: str | None = None) -> list[KeyView]:
         """List the keys of one account, or of all, ended ones too, oldest first."""
-        return await self._keys.all(None if account is None else self._directory.accounts.named(account).account_id)
+        return await self._keys.all(None if account is None else self._accounts.number_of(account))
 
     async def revoke_key(self, key_id: int) -> KeyView:
         """Make a key invalid and cut the connections that came in with it."""
-        if key_id < 1:
-            raise BadRequest("key_id: expected a number from `keys list`", field="key_id", provided=key_id)
-        return await self._keys.revoke(key_id)
+        return await self._keys.revoke(_listed(key_id, "keys list"))
 
-    def _account_view(self, account: Account) -> AccountView:
-        used = self._directory.usage.of(account.account_id)
-        return AccountView(
-            account_id=account.account_id,
-            name=account.name,
-            plan=account.plan,
-            durability=account.durability,
-            queue_full_policy=account.queue_full_policy or DEFAULT_POLICY,
-            suspended=account.suspended,
-            devices=self._directory.devices.count(account.account_id),
-            messages_this_month=used.messages,
-            bytes_this_month=used.bytes,
-            created_at=account.created_at,
-        )
+    async def create_admin_key(self, name: str, expires_at: int | None = None) -> tuple[AdminKeyView, str]:
+        """Make an admin key; returns it with its text, which nobody can see again."""
+        return await self._admin_keys.create(name, expires_at)
+
+    async def list_admin_keys(self) -> list[AdminKeyView]:
+        """List all admin keys, ended ones too, oldest first."""
+        return await self._admin_keys.all()
+
+    async def revoke_admin_key(self, key_id: int) -> AdminKeyView:
+        """Make an admin key invalid."""
+        return await self._admin_keys.revoke(_listed(key_id, "admin-keys list"))
+
+
+def _listed(key_id: int, where: str) -> int:
+    if key_id < 1:
+        raise BadRequest(f"key_id: expected a number from `{where}`", field="key_id", provided=key_id)
+    return key_id

@@ -14,6 +14,8 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.access import Access
+from broker.admin.accounts import AccountVerbs
+from broker.admin.admin_keys import AdminKeyVerbs
 from broker.admin.answers import Answers, Keeping, kept_by
 from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
@@ -47,8 +49,8 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``access``, ``keys``, ``audit``, ``operator``, ``figures``, ``registration``, ``commands`` and ``answers`` have
-    verbs of their own.
+    ``access``, ``accounts``, ``keys``, ``admin_keys``, ``audit``, ``operator``, ``figures``, ``registration``,
+    ``commands`` and ``answers`` have verbs of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
@@ -81,9 +83,11 @@ class Admin:
         self._serving = False
         self.access = Access(directory, core, clock)
         self.keys = KeyVerbs(directory, core, clock)
+        self.accounts = AccountVerbs(directory, clock)
+        self.admin_keys = AdminKeyVerbs(directory, clock)
         self.audit = AuditTrail(directory, clock)
-        self.operator = Operator(directory, clock, self.keys, self.audit)
         self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
+        self.operator = Operator(self.accounts, self.keys, self.admin_keys, self.audit)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
         self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)

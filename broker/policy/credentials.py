@@ -16,6 +16,7 @@ CREDENTIAL_BYTES = 32
 APPLICATION_USER_NAME = "apikey"
 
 API_KEY_PREFIX = "wayscloud_iot_prod_"
+ADMIN_KEY_PREFIX = "iot_admin_"
 DEVICE_ID_PREFIX = "iot_dev_"
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -48,6 +49,16 @@ def certificate_credential(secret: bytes, principal_id: int, fingerprint: str) -
 def api_key_digest(secret: bytes, api_key: str) -> bytes:
     """Digest of an API key: the same for HTTP and for an application's CONNECT."""
     return credential(secret, APPLICATION_USER_NAME, api_key.encode())
+
+
+def admin_key_digest(secret: bytes, admin_key: str) -> bytes:
+    """Digest of an admin key; personalised, so that no user name and password of a CONNECT give it."""
+    return hashlib.blake2b(admin_key.encode(), digest_size=CREDENTIAL_BYTES, key=secret, person=b"admin key").digest()
+
+
+def new_admin_key() -> str:
+    """Draw an admin key with 238 random bits."""
+    return ADMIN_KEY_PREFIX + _draw(_BASE62, _API_KEY_CHARACTERS)
 
 
 def new_api_key() -> str:

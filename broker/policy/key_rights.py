@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from broker.errors import BadRequest
 from broker.policy.policies import APPLICATION, NOBODY_IS_PRESENT
@@ -23,6 +24,8 @@ SCOPES = (DEVICES_READ, DEVICES_WRITE, PUBLISH, SUBSCRIBE, USAGE_READ)
 
 PATTERNS_MAXIMUM = 32
 PATTERN_MAXIMUM_CHARACTERS = 256
+
+REMEMBERED_RIGHTS = 4096
 
 ANY_DEVICE = "{device_id}"
 
@@ -62,6 +65,7 @@ class KeyRights:
         return "" if self.scopes == SCOPES else " ".join(self.scopes), "\n".join(self.patterns)
 
     @staticmethod
+    @lru_cache(maxsize=REMEMBERED_RIGHTS)  # asked with each request
     def of_record(scopes: str, patterns: str) -> KeyRights:
         """Read what ``stored`` gave. Raises ``ValueError`` for anything else."""
         try:

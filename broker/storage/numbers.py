@@ -13,6 +13,7 @@ from broker.accounts.records import ApiKey, Device, decode_number, encode_number
 from broker.ports import PlainChange
 from broker.storage.tables import (
     ACCOUNTS,
+    ADMIN_KEYS,
     COUNTERS,
     DEVICES,
     FLOWS,
@@ -49,7 +50,7 @@ class HighestNumbers:
     def look(self, entries: Iterable[tuple[str, bytes, bytes]]) -> None:
         """Note the numbers in some entries."""
         for table, key, value in entries:
-            if table in (ACCOUNTS, DEVICES, KEYS, COUNTERS):
+            if table in (ACCOUNTS, DEVICES, KEYS, ADMIN_KEYS, COUNTERS):
                 self._look_at_directory(table, key, value)
             elif table in (SESSIONS, SUBSCRIPTIONS, WILLS, FLOWS):
                 self._look_at_session(table, key, value)
@@ -71,6 +72,8 @@ class HighestNumbers:
                 self._account = max(self._account, given)
             else:
                 self._principal = max(self._principal, given)
+        elif table == ADMIN_KEYS:
+            self._principal = max(self._principal, int.from_bytes(key, "big"))
         else:
             record = ApiKey.decode(value) if table == KEYS else Device.decode(value)
             principal = record.principal_id if isinstance(record, ApiKey) else 0

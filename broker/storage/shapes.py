@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
@@ -27,6 +28,7 @@ from broker.policy.sealing import NAME_BYTES, NONCE_BYTES
 from broker.ports import Durability
 from broker.storage.tables import (
     ACCOUNTS,
+    ADMIN_KEYS,
     ANSWERS,
     AUDIT,
     COUNTERS,
@@ -166,7 +168,7 @@ def _is_account(record: Account) -> bool:
     return record.plan in PLANS and record.durability in _LEVELS and record.queue_full_policy in policies
 
 
-def _is(kind: type[Account | ApiKey | Device], number_of: str) -> Callable[[bytes, bytes], bool]:
+def _is(kind: type[Account | ApiKey | AdminKey | Device], number_of: str) -> Callable[[bytes, bytes], bool]:
     def check(key: bytes, value: bytes) -> bool:
         record = kind.decode(value)
         if len(key) != 4 or getattr(record, number_of) != int.from_bytes(key, "big"):
@@ -229,6 +231,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     META: _is_meta,
     ACCOUNTS: _is(Account, "account_id"),
     KEYS: _is(ApiKey, "key_id"),
+    ADMIN_KEYS: _is(AdminKey, "key_id"),
     DEVICES: _is(Device, "device_number"),
     SEEN: _is_seen,
     PASSWORDS_USED: _is_password_used,

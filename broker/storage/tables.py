@@ -15,6 +15,7 @@ META = "meta"
 
 ACCOUNTS = "accounts"
 KEYS = "keys"
+ADMIN_KEYS = "admin_keys"
 DEVICES = "devices"
 SEEN = "seen"
 COUNTERS = "counters"
@@ -54,6 +55,7 @@ TABLES = (
     META,
     ACCOUNTS,
     KEYS,
+    ADMIN_KEYS,
     DEVICES,
     SEEN,
     COUNTERS,

@@ -71,6 +71,21 @@ def test_a_failure_is_in_the_log_with_its_id_and_without_its_key(caplog: pytest.
         run(body)
 
 
+def test_a_flood_of_requests_that_cannot_be_served_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(caller: Caller) -> None:
+        caller.upper.admin.stop_serving()
+        for _ in range(25):
+            await caller.http.post("/v1/iot/devices", json=NEW)
+        caller.upper.clock.pass_s(1)
+        await caller.http.post("/v1/iot/devices", json=NEW)
+
+    with caplog.at_level(logging.WARNING, "api"):
+        run(body)
+    told = [one.message for one in caplog.records if "could not be served" in one.message]
+    assert len(told) == 12
+    assert told[10] == "15 more requests could not be served"
+
+
 # ------------------------------------------------------------ the audit log
 
 

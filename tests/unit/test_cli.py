@@ -70,6 +70,28 @@ def test_accounts_are_created_listed_suspended_and_given_plans_and_levels(tmp_pa
     assert iot_broker("accounts", "resume", "acme", "--data-dir", tmp_path).exit_code == 0
 
 
+def test_admin_keys_are_made_listed_and_revoked_also_before_the_first_start(tmp_path: Path) -> None:
+    made = iot_broker("admin-keys", "create", "ops", "--expires-at", "2099-01-31T12:00:00Z", "--data-dir", tmp_path)
+    assert made.exit_code == 0, made.output
+    assert re.fullmatch(r"iot_admin_[A-Za-z0-9]{32,}\n", made.stdout)
+    listed = iot_broker("admin-keys", "list", "--data-dir", tmp_path).stdout.splitlines()
+    (row,) = [line.split() for line in listed[1:]]
+    assert (row[1:3], row[4:]) == (["ops", "2099-01-31T12:00:00Z"], ["-", "-"])
+    assert iot_broker("admin-keys", "revoke", row[0], "--data-dir", tmp_path).exit_code == 0
+    ended = iot_broker("admin-keys", "list", "--data-dir", tmp_path).stdout
+    assert re.search(r"- +\d{4}-\d\d-\d\dT", ended)
+    assert made.stdout.strip() not in ended
+
+
+def test_one_account_is_shown(tmp_path: Path) -> None:
+    iot_broker("keys", "create", "k", "--data-dir", tmp_path)
+    iot_broker("accounts", "create", "acme", "--data-dir", tmp_path)
+    shown = iot_broker("accounts", "show", "acme", "--data-dir", tmp_path).stdout.splitlines()
+    assert shown[0].split()[-1] == "created"
+    assert " acme " in shown[1]
+    assert len(shown) == 2
+
+
 def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
     result = iot_broker("accounts", "list", "--data-dir", tmp_path / "absent")
     assert (result.exit_code, (tmp_path / "absent").exists()) == (1, False)
@@ -88,6 +110,10 @@ def test_listing_makes_no_data_directory(tmp_path: Path) -> None:
         (["keys", "create", "k", "--scope", "publish"], 1, "other rights"),
         (["keys", "revoke", "99"], 1, "no such key"),
         (["keys", "revoke", "x"], 2, "not a valid integer"),
+        (["admin-keys", "create", "x/y"], 1, "name: expected"),
+        (["admin-keys", "create", "x", "--expires-at", "2020-01-01T00:00:00Z"], 1, "a moment to come"),
+        (["admin-keys", "revoke", "99"], 1, "no such admin key"),
+        (["accounts", "show", "absent"], 1, "no account 'absent'"),
         (["accounts", "create", "default"], 1, "already"),
         (["accounts", "set-plan", "default", "golden"], 2, "golden"),
         (["accounts", "set-durability", "default", "eternal"], 2, "eternal"),

@@ -15,7 +15,7 @@ from api import docs_page
 from api.errors import STATUS
 from api.examples import EXAMPLES
 from api.openapi import describe
-from api.routes import needs_key
+from api.routes import key_kind
 from api.table import ROUTES
 
 DOCUMENT = describe(ROUTES, "1.2.3")
@@ -53,13 +53,13 @@ def test_an_example_is_what_its_row_takes(row: Any) -> None:
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: f"{row.method} {row.path}")
 def test_security_scope_and_errors_are_those_of_the_row(row: Any) -> None:
     operation = OPERATIONS[row.method, row.path]
-    assert bool(operation["security"]) == needs_key(row.path)
+    assert bool(operation["security"]) == key_kind(row.path) is not None
     assert operation.get("x-required-scope") == row.scope
     statuses = {str(row.status), *map(str, row.other_answers), *(str(STATUS[one]) for one in row.errors), "400", "500"}
     assert statuses <= set(operation["responses"])
     for answer in operation["responses"].values():
         assert {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} <= set(answer["headers"])
-    if needs_key(row.path):
+    if key_kind(row.path) is not None:
         assert "Retry-After" in operation["responses"]["429"]["headers"]
 
 

@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
@@ -67,6 +68,7 @@ SOUND = {
         ),
     ),
     "answers": (number_key(1) + b"n" * 16, KeptAnswer(1_700_000_000, b"s" * 40).encode()),
+    "admin_keys": (number_key(4), AdminKey(4, "ops", b"d" * 32, 1, 0, 9).encode()),
     "audit": (
         audit_key(1, 9),
         AuditEntry(1_700_000_000, 1, "key", 2, "app", "192.0.2.1", "r", "create_device", "dev", "name,type").encode(),
@@ -106,6 +108,7 @@ EXACT = (
     "devices",
     "audit",
     "timeline",
+    "admin_keys",
 )
 
 

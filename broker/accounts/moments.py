@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+MOMENT_MAXIMUM = 253_402_300_800  # the year 10,000
 MOMENT_EXPECTED = "a moment in UTC such as 2030-01-31T12:00:00Z"
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
