@@ -5,6 +5,6 @@ Here belongs the order of its parts. Not here: the rows (``*_table``), one modul
 
 from __future__ import annotations
 
-from api import device_table, figure_table, process_table
+from api import device_table, figure_table, insight_table, process_table
 
-ROUTES = (*device_table.ROUTES, *figure_table.ROUTES, *process_table.ROUTES)
+ROUTES = (*device_table.ROUTES, *figure_table.ROUTES, *insight_table.ROUTES, *process_table.ROUTES)

@@ -5,8 +5,11 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.admin.clock import Clock, SystemClock
+from broker.admin.connections import ConnectionView, Page, SessionView, Which
 from broker.admin.operator import Operator
+from broker.admin.policy_check import PolicyAnswer, PolicyQuestion
 from broker.admin.service import Admin
+from broker.admin.timelines import TimelineEntry, TimelinePage
 from broker.admin.views import (
     AccountView,
     CommandReceipt,
@@ -33,6 +36,7 @@ __all__ = [
     "Clock",
     "CommandReceipt",
     "ConnectionInfo",
+    "ConnectionView",
     "CredentialsInfo",
     "DeviceChange",
     "DeviceCounts",
@@ -46,9 +50,16 @@ __all__ = [
     "MetricsText",
     "MqttCredentials",
     "Operator",
+    "Page",
     "PasswordView",
+    "PolicyAnswer",
+    "PolicyQuestion",
     "QuotaView",
+    "SessionView",
     "StatsView",
     "SystemClock",
+    "TimelineEntry",
+    "TimelinePage",
     "UsageView",
+    "Which",
 ]
