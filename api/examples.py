@@ -15,6 +15,8 @@ from api.routes import ADMIN_PATH, BASE_PATH
 DEVICE = {"device_id": "iot_dev_k3v7q2m5x4t6wz2a"}
 ACCOUNT = {"account_id": "1"}
 KEY = {"key_id": "7"}
+CONNECTION = {"connection_id": "4294967296"}
+SESSION = {"session_id": "9.cHVtcA"}
 DEVICES = BASE_PATH + "/devices"
 
 
@@ -54,6 +56,16 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),
     ("GET", BASE_PATH + "/audit"): Example(query={"limit": 20}),
+    ("GET", DEVICES + "/{device_id}/timeline"): Example(DEVICE, query={"limit": 20}),
+    ("POST", BASE_PATH + "/policy/check"): Example(
+        body={"key_name": "default", "action": "subscribe", "topic": "devices/+/telemetry"}
+    ),
+    ("GET", ADMIN_PATH + "/connections"): Example(query={"account": "default", "limit": 20}),
+    ("GET", ADMIN_PATH + "/connections/{connection_id}"): Example(CONNECTION),
+    ("DELETE", ADMIN_PATH + "/connections/{connection_id}"): Example(CONNECTION),
+    ("GET", ADMIN_PATH + "/sessions"): Example(query={"account": "default", "limit": 20}),
+    ("GET", ADMIN_PATH + "/sessions/{session_id}"): Example(SESSION),
+    ("DELETE", ADMIN_PATH + "/sessions/{session_id}"): Example(SESSION),
     ("GET", ADMIN_PATH + "/accounts"): Example(query={"limit": 20}),
     ("POST", ADMIN_PATH + "/accounts"): Example(body={"name": "north works", "plan": "free"}),
     ("GET", ADMIN_PATH + "/accounts/{account_id}"): Example(ACCOUNT),

@@ -5,7 +5,17 @@ Here belongs the order of its parts. Not here: the rows (``*_table``), one modul
 
 from __future__ import annotations
 
-from api import admin_table, audit_table, bulk_table, command_table, device_table, figure_table, process_table
+from api import (
+    admin_table,
+    audit_table,
+    bulk_table,
+    command_table,
+    connections_table,
+    device_table,
+    figure_table,
+    insight_table,
+    process_table,
+)
 from api.description_table import described
 
 ROUTES = described(
@@ -14,8 +24,10 @@ ROUTES = described(
         *device_table.ROUTES,
         *command_table.ROUTES,
         *figure_table.ROUTES,
+        *insight_table.ROUTES,
         *audit_table.ROUTES,
         *admin_table.ROUTES,
+        *connections_table.ROUTES,
         *process_table.ROUTES,
     )
 )

@@ -435,6 +435,7 @@ class Broker:
             self._tell_figures,
             alarms.reasons,
             alarms.warnings,
+            self._telling.refresh,
         )
         await self._open_doors(stack, admin, doors, upkeep)
         housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")

@@ -31,7 +31,7 @@ from broker.ports import (
 )
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
-from broker.stories import Story
+from broker.stories import ConnectionNow, SessionNow, Story
 
 SECRET = bytes(range(32))
 GRACE_S = 30
@@ -133,6 +133,30 @@ class FakeCore:
         grant = self.grants.get(credential)
         topics = () if grant is None else grant.policy.publish
         return any(topic == topic_name or topic_name.startswith(topic.removesuffix("#")) for topic in topics if topic)
+
+    def connections(self, cursor: int, at_most: int, account_id: int | None) -> tuple[list[ConnectionNow], int]:
+        return [], 0
+
+    def sessions(self, cursor: int, at_most: int, account_id: int | None) -> tuple[list[SessionNow], int]:
+        return [], 0
+
+    def connections_of(self, principal_id: int) -> list[ConnectionNow]:
+        return []
+
+    def sessions_of(self, principal_id: int) -> list[SessionNow]:
+        return []
+
+    def connection(self, handle: int) -> ConnectionNow | None:
+        return None
+
+    def disconnect(self, handle: int) -> None:
+        pass
+
+    async def end_session(self, principal_id: int, client_id: str) -> bool:
+        return False
+
+    def judge(self, grant: Grant, topic: str, *, publishes: bool, retain: bool, payload_bytes: int) -> tuple[int, int]:
+        return 0, 0
 
     def newest_connection(self, principal_id: int) -> OpenConnection | None:
         return self.open.get(principal_id)

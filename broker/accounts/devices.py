@@ -338,6 +338,10 @@ class Devices:
             return None
         return self._grants.grant(device)
 
+    def rights_of(self, device: Device) -> Grant:
+        """Give what a CONNECT of a device is granted, whether it is let in at this moment or not."""
+        return self._grants.grant(device)
+
     def grant_by_certificate(self, device: Device) -> Grant | None:
         """Give what a device's certificate grants to who has shown it; None unless the device is active."""
         return self._grants.give_by_certificate(device) if self._may_enter(device) else None

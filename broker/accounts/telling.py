@@ -25,6 +25,7 @@ NS_PER_MS = 1_000_000
 TOLD_AT_ONCE = 32  # within a round of the core, which has other things to do
 GATHERED_AT_ONCE = 64  # between two turns of the loop
 WRITE_S = 1.0
+FRESH_S = 0.05
 REST = 3  # times as long as a write took
 REST_S = 10.0
 LEFT_AT_ONCE = 50
@@ -53,6 +54,7 @@ class Telling:
         self._monotonic_ns = monotonic_ns
         self._grace_ends_s = self._now_s() + grace_s
         self._failing = False
+        self._refreshed_s = -FRESH_S
         devices.presence.announce_by(announcer)
 
     @property
@@ -72,6 +74,13 @@ class Telling:
         while stories := [*self._source.take_stories(GATHERED_AT_ONCE), *self._source.take_gathered(GATHERED_AT_ONCE)]:
             for story in stories:
                 self._tell(story)
+
+    async def refresh(self) -> None:
+        """Take what was gathered until now, for whoever asks; not more often than it is worth."""
+        now_s = self._now_s()
+        if not 0 <= now_s - self._refreshed_s < FRESH_S:
+            self._refreshed_s = now_s
+            await self.gather()
 
     async def gather(self) -> None:
         """Take what was gathered until now, in pieces."""

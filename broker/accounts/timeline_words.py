@@ -207,6 +207,8 @@ WORDS: Final[dict[str, Words]] = {
     "events_lost": Words("More happened than could be kept: events are missing here."),
 }
 
+TOPIC_CODES = frozenset({"denied_publish", "denied_subscribe"})
+
 _BY_FAREWELL: Final[dict[int, str]] = {
     Farewell.NORMAL: "disconnected",
     Farewell.LOST: "connection_lost",
@@ -263,6 +265,11 @@ def code_of(event: Event) -> str:
 def code_of_drop(reason: DropReason) -> str:
     """The code of deliveries that did not happen."""
     return f"dropped_{reason.name.lower()}"
+
+
+def is_about_topic(code: str) -> bool:
+    """Tell whether the text of an entry is a topic or a filter; else it is a client id."""
+    return code in TOPIC_CODES
 
 
 def sentence_of(code: str, text: str, address: str, other: str) -> str:

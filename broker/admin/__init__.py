@@ -13,11 +13,14 @@ from broker.admin.admin_keys import AdminKeyView
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.audit import AuditView
 from broker.admin.clock import Clock, SystemClock
+from broker.admin.connections import ConnectionView, Page, SessionView, Which
 from broker.admin.key_views import KeyContext, KeyView
 from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
 from broker.admin.operator import Operator
+from broker.admin.policy_check import PolicyAnswer, PolicyQuestion
 from broker.admin.registration import Outcome
 from broker.admin.service import Admin
+from broker.admin.timelines import TimelineEntry, TimelinePage
 from broker.admin.views import (
     AccountView,
     ConnectionInfo,
@@ -48,6 +51,7 @@ __all__ = [
     "Clock",
     "Companion",
     "ConnectionInfo",
+    "ConnectionView",
     "CredentialsInfo",
     "DeviceChange",
     "DeviceCounts",
@@ -66,12 +70,19 @@ __all__ = [
     "MqttCredentials",
     "Operator",
     "Outcome",
+    "Page",
     "PasswordView",
     "Plan",
+    "PolicyAnswer",
+    "PolicyQuestion",
     "QuotaView",
+    "SessionView",
     "StatsView",
     "SystemClock",
+    "TimelineEntry",
+    "TimelinePage",
     "UsageView",
+    "Which",
     "moment_text",
     "parse_moment",
 ]

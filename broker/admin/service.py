@@ -6,8 +6,9 @@ Here belong the verbs behind the REST API, one for each route. Not here: HTTP an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
@@ -20,11 +21,14 @@ from broker.admin.answers import Answers, Keeping, kept_by
 from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
 from broker.admin.commands import Commands
+from broker.admin.connections import Connections, ConnectionSource
 from broker.admin.figures import Figures
 from broker.admin.keys import KeyVerbs
 from broker.admin.operator import Operator
+from broker.admin.policy_check import PolicyCheck, PolicyJudge
 from broker.admin.registration import Registration
 from broker.admin.standing import DeviceStanding
+from broker.admin.timelines import Timelines
 from broker.admin.views import (
     ConnectionInfo,
     CredentialsInfo,
@@ -46,24 +50,28 @@ BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 
 
+class CoreSource(FigureSource, ConnectionSource, PolicyJudge, Protocol):
+    """All that is asked of the core here."""
+
+
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
     ``access``, ``accounts``, ``keys``, ``admin_keys``, ``audit``, ``operator``, ``figures``, ``registration``,
-    ``commands`` and ``answers`` have verbs of their own.
+    ``commands``, ``answers``, ``timelines``, ``policies`` and ``connections`` have verbs of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
     gives the text of ``metrics``; without it there is none. ``troubles`` says what is wrong with the broker as a whole;
     while it says anything the broker is not ready, and takes what it can. ``warnings`` says what somebody has to know
-    though all is taken.
+    though all is taken. ``gather`` brings what has happened to devices until now into their timelines.
     """
 
     def __init__(
         self,
         directory: Directory,
         publisher: Publisher,
-        core: FigureSource,
+        core: CoreSource,
         counting: Counting,
         config: BrokerConfig,
         clock: Clock,
@@ -71,6 +79,7 @@ class Admin:
         tell_figures: Callable[[], MetricsText] | None = None,
         troubles: Callable[[], Sequence[str]] = tuple,
         warnings: Callable[[], Sequence[str]] = tuple,
+        gather: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._directory = directory
         self._standing = DeviceStanding(directory, core, clock)
@@ -88,6 +97,9 @@ class Admin:
         self.audit = AuditTrail(directory, clock)
         self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
         self.operator = Operator(self.accounts, self.keys, self.admin_keys, self.audit)
+        self.timelines = Timelines(directory) if gather is None else Timelines(directory, gather)
+        self.policies = PolicyCheck(directory, core)
+        self.connections = Connections(directory, core, [one.name for one in config.listeners])
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
         self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)

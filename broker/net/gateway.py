@@ -24,8 +24,8 @@ from broker.ports import (
     Standing,
     UsageRow,
 )
-from broker.reasons import DropReason
-from broker.stories import PROTOCOLS_OF_DOORS, ConnectionNow, CoreStory, Event, EventKind, Story
+from broker.reasons import DropReason, ReasonCode
+from broker.stories import PROTOCOLS_OF_DOORS, ConnectionNow, CoreStory, Event, EventKind, SessionNow, Story
 
 NS_PER_S = 1_000_000_000
 USAGE_PER_CALL = 250
@@ -146,11 +146,65 @@ class Gateway:
 
     def newest_connection(self, principal_id: int) -> OpenConnection | None:
         """Give the network connection that a principal has opened last and has still."""
-        rows = [ConnectionNow._make(row) for row in self._shard.connections_of(principal_id)]
+        rows = self.connections_of(principal_id)
         if not rows:
             return None
         newest = max(rows, key=lambda row: row.connected_at_ns)
         return OpenConnection(newest.connected_at_ns // NS_PER_S, PROTOCOLS_OF_DOORS[newest.door], newest.address)
+
+    # ------------------------------------------------------------ for those who look after it
+
+    def connections(self, cursor: int, at_most: int, account_id: int | None) -> tuple[list[ConnectionNow], int]:
+        """Give a page of network connections."""
+        rows, behind = self._shard.connections(cursor, at_most, account_id)
+        return [ConnectionNow._make(row) for row in rows], behind
+
+    def sessions(self, cursor: int, at_most: int, account_id: int | None) -> tuple[list[SessionNow], int]:
+        """Give a page of sessions."""
+        rows, behind = self._shard.sessions(cursor, at_most, account_id)
+        return [SessionNow._make(row) for row in rows], behind
+
+    def connections_of(self, principal_id: int) -> list[ConnectionNow]:
+        """Give a principal's network connections."""
+        return [ConnectionNow._make(row) for row in self._shard.connections_of(principal_id)]
+
+    def sessions_of(self, principal_id: int) -> list[SessionNow]:
+        """Give a principal's sessions."""
+        return [SessionNow._make(row) for row in self._shard.sessions_of(principal_id)]
+
+    def connection(self, handle: int) -> ConnectionNow | None:
+        """Give one network connection."""
+        row = self._shard.connection(handle)
+        return None if row is None else ConnectionNow._make(row)
+
+    def disconnect(self, handle: int) -> None:
+        """Close a connection with 0x98."""
+        self._shard.fail_connection(handle, ReasonCode.ADMINISTRATIVE_ACTION)
+        self._reactor.soon()
+
+    async def end_session(self, principal_id: int, client_id: str) -> bool:
+        """End a session; returns when that is on disk."""
+        found = self._shard.end_session(principal_id, client_id.encode(), self._reactor.now_ns())
+        self._reactor.soon()
+        if found:
+            await self._durable()
+        return found
+
+    def judge(self, grant: Grant, topic: str, *, publishes: bool, retain: bool, payload_bytes: int) -> tuple[int, int]:
+        """Tell what would be decided with a grant."""
+        verdict, place = self._shard.judge(
+            grant.account_id,
+            grant.principal_id,
+            grant.device_id,
+            grant.policy.publish,
+            grant.policy.subscribe,
+            grant.limits,
+            topic.encode(errors="surrogatepass"),
+            publishes=publishes,
+            retain=retain,
+            payload_bytes=payload_bytes,
+        )
+        return verdict, -1 if place is None else place
 
     async def publish(
         self, account_id: int, message: ServerMessage, records: Callable[[int], Sequence[Change]] | None = None

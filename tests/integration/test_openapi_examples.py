@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,7 +16,9 @@ from referencing.jsonschema import DRAFT202012
 
 from api import docs_page
 from api.table import ROUTES
+from broker._core.packets import encode
 from broker.testing import BrokerUnderTest
+from broker.wire import Connect
 
 ROWS = [(row.method, row.path) for row in ROUTES]
 
@@ -34,6 +38,7 @@ class Published:
         self.key = broker.api_key
         self._broker = broker
         self._number = 0
+        self.open = ExitStack()
         self.admin_key = self.new_admin_key()[1]
         self.document: dict[str, Any] = self.http.get("/openapi.json").raise_for_status().json()
         resource = Resource.from_contents(self.document, default_specification=DRAFT202012)
@@ -64,7 +69,19 @@ class Published:
         return view.key_id, text
 
     def _make(self, name: str) -> str:
+        if name in ("connection_id", "session_id"):
+            return self._come(name.removesuffix("_id"))
         return str(self._made(*MAKERS[name]).raise_for_status().json()[name])
+
+    def _come(self, what: str) -> str:
+        """Let a device connect, and find its connection or session."""
+        device = self._broker.register_device()
+        connection = self.open.enter_context(socket.create_connection(("127.0.0.1", self._broker.direct_port)))
+        login = {"user_name": device.username, "password": device.password.encode()}
+        connection.sendall(encode(Connect(client_id=device.device_id, **login), 5))
+        assert connection.recv(1)  # its CONNACK
+        found = self.send("GET", f"/v1/admin/{what}s").raise_for_status().json()[f"{what}s"]
+        return str(next(one["id"] for one in found if one["device_id"] == device.device_id))
 
     def _made(self, method: str, path: str) -> httpx.Response:
         """Send the example that makes something, under a name that is not taken yet where names are."""
@@ -96,7 +113,8 @@ def _escaped(part: str) -> str:
 def published() -> Any:
     with BrokerUnderTest() as broker:
         seen = Published(broker)
-        yield seen
+        with seen.open:
+            yield seen
         seen.http.close()
 
 

@@ -53,7 +53,7 @@ def test_an_example_is_what_its_row_takes(row: Any) -> None:
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: f"{row.method} {row.path}")
 def test_security_scope_and_errors_are_those_of_the_row(row: Any) -> None:
     operation = OPERATIONS[row.method, row.path]
-    assert bool(operation["security"]) == key_kind(row.path) is not None
+    assert bool(operation["security"]) == (key_kind(row.path) is not None)
     assert operation.get("x-required-scope") == row.scope
     statuses = {str(row.status), *map(str, row.other_answers), *(str(STATUS[one]) for one in row.errors), "400", "500"}
     assert statuses <= set(operation["responses"])
