@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 
 from broker.accounts.ledger import Ledger
@@ -35,6 +35,7 @@ WRITTEN_AT_ONCE = 1000
 FORBIDDEN_IN_LEVEL = frozenset("+#/\0")
 RESTARTED = "broker_restarted"
 UNKNOWN = "unknown"
+ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,15 @@ class PresenceEvent:
 
     def payload(self) -> bytes:
         """JSON text."""
-        return json.dumps(
+        return ENCODER.encode(
             {
                 "device_id": self.device_id,
                 "state": "online" if self.online else "offline",
-                "at": datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "at": _timestamp(self.at),
                 "protocol": self.protocol or None,
                 "address": self.address or None,
                 "reason": self.reason,
-            },
-            separators=(",", ":"),
+            }
         ).encode()
 
 
@@ -79,7 +79,7 @@ Watcher = Callable[[PresenceEvent], None]
 class PresenceBook:
     """Publishes presence; ``is_there`` tells whether a number is that of a registered device that is not being removed.
 
-    What is on disk says who was online a moment ago, for the start after a crash.
+    What is on disk says who was published to be online a moment ago, for the start after a crash.
     """
 
     def __init__(self, ledger: Ledger, is_there: Callable[[int], bool]) -> None:
@@ -149,7 +149,6 @@ class PresenceBook:
                 self._publish(event)
 
     def _change(self, event: PresenceEvent, now_s: float) -> None:
-        self._record(event)
         self.pass_time(now_s)
         number = event.device_number
         if number in self._resting:
@@ -162,6 +161,7 @@ class PresenceBook:
             self._publish(event)
 
     def _publish(self, event: PresenceEvent) -> None:
+        self._record(event)
         if self._announcer is not None:
             self._announcer.announce(event.account_id, event.topic_name, event.payload())
         for watcher in self._watchers:
@@ -204,6 +204,11 @@ class PresenceBook:
     def _keep(self, part: dict[int, int]) -> None:
         """Store them once more, unless there is something newer."""
         self._unwritten = {**part, **self._unwritten}
+
+
+@lru_cache(maxsize=16)  # ten thousand that come back at once do so in the same few seconds
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _event(story: Story, wall_s: int) -> PresenceEvent:

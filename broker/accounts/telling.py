@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from broker.accounts.devices import Devices
 from broker.accounts.timeline import TimelineBook
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
-TOLD_AT_ONCE = 32  # within a round of the core, which has other things to do
+TOLD_AT_ONCE = 16  # within a round of the core, which has other things to do
 GATHERED_AT_ONCE = 64  # between two turns of the loop
 WRITE_S = 1.0
 FRESH_S = 0.05
@@ -66,14 +66,12 @@ class Telling:
 
     def take(self) -> None:
         """Take some stories: the core has called. It calls again when there are more."""
-        for story in self._source.take_stories(TOLD_AT_ONCE):
-            self._tell(story)
+        self._tell_all(self._source.take_stories(TOLD_AT_ONCE))
 
     def take_all(self) -> None:
         """Take everything: for whoever is about to move the clock, or looks."""
         while stories := [*self._source.take_stories(GATHERED_AT_ONCE), *self._source.take_gathered(GATHERED_AT_ONCE)]:
-            for story in stories:
-                self._tell(story)
+            self._tell_all(stories)
 
     async def refresh(self) -> None:
         """Take what was gathered until now, for whoever asks; not more often than it is worth."""
@@ -86,10 +84,16 @@ class Telling:
         """Take what was gathered until now, in pieces."""
         left = self._source.gathered()
         while left > 0:
-            for story in self._source.take_gathered(min(left, GATHERED_AT_ONCE)):
-                self._tell(story)
+            self._tell_all(self._source.take_gathered(min(left, GATHERED_AT_ONCE)))
             left -= GATHERED_AT_ONCE
             await asyncio.sleep(0)
+
+    def _tell_all(self, stories: Iterable[Story]) -> None:
+        for story in stories:
+            try:
+                self._tell(story)
+            except Exception:  # one device's trouble is not the others'
+                log.exception("a story of a device could not be told")
 
     def _tell(self, story: Story) -> None:
         wall_ns = self._wall_ns()

@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 SAME_WITHIN_MS = 3_600_000  # what happens again within an hour is counted, and no entry of its own
 WAITING_ENTRIES = 16  # of one device, until they are written
 WAITING_DEVICES = 100_000
-WRITTEN_AT_ONCE = 200  # devices in one commit
-SLICE_DEVICES = 50  # brought into a part between two turns of the loop
+WRITTEN_AT_ONCE = 100  # devices in one commit
+SLICE_DEVICES = 25  # brought into a part between two turns of the loop
 
 
 @dataclass(slots=True)

@@ -22,6 +22,8 @@ KEPT_ENTRIES = 100
 
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 
+REFUSED = "refused_"
+
 _RECENT, _OLDER = b"\0", b"\1"
 _TYPES = (int, str, int, int, int, str, str, str, str)
 
@@ -45,9 +47,14 @@ class Entry:
     number: int = 0
 
     def says_the_same(self, other: Entry) -> bool:
-        """Tell whether another one differs in its time alone."""
-        mine = (self.code, self.protocol, self.address, self.other, self.text)
-        return mine == (other.code, other.protocol, other.address, other.other, other.text)
+        """Tell whether another one differs in its time alone.
+
+        Refused logins are one whatever they come from: strangers must not push out what else there is.
+        """
+        if (self.code, self.text) != (other.code, other.text):
+            return False
+        mine = (self.protocol, self.address, self.other)
+        return self.code.startswith(REFUSED) or mine == (other.protocol, other.address, other.other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class PolicyJudge(Protocol):
         ...
 
 
+SHOWN_CHARACTERS = 100
+
 WORDS: dict[Verdict, tuple[str, str, ReasonCode | None, str]] = {
     Verdict.ALLOWED: ("allowed", "", None, "{topic} is allowed by {rule}"),
     Verdict.INVALID_TOPIC: (
@@ -145,5 +147,6 @@ def _answer(verdict: Verdict, patterns: Sequence[str], place: int, question: Pol
     shown = ", ".join(one for one in patterns if not one.startswith("!")) or "nothing"
     if verdict == Verdict.FORBIDDEN and rule.startswith("!"):
         words = "{topic} is refused by {rule}"
-    reason = words.format(topic=question.topic, rule=rule, patterns=shown)
+    topic = question.topic if len(question.topic) <= SHOWN_CHARACTERS else question.topic[:SHOWN_CHARACTERS] + "..."
+    reason = words.format(topic=topic, rule=rule, patterns=shown)
     return PolicyAnswer(verdict == Verdict.ALLOWED, rule, reason, code, mqtt_code, patterns)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.accounts.presence import WINDOW_S, WINDOW_TRANSITIONS, PresenceEvent
 from broker.admin import DeviceDescription
@@ -179,6 +183,31 @@ def test_who_was_online_and_does_not_come_back_is_told_to_be_offline() -> None:
     run(body)
 
 
+def test_a_crash_in_the_middle_of_a_storm_leaves_nobody_online() -> None:
+    async def body(fleet: Fleet) -> None:
+        fleet.comes()
+        for _ in range(WINDOW_TRANSITIONS // 2 - 1):
+            fleet.goes()
+            fleet.comes()
+        fleet.upper.clock.pass_s(WINDOW_S)  # it is published to be online, in a new window
+        fleet.goes()
+        for _ in range(WINDOW_TRANSITIONS):
+            fleet.comes()
+            fleet.goes()
+        told = fleet.states()
+        fleet.comes()  # and rests
+        fleet.goes()
+        await fleet.upper.telling.look()
+        after = fleet.restarted()
+        after.upper.clock.pass_s(GRACE_S)
+        await after.upper.telling.look()
+        told += after.states()
+        assert told[-1] == "offline"
+        assert all(one != other for one, other in pairwise(told))
+
+    run(body)
+
+
 def test_who_comes_back_after_a_crash_is_told_to_be_online_again() -> None:
     async def body(fleet: Fleet) -> None:
         fleet.comes()
@@ -250,5 +279,37 @@ def test_the_device_s_own_answer_tells_its_connection() -> None:
         fleet.upper.core.open[fleet.number] = OpenConnection(NOW_S, "wss", "192.0.2.7")
         shown = await fleet.upper.admin.get_device(1, fleet.device_id)
         assert (shown.connected_at, shown.protocol, shown.address) == (NOW_S, "wss", "192.0.2.7")
+
+    run(body)
+
+
+@given(st.lists(st.sampled_from([*["turn"] * 12, "second", "window", "crash"]), max_size=60))
+@settings(max_examples=40)
+def test_what_was_published_last_is_what_is_in_the_end(steps: list[str]) -> None:
+    """Whatever comes, goes and crashes: events alternate, and when all has settled the last one is right."""
+
+    async def body(fleet: Fleet) -> None:
+        online = False
+        told: list[str] = []
+        for step in steps:
+            if step == "turn":
+                online = not online
+                fleet.comes() if online else fleet.goes()
+            elif step == "crash":
+                await fleet.upper.telling.look()
+                told += fleet.states()
+                fleet = fleet.restarted()
+                online = False
+                fleet.upper.clock.pass_s(GRACE_S)
+                await fleet.upper.telling.look()
+            else:
+                fleet.upper.clock.pass_s(1 if step == "second" else WINDOW_S)
+                await fleet.upper.telling.look()
+            told += fleet.states()
+        fleet.upper.clock.pass_s(WINDOW_S)
+        await fleet.upper.telling.look()
+        told += fleet.states()
+        assert (told[-1] if told else "offline") == ("online" if online else "offline")
+        assert all(one != other for one, other in pairwise(told))
 
     run(body)

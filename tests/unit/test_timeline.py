@@ -288,6 +288,36 @@ async def _at_once(_seconds: float) -> None:
     pass
 
 
+def test_strangers_who_guess_push_nothing_out() -> None:
+    async def body(house: House) -> None:
+        judge = DirectoryAuthenticator(house.upper.directory, monotonic=lambda: 1.0, sleep=_at_once)
+        house.note("connected")
+        for number in range(300):
+            await judge.authenticate(request(house, "wrong", f"2001:db8:{number:x}::1"))
+            if number % 50 == 0:
+                await house.upper.telling.look()
+        found = {entry.code: entry for entry in await house.read()}
+        assert set(found) == {"connected", "refused_wrong_password"}
+        assert found["refused_wrong_password"].count == 300
+        assert found["refused_wrong_password"].address == f"2001:db8:{299:x}::1"
+
+    run(body)
+
+
+def test_one_story_that_cannot_be_told_keeps_no_other_from_it() -> None:
+    async def body(house: House) -> None:
+        at = NOW_S * 10**9
+        good = Event(EventKind.CONNECTED, 0, at, at, 1, 5, 0, False, "", "", "c")
+        bad = good._replace(door=99)
+        house.upper.core.stories = [
+            Story(1, house.number, house.device_id, False, True, [one], [], 0) for one in (bad, good)
+        ]
+        house.upper.telling.take()
+        assert await house.codes() == ["connected"]
+
+    run(body)
+
+
 def test_changes_of_credentials_are_told() -> None:
     async def body(house: House) -> None:
         await house.upper.admin.rotate_password(1, house.device_id, 60)
