@@ -6,13 +6,15 @@ and what a route does (handlers).
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -100,8 +102,30 @@ class PathEndpoint:
             from_loopback=is_from_loopback(scope),
         )
         key = presented_idempotency_key(scope) if row.idempotent else None
-        answer = await (answered(row, request) if key is None else answered_once(row, request, key, scope, given))
+        work = answered(row, request) if key is None else answered_once(row, request, key, scope, given)
+        answer = await (until_gone(work, receive) if row.waits else work)
         await answer(scope, receive, send)
+
+
+async def until_gone(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
+    """Do some work that may wait, for as long as its caller is there. Raises ``ClientDisconnect``."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for one in (working, leaving):
+            one.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def gone(receive: Receive) -> None:
+    """Return when the caller has hung up; its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answered(row: ApiRoute, request: ApiRequest) -> Response:

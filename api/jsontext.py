@@ -47,17 +47,31 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a body that must be one JSON object in UTF-8. Raises ``BadRequest``."""
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _loaded(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not valid JSON: {_first_line(error)}") from error
     if not isinstance(value, dict):
         raise BadRequest("the body must be a JSON object")
     return value
+
+
+def parse_value(text: bytes) -> Any:
+    """Parse JSON text in UTF-8 that can be written again as it is. Raises ``ValueError`` for anything else."""
+    try:
+        value = _loaded(text)
+        compact(value)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+def _loaded(text: bytes) -> Any:
+    return json.loads(
+        text.decode("utf-8"),
+        object_pairs_hook=_without_duplicates,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+    )
 
 
 def compact(value: Any) -> bytes:

@@ -74,7 +74,7 @@ class ApiRoute:
     """One row of the table; a path below ``BASE_PATH`` needs a key, and one with this scope where one is named.
 
     An ``idempotent`` one does its work once for each Idempotency-Key: its handler gives ``admin`` what
-    ``request.keeping`` makes of the outcome.
+    ``request.keeping`` makes of the outcome. One that ``waits`` for somebody is given up when its caller hangs up.
     """
 
     method: str
@@ -89,6 +89,7 @@ class ApiRoute:
     body_may_be_missing: bool = False
     scope: Scope | None = None
     idempotent: bool = False
+    waits: bool = False
 
 
 def needs_key(path: str) -> bool:

@@ -371,6 +371,7 @@ class Broker:
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
+        self._journal.before_seal = gateway.before_seal
         directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)

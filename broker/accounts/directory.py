@@ -46,6 +46,7 @@ class Directory:
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
         self.answers = KeptAnswers(self._ledger)
+        self.messages = self.devices.messages
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -59,6 +60,7 @@ class Directory:
         self.keys.load()
         self.devices.load(now_s)
         self.answers.load()
+        self.messages.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""

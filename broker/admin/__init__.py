@@ -7,7 +7,7 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.clock import Clock, SystemClock
-from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
+from broker.admin.message_views import AnswerView, DeviceMessage, MessageKind, MessageView
 from broker.admin.operator import Operator
 from broker.admin.service import Admin
 from broker.admin.views import (
@@ -32,6 +32,7 @@ from broker.admin.views import (
 __all__ = [
     "AccountView",
     "Admin",
+    "AnswerView",
     "Claim",
     "Clock",
     "Companion",
@@ -49,7 +50,7 @@ __all__ = [
     "KeyContext",
     "KeyView",
     "MessageKind",
-    "MessageReceipt",
+    "MessageView",
     "MetricsText",
     "MqttCredentials",
     "Operator",

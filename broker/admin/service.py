@@ -76,7 +76,9 @@ class Admin:
         self.operator = Operator(directory, clock)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
-        self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
+        self.commands = Commands(
+            directory, publisher, clock, config.capabilities.maximum_payload_bytes, self._require_serving
+        )
 
     @property
     def not_ready_because(self) -> str:
@@ -95,8 +97,9 @@ class Admin:
         self._serving = True
 
     def stop_serving(self) -> None:
-        """Refuse requests from now on."""
+        """Refuse requests from now on; who waits for something is answered."""
         self._serving = False
+        self.commands.stop()
 
     def authenticate_key(self, api_key: str) -> KeyContext:
         """Tell who asks. Raises ``AuthFailed`` with one text for all reasons, ``PermissionDenied`` when suspended."""
@@ -199,6 +202,7 @@ class Admin:
                 await devices.passwords.record_use(self._standing.passwords_used(part))
         await self._directory.flush()
         await self._directory.answers.prune(self._clock.wall_s())
+        self._directory.messages.prune(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

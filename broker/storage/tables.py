@@ -23,6 +23,8 @@ PASSWORDS_USED = "passwords_used"
 """By device number and the beginning of the password's digest: when it last let somebody in."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
+TRACKED = "tracked"
+"""By device number and tracking number: what has become of messages to devices."""
 ANSWERS = "answers"
 """By account and 16 bytes that follow from a caller's secrets: sealed answers, for who asks again."""
 
@@ -55,6 +57,7 @@ TABLES = (
     PASSWORDS_USED,
     DAILY,
     ANSWERS,
+    TRACKED,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

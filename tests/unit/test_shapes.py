@@ -10,6 +10,7 @@ import pytest
 
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.days import ALL, encode_day
+from broker.accounts.messages import MessageRecord
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, day_key, long_key, number_key
@@ -65,6 +66,7 @@ SOUND = {
         ),
     ),
     "answers": (number_key(1) + b"n" * 16, KeptAnswer(1_700_000_000, b"s" * 40).encode()),
+    "tracked": (number_key(3) + number_key(9), MessageRecord(3, 1, 9, "msg_1", "commands", 1, 1_700_000_000).encode()),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
