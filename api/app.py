@@ -134,13 +134,16 @@ async def answered(row: ApiRoute, request: ApiRequest) -> Response:
 
 
 async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
-    """Do it unless it has been done under this key: then the answer is the same, to the byte."""
+    """Do it unless it has been done under this key: then the answer is the same, to the byte.
+
+    What a request has waited for is in its own answer alone.
+    """
     begun = await begin(request.admin, request.account_id, key, scope, given, row.status)
     if isinstance(begun, Response):
         return begun
     try:
         answer = await answered(row, replace(request, once=begun))
-        return begun.answer or answer
+        return answer if row.waits and request.query.wait else begun.answer or answer
     finally:
         begun.end()
 

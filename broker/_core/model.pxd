@@ -362,6 +362,9 @@ cdef struct Account:
     uint64_t recorded_ticket        # of the batch that has
     uint64_t recorded_bytes         # so many bytes of its subscriptions
     uint8_t heard                   # what its devices answer to messages is noted
+    uint32_t answer_count           # of those notes, as of `answers_round`
+    uint32_t answers_round
+    uint64_t answer_bytes
     uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
     uint64_t drops[15]
 
@@ -851,6 +854,7 @@ cdef struct Tracking:           # what happened since Python last asked
     uint32_t answer_count
     uint32_t answer_capacity
     uint64_t answer_bytes
+    uint32_t answers_round      # counts how often Python has taken them
     uint64_t lost               # for want of room, since the start
     int32_t drop_reason         # that was counted last for a session: of the delivery that ends next
 

@@ -1036,6 +1036,7 @@ cdef class Shard:
             found.append((one.principal_id, message_id, payload, one.payload_bytes))
         tracking.answer_count = 0
         tracking.answer_bytes = 0
+        tracking.answers_round += 1
         return found
 
     def clear_retained(self, account_id, bytes topic_filter):

@@ -1,4 +1,4 @@
-# What becomes of messages that somebody asks about: those that carry a tracking number, and what devices answer to them.
+# What becomes of messages that somebody asks about: they carry a tracking number; and what devices answer to them.
 #
 # Here belong the notes that Python takes, and their bounds. Not here: when something happens to a delivery (session,
 # deliver, retained: they say so here), and what it means for the message (`broker/accounts/messages.py`).
@@ -6,7 +6,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from broker._core.cursor cimport Span
-from broker._core.model cimport Account, Principal, ShardState
+from broker._core.model cimport Principal, ShardState
 
 cdef enum TrackedKind:          # the same numbers as broker.ports.TrackedKind
     TRACKED_TAKEN = 1           # a session has it: queued, or in flight
@@ -20,8 +20,8 @@ cdef enum TrackedKind:          # the same numbers as broker.ports.TrackedKind
 
 cdef void tracking_close(ShardState* shard) noexcept nogil
 
-# Notes what happened. `tracking` 0: it was on disk alone, and its number says which it is. Of an application's deliveries
-# nothing is noted: it is told what a device gets. `principal` NULL: nobody's delivery.
+# Notes what happened. `tracking` 0: it was on disk alone, and its number says which it is. Nothing is noted of
+# deliveries to applications: what is told is what a device gets. `principal` NULL: nobody's delivery.
 cdef void note(
     ShardState* shard, Principal* principal, uint32_t tracking, uint64_t number, uint8_t kind, int32_t reason
 ) noexcept nogil

@@ -12,8 +12,10 @@ from broker._core.model cimport Account, Principal, ShardState, TrackedAnswer, T
 cdef enum:
     FIRST_NOTES = 64
     NOTES_MAXIMUM = 1 << 20         # between two calls of Python; what is more is lost, and counted
-    ANSWERS_MAXIMUM = 16384
-    ANSWERS_MAXIMUM_BYTES = 16 * 1024 * 1024
+    ANSWERS_MAXIMUM = 65536
+    ANSWERS_MAXIMUM_BYTES = 64 * 1024 * 1024
+    ACCOUNT_ANSWERS_MAXIMUM = 1024          # of one account, so that others have room (law 11)
+    ACCOUNT_ANSWERS_MAXIMUM_BYTES = 4 * 1024 * 1024
     ANSWER_MAXIMUM_BYTES = 16 * 1024        # a larger one is told by its length alone
     MESSAGE_ID_MAXIMUM_BYTES = 64
     PREFIX_BYTES = 8                # of `devices/`
@@ -65,9 +67,16 @@ cdef bint message_id_of(Principal* principal, const Span* topic, Span* message_i
     return memchr(message_id.at, c'/', message_id.n) == NULL
 
 
+cdef bint has_room(Tracking* all, Account* account) noexcept nogil:
+    if account.answers_round != all.answers_round:
+        account.answers_round = all.answers_round
+        account.answer_count = 0
+        account.answer_bytes = 0
+    return account.answer_count < ACCOUNT_ANSWERS_MAXIMUM and all.answer_count < ANSWERS_MAXIMUM and \
+        account.answer_bytes < ACCOUNT_ANSWERS_MAXIMUM_BYTES and all.answer_bytes < ANSWERS_MAXIMUM_BYTES
+
+
 cdef TrackedAnswer* new_answer(Tracking* all) noexcept nogil:
-    if all.answer_count == ANSWERS_MAXIMUM:
-        return NULL
     if all.answer_count == all.answer_capacity:
         all.answer_capacity = all.answer_capacity * 2 if all.answer_capacity else FIRST_NOTES
         all.answers = <TrackedAnswer*>resize_memory(
@@ -82,10 +91,11 @@ cdef bint note_answer(ShardState* shard, Principal* principal, const Span* topic
     cdef Span message_id
     if not message_id_of(principal, topic, &message_id):
         return False
-    answer = new_answer(all) if all.answer_bytes < ANSWERS_MAXIMUM_BYTES else NULL
-    if answer == NULL:
+    if not has_room(all, principal.account):
         all.lost += 1
         return False
+    answer = new_answer(all)
+    principal.account.answer_count += 1
     answer.principal_id = principal.principal_id
     answer.message_id_bytes = <uint8_t>message_id.n
     memcpy(answer.message_id, message_id.at, message_id.n)
@@ -95,4 +105,5 @@ cdef bint note_answer(ShardState* shard, Principal* principal, const Span* topic
         answer.payload = <uint8_t*>take_memory(payload.n)
         memcpy(answer.payload, payload.at, payload.n)
         all.answer_bytes += payload.n
+        principal.account.answer_bytes += payload.n
     return True

@@ -427,6 +427,29 @@ def test_a_request_waits_for_the_answer() -> None:
     run(body)
 
 
+def test_who_asks_again_gets_the_answer_from_before_the_wait_and_sends_nothing() -> None:
+    async def body(caller: Caller) -> None:
+        one = await sender(caller)
+        one.core.subscribers = 1
+
+        async def post() -> httpx.Response:
+            headers = {"Idempotency-Key": "k"}
+            return await caller.http.post(
+                f"{one.path}/commands?wait=60", json={"payload": 1, "message_id": "m"}, headers=headers
+            )
+
+        waiting = asyncio.create_task(post())
+        await asyncio.sleep(0.05)
+        again = await post()
+        assert (again.json()["state"], again.headers["idempotency-replayed"]) == ("sent", "true")
+        one.core.answer(one.number, "m", b"1")
+        assert (await waiting).json()["state"] == "answered"
+        assert (await post()).content == again.content
+        assert len(sent_of(caller)) == 1
+
+    run(body)
+
+
 def test_a_request_waits_no_longer_than_it_said_nor_for_what_cannot_come() -> None:
     async def body(caller: Caller) -> None:
         one = await sender(caller)

@@ -377,14 +377,21 @@ def test_an_answer_sent_again_is_heard_once_with_qos_2() -> None:
     assert len(answered(house)) == 1
 
 
-def test_very_many_answers_are_bounded() -> None:
+def test_very_many_answers_of_an_account_are_bounded_and_leave_room_for_others() -> None:
     house = House()
-    house.core.shard.hear_answers(1)
+    other = house.core.grant("other", account_id=2, device_id="d")
+    for account_id in (1, 2):
+        house.core.shard.hear_answers(account_id)
     client = house.connect()
-    for _ in range(1100):
-        client.feed(b"")
+    for _ in range(300):
         client.publish("devices/d/events/commands/a", bytes(16 * 1024), 0, run=False)
+    house.core.connect("o", user_name="other").publish("devices/d/events/commands/b", b"x", 1)
+    found = answered(house)
+    assert len(found) == 256 + 1
+    assert found[-1] == (other, b"b", b"x", 1)
+    assert house.core.shard.counters()["tracked_lost"] == 44
+    for _ in range(1100):
+        client.publish("devices/d/events/commands/a", b"", 0, run=False)
     assert len(answered(house)) == 1024
-    assert house.core.shard.counters()["tracked_lost"] == 76
     client.publish("devices/d/events/commands/a", b"x", 0)
     assert len(answered(house)) == 1
