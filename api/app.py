@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -121,11 +122,30 @@ class PathEndpoint:
             from_loopback=is_from_loopback(scope),
         )
         once = presented_idempotency_key(scope) if row.idempotent else None
-        if once is None:
-            answer = await answered(row, request, scope)
-        else:
-            answer = await answered_once(row, request, once, scope, given)
+        work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
+        answer = await (until_gone(work, receive) if row.waits else work)
         await answer(scope, receive, send)
+
+
+async def until_gone(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
+    """Do some work that may wait, for as long as its caller is there. Raises ``ClientDisconnect``."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for one in (working, leaving):
+            one.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def gone(receive: Receive) -> None:
+    """Return when the caller has hung up; its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answered(row: ApiRoute, request: ApiRequest, scope: Scope) -> Response:
@@ -135,13 +155,16 @@ async def answered(row: ApiRoute, request: ApiRequest, scope: Scope) -> Response
 
 
 async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
-    """Do it unless it has been done under this key: then the answer is the same, to the byte."""
+    """Do it unless it has been done under this key: then the answer is the same, to the byte.
+
+    What a request has waited for is in its own answer alone.
+    """
     begun = await begin(request.admin, request.account_id, key, scope, given, row.status)
     if isinstance(begun, Response):
         return begun
     try:
         answer = await answered(row, replace(request, once=begun), scope)
-        return begun.answer or answer
+        return answer if row.waits and request.query.wait else begun.answer or answer
     finally:
         begun.end()
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from api.jsontext import compact
-from api.models import Answer, Body, refusal
+from api.models import Answer, Body, Query, WholeNumber, refusal
 
 EXPIRY_MAXIMUM_S = 31_536_000  # a year
+WAIT_MAXIMUM_S = 60
+MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+MessageState = Literal["queued", "sent", "acknowledged", "answered", "expired", "dropped"]
 
 
 class MessageBody(Body):
@@ -28,6 +33,14 @@ class MessageBody(Body):
     qos: int = Field(1, ge=0, le=2)
     retain: bool | None = None
     expiry_seconds: int | None = Field(None, ge=1, le=EXPIRY_MAXIMUM_S)
+    message_id: str | None = None
+
+    @field_validator("message_id")
+    @classmethod
+    def _message_id_is_a_topic_level(cls, value: str | None) -> str | None:
+        if value is not None and MESSAGE_ID.fullmatch(value) is None:
+            raise ValueError("1 to 64 letters, digits, dashes and underscores")
+        return value
 
     @field_validator("payload_base64")
     @classmethod
@@ -54,9 +67,41 @@ class MessageBody(Body):
         return compact(self.payload)
 
 
+class SendQuery(Query):
+    """How long the request waits for the device's answer."""
+
+    wait: Annotated[WholeNumber, Field(ge=0, le=WAIT_MAXIMUM_S)] = 0
+
+
+class ResponseAnswer(Answer):
+    """What the device has answered: JSON text as ``payload``, anything else as ``payload_base64``.
+
+    Both are null where it has more bytes than are kept.
+    """
+
+    at: str
+    bytes: int
+    payload: Any = None
+    payload_base64: str | None = None
+
+
 class MessageAnswer(Answer):
-    """What became of a message."""
+    """What has become of a message; ``reason`` where it was dropped or has expired."""
 
     message_id: str
     topic: str
-    state: Literal["sent", "no_subscriber"]
+    state: MessageState
+    reason: str | None
+    response: ResponseAnswer | None
+
+
+class MessageDetailAnswer(MessageAnswer):
+    """The same, with its times; null for never."""
+
+    qos: int
+    created_at: str
+    expires_at: str | None
+    sent_at: str | None
+    acknowledged_at: str | None
+    answered_at: str | None
+    ended_at: str | None

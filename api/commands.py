@@ -5,9 +5,14 @@ Here belongs the translation between models and snapshots. Not here: any rule, a
 
 from __future__ import annotations
 
-from api.command_models import MessageAnswer, MessageBody
+import base64
+from typing import Any
+
+from api.command_models import MessageAnswer, MessageBody, MessageDetailAnswer, ResponseAnswer, SendQuery
+from api.handlers import timestamp
+from api.jsontext import parse_value
 from api.routes import ApiRequest
-from broker.admin import DeviceMessage, MessageKind, MessageReceipt
+from broker.admin import AnswerView, DeviceMessage, MessageKind, MessageView
 from broker.errors import BadRequest
 
 
@@ -26,25 +31,65 @@ async def send_firmware(request: ApiRequest) -> MessageAnswer:
     return await _send(request, "firmware", retained=False)
 
 
+async def get_message(request: ApiRequest) -> MessageDetailAnswer:
+    """Tell what has become of a message."""
+    view = await request.admin.commands.get(request.account_id, request.path["device_id"], request.path["message_id"])
+    return MessageDetailAnswer(
+        **_fields(view),
+        qos=view.qos,
+        created_at=timestamp(view.created_at),
+        expires_at=_maybe_timestamp(view.expires_at),
+        sent_at=_maybe_timestamp(view.sent_at),
+        acknowledged_at=_maybe_timestamp(view.acknowledged_at),
+        answered_at=_maybe_timestamp(view.answered_at),
+        ended_at=_maybe_timestamp(view.ended_at),
+    )
+
+
 async def _send(request: ApiRequest, kind: MessageKind, *, retained: bool) -> MessageAnswer:
     body: MessageBody = request.body
+    query: SendQuery = request.query
     message = DeviceMessage(
         kind,
         _payload(body),
         body.qos,
         retained if body.retain is None else body.retain,
         body.expiry_seconds or 0,
+        body.message_id or "",
     )
-    receipt = await request.admin.commands.send(
-        request.account_id, request.path["device_id"], message, request.keeping(_receipt)
+    view = await request.admin.commands.send(
+        request.account_id, request.path["device_id"], message, request.keeping(_told), query.wait
     )
-    return _receipt(receipt)
+    return _told(view)
 
 
-def _receipt(receipt: MessageReceipt) -> MessageAnswer:
-    return MessageAnswer.model_validate(
-        {"message_id": receipt.message_id, "topic": receipt.topic_name, "state": receipt.state}
-    )
+def _told(view: MessageView) -> MessageAnswer:
+    return MessageAnswer(**_fields(view))
+
+
+def _fields(view: MessageView) -> dict[str, Any]:
+    return {
+        "message_id": view.message_id,
+        "topic": view.topic_name,
+        "state": view.state,
+        "reason": view.reason,
+        "response": None if view.answer is None else _response(view.answer),
+    }
+
+
+def _response(answer: AnswerView) -> ResponseAnswer:
+    at, payload = timestamp(answer.at), answer.payload
+    if payload is None:
+        return ResponseAnswer(at=at, bytes=answer.payload_bytes)
+    try:
+        return ResponseAnswer(at=at, bytes=answer.payload_bytes, payload=parse_value(payload))
+    except ValueError:
+        text = base64.b64encode(payload).decode()
+        return ResponseAnswer(at=at, bytes=answer.payload_bytes, payload_base64=text)
+
+
+def _maybe_timestamp(seconds: int | None) -> str | None:
+    return None if seconds is None else timestamp(seconds)
 
 
 def _payload(body: MessageBody) -> bytes:

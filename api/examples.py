@@ -15,6 +15,7 @@ from api.routes import ADMIN_PATH, BASE_PATH
 DEVICE = {"device_id": "iot_dev_k3v7q2m5x4t6wz2a"}
 ACCOUNT = {"account_id": "1"}
 KEY = {"key_id": "7"}
+MESSAGE = {**DEVICE, "message_id": "msg_q2m5x4t6wz2ak3v7q2m5x4t6wz"}
 CONNECTION = {"connection_id": "4294967296"}
 SESSION = {"session_id": "9.cHVtcA"}
 DEVICES = BASE_PATH + "/devices"
@@ -51,6 +52,7 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ("POST", DEVICES + "/{device_id}/firmware"): Example(
         DEVICE, body={"payload": {"version": "2.1.0", "url": "https://example.com/pump.bin"}, "expiry_seconds": 86400}
     ),
+    ("GET", DEVICES + "/{device_id}/messages/{message_id}"): Example(MESSAGE),
     ("GET", BASE_PATH + "/credentials"): Example(query={"limit": 50}),
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),

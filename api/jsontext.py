@@ -47,7 +47,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a body that must be one JSON object in UTF-8. Raises ``BadRequest``."""
     try:
-        value = decoder().decode(body.decode("utf-8"))
+        value = _loaded(body)
     except (ValueError, RecursionError) as error:
         raise not_json(error) from error
     if not isinstance(value, dict):
@@ -63,6 +63,20 @@ def decoder() -> json.JSONDecoder:
 def not_json(error: Exception) -> BadRequest:
     """Say that a body is not JSON, and why."""
     return BadRequest(f"the body is not valid JSON: {_first_line(error)}")
+
+
+def parse_value(text: bytes) -> Any:
+    """Parse JSON text in UTF-8 that can be written again as it is. Raises ``ValueError`` for anything else."""
+    try:
+        value = _loaded(text)
+        compact(value)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+def _loaded(text: bytes) -> Any:
+    return decoder().decode(text.decode("utf-8"))
 
 
 def compact(value: Any) -> bytes:

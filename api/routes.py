@@ -103,7 +103,8 @@ class ApiRoute:
     its handler gives ``admin`` what ``request.keeping`` makes of the outcome. With ``many`` the handler gets a list:
     for each item its ``body``, or the ``BadRequest`` that it deserves. What a row with another method than GET does is
     a change, and noted in the audit log under its handler's name, unless ``changes`` says otherwise; a message is none.
-    ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's.
+    ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's. One that
+    ``waits`` for somebody is given up when its caller hangs up.
     """
 
     method: str
@@ -123,6 +124,7 @@ class ApiRoute:
     content_type: str = "application/json"
     other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
     changes: bool = True
+    waits: bool = False
 
     @property
     def is_change(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from broker.reasons import ReasonCode
@@ -284,7 +284,8 @@ class ServerMessage:
     """A message that the server publishes itself.
 
     ``expiry_s`` is its Message Expiry Interval, 0: it never expires. Clients of MQTT 5 are told ``response_topic`` and
-    ``correlation_data`` (empty: none); 3.1.1 has no place for them.
+    ``correlation_data`` (empty: none); 3.1.1 has no place for them. Under ``tracking``, a number of 32 bits, somebody
+    is told what becomes of it (0: nobody).
     """
 
     topic_name: str
@@ -294,6 +295,57 @@ class ServerMessage:
     expiry_s: int = 0
     response_topic: str = ""
     correlation_data: bytes = b""
+    tracking: int = 0
+
+
+class TrackedKind(IntEnum):
+    """What happens to a tracked message; the numbers are the core's."""
+
+    TAKEN = 1
+    SENT = 2
+    ACKNOWLEDGED = 3
+    DROPPED = 4
+    SENT_ONCE = 5
+    REFUSED = 6
+    RETAINED = 7
+    RELEASED = 8
+
+
+class TrackedNote(NamedTuple):
+    """One thing that happened to a tracked message.
+
+    A device's session has taken it (TAKEN), has sent it for the first time (SENT), and has it no more: its client has
+    acknowledged it, or it was DROPPED. With QoS 0 it is only sent (SENT_ONCE). A session may REFUSE it. As a retained
+    message it waits for whoever subscribes, until it is RELEASED. ``tracking`` is 0 where only its number on disk is
+    known (else that may be 0); ``reason`` is a ``DropReason``; ``principal_id`` is the session's, 0 for a retained one.
+    """
+
+    kind: int
+    tracking: int
+    number: int
+    principal_id: int
+    reason: int
+
+
+class DeviceAnswer(NamedTuple):
+    """What a device has answered to a message; ``payload`` is None where it has more than 16 KiB."""
+
+    principal_id: int
+    message_id: bytes
+    payload: bytes | None
+    payload_bytes: int
+
+
+class TrackingSink(Protocol):
+    """Told what becomes of tracked messages; on the loop's thread, cheap, and never raising."""
+
+    def note(self, notes: Sequence[TrackedNote], answers: Sequence[DeviceAnswer]) -> None:
+        """Take what happened since the last call."""
+        ...
+
+    def take_changes(self) -> Sequence[Change]:
+        """Give what has to be written of it, in one transaction with what the core writes next."""
+        ...
 
 
 class Publisher(Protocol):
@@ -313,6 +365,18 @@ class Publisher(Protocol):
 
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
+        ...
+
+    def track(self, sink: TrackingSink) -> None:
+        """Tell what becomes of tracked messages from now on, first of all which of them wait."""
+        ...
+
+    def look_at_tracked(self) -> None:
+        """Tell it now."""
+        ...
+
+    def hear_answers(self, account_id: int) -> None:
+        """Tell as well what an account's devices answer."""
         ...
 
 

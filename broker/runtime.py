@@ -376,6 +376,7 @@ class Broker:
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
+        self._journal.before_seal = gateway.before_seal
         config = self._config
         directory = Directory(
             store,

@@ -21,12 +21,16 @@ from broker.ports import (
     AccountLimits,
     AccountStanding,
     Change,
+    DeviceAnswer,
     Grant,
     OpenConnection,
     Presence,
     ServerMessage,
     Standing,
     Store,
+    TrackedKind,
+    TrackedNote,
+    TrackingSink,
     UsageRow,
 )
 from broker.storage.memory import MemoryStore
@@ -68,6 +72,8 @@ class FakeCore:
     quotas: dict[int, tuple[int, int]] = field(default_factory=dict)
     published: list[tuple[int, ServerMessage]] = field(default_factory=list)
     subscribers: int = 0
+    sink: TrackingSink | None = None
+    heard: set[int] = field(default_factory=set)
     present: dict[int, Presence] = field(default_factory=dict)
     used: dict[bytes, int] = field(default_factory=dict)
     standings: dict[int, Standing] = field(default_factory=dict)
@@ -115,12 +121,41 @@ class FakeCore:
         if "#" in message.topic_name or "+" in message.topic_name:
             raise BadRequest("wildcards in a topic name")
         self.published.append((account_id, message))
+        kind = TrackedKind.SENT if message.qos else TrackedKind.SENT_ONCE
+        for _ in range(self.subscribers):
+            if message.qos:
+                self.tell(message.tracking, TrackedKind.TAKEN)
+            self.tell(message.tracking, kind)
+        if message.retain and message.payload:
+            self.tell(message.tracking, TrackedKind.RETAINED)
         if records is not None:
             await written(self.store, records(self.subscribers))
         return self.subscribers
 
-    async def written(self) -> None:
+    def tell(self, tracking: int, kind: TrackedKind, reason: int = 0, number: int = 0) -> None:
+        """Let something have happened to a message."""
+        if self.sink is not None:
+            self.sink.note([TrackedNote(kind, tracking, number, 0, reason)], [])
+
+    def answer(self, device_number: int, message_id: str, payload: bytes | None, size: int | None = None) -> None:
+        """Let a device have answered."""
+        assert self.sink is not None
+        size = len(payload or b"") if size is None else size
+        self.sink.note([], [DeviceAnswer(device_number, message_id.encode(), payload, size)])
+
+    def track(self, sink: TrackingSink) -> None:
+        self.sink = sink
+
+    def look_at_tracked(self) -> None:
         pass
+
+    def hear_answers(self, account_id: int) -> None:
+        self.heard.add(account_id)
+
+    async def written(self) -> None:
+        """Write what is told of tracked messages, as a journal does before it says that all is written."""
+        if self.sink is not None:
+            await written(self.store, self.sink.take_changes())
 
     def presence(self, principal_id: int) -> Presence:
         return self.present.get(principal_id, Presence(0, 0))

@@ -62,7 +62,7 @@ cdef void end_delivery(ShardState* shard, Session* session, uint16_t packet_id, 
     # An error code ends the delivery as well; to nobody else is it sent instead. [MQTT-4.3.2-5] [MQTT-4.8.2-6]
     if reason_code >= UNSPECIFIED_ERROR:
         count_drop(shard, session, DROP_NEGATIVE_ACK)
-    release_packet_id(shard, session, packet_id)
+    release_packet_id(shard, session, packet_id, reason_code >= UNSPECIFIED_ERROR)
     if session.waiting:
         pump(shard, session)
 

@@ -31,6 +31,10 @@ cdef bint deliver_to_group(ShardState* shard, Outgoing* out, SharedGroup* group)
 cdef bint send(
     ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
     const uint32_t* identifiers, uint32_t count) noexcept nogil
+# The same of a retained message, which nobody has offered to the session before.
+cdef void send_unasked(
+    ShardState* shard, Outgoing* out, Session* session, uint8_t qos, const uint32_t* identifiers, uint32_t count
+) noexcept nogil
 # The PUBLISH of QoS 2 with this identifier may leave, if it is still wanted.
 cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
 # The PUBLISH of QoS 0 that waited may leave, if it is still wanted.

@@ -86,6 +86,7 @@ from broker._core.session cimport (
 from broker._core.shared cimport choose_member, has_taker
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription
+from broker._core.tracking cimport TRACKED_REFUSED, TRACKED_SENT, TRACKED_SENT_ONCE, TRACKED_TAKEN, note
 
 
 cdef extern from *:
@@ -127,7 +128,7 @@ cdef inline uint16_t next_packet_id(
         else:
             add_pair(shard, out, session.durable, packet_id, qos, retain, identifiers, count, group)
             session.durable.grouped |= group != NULL
-    if unlikely_(is_kept(session, group)):
+    if unlikely_(is_kept(session, group) or out.tracking != 0):
         keep_body(shard, session, packet_id, keep_message(shard, out), group, retain, identifiers, count)
     return packet_id
 
@@ -250,13 +251,19 @@ cdef bint send(
     return send_here(shard, out, session, group, qos, retain, identifiers, count)
 
 
+cdef void send_unasked(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, const uint32_t* identifiers, uint32_t count
+) noexcept nogil:
+    taken(shard, out, session, qos, send_here(shard, out, session, NULL, qos, 1, identifiers, count), True)
+
+
 cdef inline bint may_send_now(ShardState* shard, Session* session, uint32_t n) noexcept nogil:
     return session.waiting & WAITING_FIRST == 0 and session.send_quota > 0 and has_room(shard, session.connection, n)
 
 
 cdef inline bint may_keep(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint32_t count) noexcept nogil:
-    return likely_(not is_kept(session, group)) or \
+    return likely_(not is_kept(session, group) and out.tracking == 0) or \
         why_not_kept(shard, session, keep_message(shard, out), count) < 0
 
 
@@ -276,8 +283,31 @@ cdef bint put_by(
     return reason < 0
 
 
-cdef inline bint taken(ShardState* shard, Outgoing* out, Session* session, bint is_taken) noexcept nogil:
+cdef inline bint is_held(Session* session, uint16_t packet_id) noexcept nogil:
+    # Its bytes have never left.
+    return inflight_state(session, packet_id) == INFLIGHT_PUBLISH_2 and \
+        session.inflight[packet_id & session.inflight_mask] & INFLIGHT_HELD != 0
+
+
+cdef void note_offer(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, bint is_taken, bint sent) noexcept nogil:
+    # Why it was not taken has just been counted.
+    cdef uint64_t number = out.message.number if out.message != NULL else 0
+    if not is_taken:
+        note(shard, session.principal, out.tracking, number, TRACKED_REFUSED, shard.tracking.drop_reason)
+    elif qos == 0:
+        note(shard, session.principal, out.tracking, number, TRACKED_SENT_ONCE, 0)
+    else:
+        note(shard, session.principal, out.tracking, number, TRACKED_TAKEN, 0)
+        if sent and not is_held(session, session.next_packet_id):
+            note(shard, session.principal, out.tracking, number, TRACKED_SENT, 0)
+
+
+cdef inline bint taken(
+        ShardState* shard, Outgoing* out, Session* session, uint8_t qos, bint is_taken, bint sent) noexcept nogil:
     # What was recorded before it was offered, and is not taken, is not needed any more.
+    if unlikely_(out.tracking != 0):
+        note_offer(shard, out, session, qos, is_taken, sent)
     if unlikely_(out.known and not is_taken):
         end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0, session.ending != 0)
         pass_over(session, out.message.number)
@@ -291,8 +321,10 @@ cdef inline bint offer_here(
         qos = out.qos  # [MQTT-3.8.4-8]
     if likely_(session.connection != NULL and (qos == 0 or (
             may_send_now(shard, session, out.payload.n) and may_keep(shard, out, session, group, count)))):
-        return taken(shard, out, session, send_here(shard, out, session, group, qos, retain, identifiers, count))
-    return taken(shard, out, session, put_by(shard, out, session, group, qos, retain, identifiers, count))
+        return taken(
+            shard, out, session, qos, send_here(shard, out, session, group, qos, retain, identifiers, count), True)
+    return taken(
+        shard, out, session, qos, put_by(shard, out, session, group, qos, retain, identifiers, count), False)
 
 
 cdef bint offer(
@@ -615,7 +647,7 @@ cdef void deliver_rest(ShardState* shard, Outgoing* out, FanOut* fan_out, uint32
         return
     if unlikely_(expiry_left_s(out, shard.now_ns) == 0):  # [MQTT-3.3.2-5]
         count_drop(shard, subscription.session, DROP_MESSAGE_EXPIRED)
-        taken(shard, out, subscription.session, False)
+        taken(shard, out, subscription.session, 1, False, False)
         return
     count = gather_identifiers(shard, fan_out.receivers, at)
     offer(
@@ -692,6 +724,8 @@ cdef void publish_inflight(
         need_layout(shard, &out, layout)
         total = out.layout_bytes[layout]
     if total <= connection.client_maximum_packet_size_bytes:
+        if unlikely_(body.tracking != 0 and is_held(session, packet_id)):
+            note(shard, session.principal, body.tracking, body.number, TRACKED_SENT, 0)
         mark_sent(session, packet_id)
         session.inflight[packet_id & session.inflight_mask] &= ~<uint32_t>INFLIGHT_HELD
         if layout == 3:
@@ -707,14 +741,8 @@ cdef void publish_inflight(
         shard.counters.messages_sent += 1
     else:       # this connection takes less than the one before it [MQTT-3.1.2-25]
         count_drop(shard, session, DROP_PACKET_TOO_LARGE)
-        release_packet_id(shard, session, packet_id)
+        release_packet_id(shard, session, packet_id, True)
     outgoing_close(shard, &out)
-
-
-cdef inline bint is_held(Session* session, uint16_t packet_id) noexcept nogil:
-    # Its bytes have never left.
-    return inflight_state(session, packet_id) == INFLIGHT_PUBLISH_2 and \
-        session.inflight[packet_id & session.inflight_mask] & INFLIGHT_HELD != 0
 
 
 cdef void publish_first(ShardState* shard, Session* session, uint16_t packet_id, InflightBody* body) noexcept nogil:
@@ -723,7 +751,7 @@ cdef void publish_first(ShardState* shard, Session* session, uint16_t packet_id,
         publish_inflight(shard, session, packet_id, body, 0)
     else:
         count_drop(shard, session, DROP_NOT_AUTHORIZED)
-        release_packet_id(shard, session, packet_id)
+        release_packet_id(shard, session, packet_id, True)
 
 
 cdef void publish_held(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
@@ -797,6 +825,8 @@ cdef bint send_front(ShardState* shard, Session* session) noexcept nogil:
         sent = send(
             shard, &out, session, entry.group, entry.qos, entry.retain, entry.identifiers, entry.identifier_count)
     if sent:
+        if unlikely_(out.tracking != 0 and not is_held(session, session.next_packet_id)):
+            note(shard, session.principal, out.tracking, entry.message.number, TRACKED_SENT, 0)
         queue_sent_front(shard, session)
     else:
         queue_drop_front(shard, session)

@@ -39,6 +39,7 @@ cdef void give(ShardState* shard, Session* session, Message* message, SharedGrou
     # The caller ends what the session has of it in the same batch.
     cdef Outgoing out
     outgoing_afresh(&out, message)      # for another session it is another one
+    shard.tracking.drop_reason = DROP_SESSION_ENDED     # where the session that had it is told of
     out.handed_over = session.durable != NULL
     begin_routing(shard)
     deliver_to_group(shard, &out, group)
@@ -69,7 +70,7 @@ cdef bint hand_over_sent(ShardState* shard, Session* session, uint32_t* left) no
         extra.again_at += 1
         if inflight_state(session, packet_id) == INFLIGHT_PUBLISH_1 and is_alive(body.group):
             give(shard, session, body.message, body.group)
-            release_packet_id(shard, session, packet_id)
+            release_packet_id(shard, session, packet_id, True)
     return True
 
 

@@ -56,7 +56,7 @@ from broker._core.topics cimport group_name
 
 TABLE_NAMES = (
     "meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained", "devices", "seen",
-    "passwords_used", "answers", "timeline", "online",
+    "passwords_used", "answers", "timeline", "online", "tracked",
 )
 
 cdef enum:

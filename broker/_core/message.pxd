@@ -27,6 +27,7 @@ cdef struct Outgoing:
     uint8_t handed_over         # a session on disk that ends had it, and has it no more with the open batch
     uint32_t message_expiry_s
     uint32_t expiry_offset
+    uint32_t tracking           # its Message's, 0: nobody asks
     uint32_t topic_hash         # 0: not computed yet; for receivers that know aliases
     uint64_t ticket             # of its record, 0: it has none
     int64_t received_at_ns

@@ -63,6 +63,7 @@ cdef Message* keep_message(ShardState* shard, Outgoing* out) noexcept nogil:
     message.number = 0
     message.promise = NULL
     message.outstanding = 0
+    message.tracking = out.tracking
     at = message_topic(message)
     at = put_bytes(at, out.topic.at, out.topic.n)
     at = put_bytes(at, out.properties.at, out.properties.n)
@@ -86,6 +87,7 @@ cdef void outgoing_open(Outgoing* out) noexcept nogil:
     out.message = NULL
     out.message_expiry_s = NEVER_EXPIRES
     out.expiry_offset = 0
+    out.tracking = 0
     out.topic_hash = 0
     out.ticket = 0
     out.known = 0
@@ -111,6 +113,7 @@ cdef void outgoing_afresh(Outgoing* out, Message* message) noexcept nogil:
     out.message_expiry_s = message.message_expiry_s
     out.expiry_offset = message.expiry_offset
     out.received_at_ns = message.received_at_ns
+    out.tracking = message.tracking
 
 
 cdef void outgoing_from_message(Outgoing* out, Message* message) noexcept nogil:

@@ -195,6 +195,7 @@ cdef struct Message:
     Promise* promise            # the acknowledgement that may leave when all who keep it have acknowledged, or NULL
     uint32_t outstanding        # deliveries to sessions on disk that are not acknowledged; of one read from disk: 0
     uint32_t entry              # its place in the journal's open batch
+    uint32_t tracking           # somebody asks what becomes of it, under this number; 0: nobody does
 
 cdef enum MessageConstants:
     MESSAGE_SIZE_CLASSES = 6    # 128 << n bytes, struct included; larger ones are malloc's
@@ -390,6 +391,10 @@ cdef struct Account:
     uint8_t telling                 # it stands among those with stories to be told
     uint64_t recorded_ticket        # of the batch that has
     uint64_t recorded_bytes         # so many bytes of its subscriptions
+    uint8_t heard                   # what its devices answer to messages is noted
+    uint32_t answer_count           # of those notes, as of `answers_round`
+    uint32_t answers_round
+    uint64_t answer_bytes
     uint8_t known                   # it was given limits or a quota: it is no number that somebody has made up
     uint64_t drops[15]
     Story* stories                  # of its devices, to be told soon, oldest first
@@ -545,6 +550,7 @@ cdef struct InflightBody:       # what is needed to send a delivery again, or to
     SharedGroup* group
     uint32_t serial             # order of sending; of a PUBREL, of its PUBREC [MQTT-4.6.0-1] [MQTT-4.6.0-4]
     uint32_t size               # as it is counted in budgets
+    uint32_t tracking           # its message's
     uint8_t retain
     uint8_t grouped             # without its message: it belongs to a shared group
 
@@ -554,6 +560,7 @@ cdef struct Parked:             # a queued delivery whose message is on disk alo
     uint8_t qos
     uint8_t retain
     uint8_t grouped             # it belongs to a shared group
+    uint8_t tracked             # somebody asks what becomes of its message
 
 cdef struct Durable:            # of a session that is on disk
     uint64_t number             # given once, never again
@@ -892,6 +899,34 @@ cdef struct Journal:
     Slab promise_slab
     Slab held_slab
 
+# ---------------------------------------------------------------- what is asked about messages
+
+cdef struct TrackedNote:        # see tracking.pxd
+    uint64_t number
+    uint32_t tracking
+    uint32_t principal_id
+    int32_t reason
+    uint8_t kind
+
+cdef struct TrackedAnswer:      # what a device has answered to a message
+    uint8_t* payload            # NULL: it is empty, or too large to be kept
+    uint32_t payload_bytes
+    uint32_t principal_id
+    uint8_t message_id_bytes
+    uint8_t message_id[64]
+
+cdef struct Tracking:           # what happened since Python last asked
+    TrackedNote* notes
+    uint32_t note_count
+    uint32_t note_capacity
+    TrackedAnswer* answers
+    uint32_t answer_count
+    uint32_t answer_capacity
+    uint64_t answer_bytes
+    uint32_t answers_round      # counts how often Python has taken them
+    uint64_t lost               # for want of room, since the start
+    int32_t drop_reason         # that was counted last for a session: of the delivery that ends next
+
 # ---------------------------------------------------------------- the shard
 
 cdef struct Limits:             # capabilities, enforced from the object that CONNACK announces
@@ -1049,3 +1084,4 @@ cdef struct ShardState:
     uint8_t watched             # somebody takes stories
     uint8_t called              # and knows that there are some
     uint8_t farewell            # a Farewell: of the connection that is being closed
+    Tracking tracking

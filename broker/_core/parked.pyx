@@ -89,7 +89,7 @@ cdef uint64_t next_needed(Session* session, uint32_t* at) noexcept nogil:
 cdef void lose_next(ShardState* shard, Session* session, uint32_t at) noexcept nogil:
     count_drop(shard, session, DROP_LOST)
     if session.waiting & WAITING_AGAIN and at < session.extra.again_count:
-        release_packet_id(shard, session, session.extra.again[at])
+        release_packet_id(shard, session, session.extra.again[at], True)
     else:
         drop_parked_front(shard, session)
 
@@ -140,5 +140,5 @@ cdef bint bring_body(ShardState* shard, Session* session, uint16_t packet_id) no
         return True
     if not ask(shard, session, body.number):
         count_drop(shard, session, DROP_LOST)
-        release_packet_id(shard, session, packet_id)
+        release_packet_id(shard, session, packet_id, True)
     return False

@@ -66,6 +66,7 @@ from broker._core.retained cimport may_retain, retain_message
 from broker._core.session cimport count_drop, erase_will, qos2_add, qos2_count, qos2_known, queue_full_policy
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.topics cimport match_topic
+from broker._core.tracking cimport note_answer
 from broker._core.utf8 cimport valid_utf8
 
 
@@ -308,6 +309,11 @@ cdef void handle_publish(
     count_in(shard, connection.grant.principal, total)      # what is refused is not used
     if fields.qos == 2:
         out.ticket = max(out.ticket, take_identifier(shard, connection.session, fields.packet_id))
+    if unlikely_(connection.session.principal.account.heard) and note_answer(
+            shard, connection.session.principal, &fields.topic_name, &fields.payload):
+        shard.journal.urgent = True     # Python takes it before the open batch is sealed, and records it there
+        out.closed = 1
+        out.ticket = shard.journal.open_ticket
     if unlikely_(rest != NULL):
         rest.publisher = connection
         rest.packet_id = fields.packet_id

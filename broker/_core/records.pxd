@@ -23,6 +23,7 @@ cdef enum RecordTable:          # numbers of `journal.TABLE_NAMES`
     TABLE_ANSWERS = 11
     TABLE_TIMELINE = 12
     TABLE_ONLINE = 13
+    TABLE_TRACKED = 14
 
 cdef enum OpKind:               # one thing that happened to a delivery or to an inbound identifier
     OP_DONE = 1                 # acknowledged, or dropped
@@ -63,7 +64,7 @@ cdef struct MessageHead:        # topic name, properties and payload follow
     uint32_t expiry_s
     uint32_t expiry_offset
     uint32_t publisher
-    uint32_t more
+    uint32_t tracking           # 0: nobody asks what becomes of it
     int64_t received_at_wall_ns
 
 cdef struct RecordHead:         # a MessageHead with its bytes and the pairs follow

@@ -22,7 +22,7 @@ cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noex
     head.expiry_s = message.message_expiry_s
     head.expiry_offset = message.expiry_offset
     head.publisher = message.publisher
-    head.more = 0
+    head.tracking = message.tracking
     head.received_at_wall_ns = message.received_at_ns + shard.wall_offset_ns
     memcpy(at, &head, sizeof(head))
     return put_bytes(
@@ -62,6 +62,7 @@ cdef Message* get_message(ShardState* shard, const uint8_t* at, uint32_t n, uint
     out.message_expiry_s = head.expiry_s
     out.expiry_offset = head.expiry_offset
     out.received_at_ns = min(head.received_at_wall_ns - shard.wall_offset_ns, shard.now_ns)     # a clock that went back
+    out.tracking = head.tracking
     used[0] = <uint32_t>size
     keep_message(shard, &out)
     out.message.publisher = head.publisher

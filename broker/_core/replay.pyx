@@ -8,7 +8,7 @@ new messages of its own session nor anybody else wait for it.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from broker._core.connection cimport mark_ready, outbox_unsent
-from broker._core.deliver cimport send, send_waiting
+from broker._core.deliver cimport send_unasked, send_waiting
 from broker._core.durable cimport record_subscription
 from broker._core.grants cimport policy_allows_publish
 from broker._core.journal cimport begin_routing, end_routing, newest_ticket
@@ -158,8 +158,8 @@ cdef void send_retained(
     outgoing_afresh(&out, message)
     begin_routing(shard)
     if expiry_left_s(&out, shard.now_ns):  # [MQTT-3.3.2-5]
-        send(  # [MQTT-3.3.1-9] [v311 MQTT-3.3.1-8]
-            shard, &out, session, NULL, qos, 1, &subscription.identifier, 1 if subscription.identifier else 0)
+        send_unasked(  # [MQTT-3.3.1-9] [v311 MQTT-3.3.1-8]
+            shard, &out, session, qos, &subscription.identifier, 1 if subscription.identifier else 0)
     end_routing(shard, session.principal.account.account_id, &out)
     outgoing_close(shard, &out)
 

@@ -14,6 +14,7 @@ cdef struct Found:              # a delivery that is on disk
     uint64_t number             # of its message
     uint64_t order              # in which it was sent, or waits
     uint32_t size               # as it is counted in budgets, 0: its message was not seen
+    uint32_t tracking           # its message's
     uint16_t packet_id
     uint8_t state               # as in a flow record
     uint8_t qos

@@ -99,6 +99,7 @@ from broker._core.session cimport (
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.topic_rules cimport inner_filter_at, valid_topic_filter
 from broker._core.topics cimport add_subscription, find_subscription
+from broker._core.tracking cimport TRACKED_TAKEN, note
 
 
 cdef enum:
@@ -480,6 +481,7 @@ cdef bint take_pair(
         found.qos = 1 if found.state == FLOW_PUBLISH_1 else 2
     found.retain = pair.head.flags & PAIR_RETAIN != 0
     found.grouped = pair.head.flags & PAIR_GROUP != 0
+    found.tracking = record.message.tracking
     durable.grouped |= found.grouped
     return True
 
@@ -673,9 +675,12 @@ cdef void place(ShardState* shard, Recovery* recovery, Found* found) noexcept no
             session, found.packet_id, INFLIGHT_PUBLISH_1 if found.state == FLOW_PUBLISH_1 else INFLIGHT_PUBLISH_2)
     if body != NULL:
         pass_over(session, found.number)    # it may have been sent before what is queued here was offered
-        keep_unread(shard, session, body, found.number, found.size, found.retain, found.grouped)
+        keep_unread(shard, session, body, found.number, found.size, found.retain, found.grouped, found.tracking)
     else:
-        park(shard, session, found.number, found.size, found.qos, found.retain, found.grouped)
+        park(
+            shard, session, found.number, found.size, found.qos, found.retain, found.grouped, found.tracking != 0)
+    if found.tracking:
+        note(shard, session.principal, found.tracking, found.number, TRACKED_TAKEN, 0)
 
 
 cdef void finish_session(ShardState* shard, Recovery* recovery) noexcept nogil:

@@ -20,6 +20,7 @@ from broker._core.memory cimport (
     slab_open,
     slab_take,
     take_zeroed,
+    unlikely_,
 )
 from broker._core.message cimport NEVER_EXPIRES, Outgoing, hold_message, keep_message, message_topic, release_message
 from broker._core.model cimport (
@@ -43,6 +44,7 @@ from broker._core.retained_records cimport mark_retained, unmark_retained
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport release_subscription
+from broker._core.tracking cimport TRACKED_RELEASED, TRACKED_RETAINED, note
 
 
 cdef enum:
@@ -333,6 +335,8 @@ cdef void erase_record(ShardState* shard, Retained* retained) noexcept nogil:
 cdef void let_go(ShardState* shard, Account* account, Retained* retained) noexcept nogil:
     # Of the message and of whoever set it.
     unmark_retained(shard, retained)
+    if unlikely_(retained.message.tracking != 0):
+        note(shard, NULL, retained.message.tracking, 0, TRACKED_RELEASED, 0)
     count_retained(shard, account, retained.message, -1)
     release_message(shard, retained.message)
     drop_author(shard, retained)
@@ -366,6 +370,8 @@ cdef void set_message(
         ShardState* shard, Account* account, Retained* retained, Message* message, Principal* author) noexcept nogil:
     retained.message = message
     hold_message(message)
+    if unlikely_(message.tracking != 0):
+        note(shard, NULL, message.tracking, 0, TRACKED_RETAINED, 0)
     count_retained(shard, account, message, 1)
     set_author(retained, author)
     set_expiry(shard, account, retained)

@@ -91,7 +91,7 @@ cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept
 # Puts a delivery with a number behind everything that is queued, without its message.
 cdef void park(
     ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
-    bint grouped) noexcept nogil
+    bint grouped, bint tracked) noexcept nogil
 # The client has gone: what it has queued and in flight is on disk alone, as before it came.
 cdef void park_all(ShardState* shard, Session* session) noexcept nogil
 # The front of what is parked comes into memory, with its message, behind what is there.
@@ -102,8 +102,8 @@ cdef void unpark_front(
 # A packet identifier is taken together with one unit of quota, and both are given back together (law 7). `state` is
 # one of InflightState.
 cdef uint16_t take_packet_id(Session* session, uint32_t state) noexcept nogil
-# False for an identifier that is not inflight.
-cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil
+# False for an identifier that is not inflight. It was acknowledged, or dropped for a reason that has just been counted.
+cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id, bint dropped) noexcept nogil
 # The InflightState of an identifier without its flags, 0: not inflight.
 cdef inline uint32_t inflight_state(Session* session, uint16_t packet_id) noexcept nogil:
     cdef uint32_t entry
@@ -127,7 +127,7 @@ cdef InflightBody* put_inflight(Session* session, uint16_t packet_id, uint32_t s
 # Its message is on disk; and then in memory again. `identifiers` are copied, the message is held.
 cdef void keep_unread(
     ShardState* shard, Session* session, InflightBody* body, uint64_t number, uint32_t size, uint8_t retain,
-    bint grouped) noexcept nogil
+    bint grouped, uint32_t tracking) noexcept nogil
 cdef void fill_body(
     InflightBody* body, Message* message, SharedGroup* group, const uint32_t* identifiers, uint32_t count
 ) noexcept nogil

@@ -78,6 +78,7 @@ from broker._core.retained cimport close_run
 from broker._core.timers cimport timer_cancel
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport release_subscription, remove_subscription, subscribed_filter
+from broker._core.tracking cimport TRACKED_ACKNOWLEDGED, TRACKED_DROPPED, note
 
 
 cdef enum:
@@ -248,6 +249,7 @@ cdef void drop_inflight(ShardState* shard, Session* session) noexcept nogil:
             if (session.inflight[i] & INFLIGHT_STATE) != INFLIGHT_PUBREL:   # sent; nobody knows whether it was taken
                 count_drop(shard, session, DROP_SESSION_ENDED)
             if session.bodies != NULL:
+                note_end(shard, session, &session.bodies[i], TRACKED_DROPPED)
                 close_body(shard, session, &session.bodies[i], OP_DONE, 0)
     give_memory(session.inflight)
     give_memory(session.bodies)
@@ -362,6 +364,7 @@ cdef void count_account_drop(ShardState* shard, Account* account, int reason) no
 
 
 cdef void count_drop(ShardState* shard, Session* session, int reason) noexcept nogil:
+    shard.tracking.drop_reason = reason
     count_account_drop(shard, session.principal.account, reason)
     need_activity(session.principal).drops[reason] += 1
     note_drop(shard, session.principal, reason)
@@ -476,6 +479,12 @@ cdef inline void count_queued(ShardState* shard, Session* session, uint64_t size
     count_kept(shard, session, size, sign)
 
 
+cdef inline void note_end(ShardState* shard, Session* session, InflightBody* body, uint8_t kind) noexcept nogil:
+    # Why it was dropped has just been counted.
+    if unlikely_(body.tracking != 0):
+        note(shard, session.principal, body.tracking, 0, kind, shard.tracking.drop_reason)
+
+
 cdef int enqueue(
         ShardState* shard, Session* session, Outgoing* out, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
@@ -490,7 +499,7 @@ cdef int enqueue(
             session.durable.grouped |= group != NULL
         if session.connection == NULL or session.durable.parked_count or (
                 session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):
-            park(shard, session, message.number, <uint32_t>size, qos, retain, group != NULL)
+            park(shard, session, message.number, <uint32_t>size, qos, retain, group != NULL, message.tracking != 0)
             return -1
     add_to_queue(shard, session, message, group, qos, retain, identifiers, count)
     return -1
@@ -548,6 +557,9 @@ cdef inline void taken_out(Session* session, uint64_t number) noexcept nogil:
 
 cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
     cdef Message* message = queue_front(session).message
+    if unlikely_(message.tracking != 0):
+        note(
+            shard, session.principal, message.tracking, message.number, TRACKED_DROPPED, shard.tracking.drop_reason)
     if session.durable != NULL and message.number:
         session.durable.unordered |= queue_last(session.queue).message.number < message.number  # they are being judged
         taken_out(session, message.number)
@@ -632,6 +644,11 @@ cdef int64_t find_parked(Session* session, uint64_t number) noexcept nogil:
     return -1
 
 
+cdef inline void note_parked(ShardState* shard, Session* session, Parked* parked) noexcept nogil:
+    if unlikely_(parked.tracked):
+        note(shard, session.principal, 0, parked.number, TRACKED_DROPPED, shard.tracking.drop_reason)
+
+
 cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept nogil:
     # What stands before it moves up; it goes out of the chunk itself, so that `high` has nothing to say about it.
     cdef Durable* durable = session.durable
@@ -642,13 +659,14 @@ cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept
     for i in range(at, 0, -1):
         durable.parked[(durable.parked_head + i) & mask] = durable.parked[(durable.parked_head + i - 1) & mask]
     durable.parked[durable.parked_head] = found
+    note_parked(shard, session, &found)
     end_record(shard, session, found.number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
 
 
 cdef void park(
         ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
-        bint grouped) noexcept nogil:
+        bint grouped, bint tracked) noexcept nogil:
     cdef Durable* durable = session.durable
     cdef Parked* parked
     if durable.parked_count == durable.parked_capacity:
@@ -659,6 +677,7 @@ cdef void park(
     parked.qos = qos
     parked.retain = retain
     parked.grouped = grouped
+    parked.tracked = tracked
     if number <= durable.high or (durable.parked_count and number < parked_last(durable).number):
         durable.unordered = 1
     durable.parked_count += 1
@@ -683,6 +702,7 @@ cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
 
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
     cdef uint64_t number = parked_front(session).number
+    note_parked(shard, session, parked_front(session))
     session.durable.unordered |= session.queue != NULL      # what has been read stands before it
     taken_out(session, number)
     end_record(shard, session, number, NULL, OP_DONE, 0)
@@ -711,6 +731,7 @@ cdef void park_entry(ShardState* shard, Session* session, Queued* entry) noexcep
     parked.qos = entry.qos
     parked.retain = entry.retain
     parked.grouped = entry.group != NULL
+    parked.tracked = entry.message.tracking != 0
     durable.parked_count += 1
     durable.parked_bytes += parked.size
     release_message(shard, entry.message)
@@ -819,7 +840,7 @@ cdef void close_body(
     memset(body, 0, sizeof(InflightBody))
 
 
-cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id) noexcept nogil:
+cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet_id, bint dropped) noexcept nogil:
     cdef uint32_t slot = packet_id & session.inflight_mask
     cdef uint32_t state = inflight_state(session, packet_id)
     if state == 0:
@@ -829,15 +850,19 @@ cdef bint release_packet_id(ShardState* shard, Session* session, uint16_t packet
     session.inflight[slot] = 0
     session.inflight_count -= 1
     if unlikely_(session.bodies != NULL or session.durable != NULL):
-        release_kept(shard, session, packet_id, state)
+        release_kept(shard, session, packet_id, state, dropped)
     return True
 
 
-cdef void release_kept(ShardState* shard, Session* session, uint16_t packet_id, uint32_t state) noexcept nogil:
+cdef void release_kept(
+        ShardState* shard, Session* session, uint16_t packet_id, uint32_t state, bint dropped) noexcept nogil:
     # Apart: most sessions keep nothing, and have nothing to save on the stack for it.
     if session.durable != NULL and state == INFLIGHT_PUBREL and not session.durable.ended:
         add_op(shard, OP_FREED, session.durable.number, 0, packet_id)
     if session.bodies != NULL:
+        note_end(
+            shard, session, &session.bodies[packet_id & session.inflight_mask],
+            TRACKED_DROPPED if dropped else TRACKED_ACKNOWLEDGED)
         close_body(shard, session, &session.bodies[packet_id & session.inflight_mask], OP_DONE, packet_id)
 
 
@@ -851,6 +876,7 @@ cdef void keep_body(
     body.message = message
     hold_message(message)
     body.number = message.number if session.durable != NULL else 0
+    body.tracking = message.tracking
     body.size = <uint32_t>queued_size(message, count)
     session.inflight_bytes += body.size
     count_kept(shard, session, body.size, 1)
@@ -887,8 +913,9 @@ cdef InflightBody* put_inflight(Session* session, uint16_t packet_id, uint32_t s
 
 cdef void keep_unread(
         ShardState* shard, Session* session, InflightBody* body, uint64_t number, uint32_t size, uint8_t retain,
-        bint grouped) noexcept nogil:
+        bint grouped, uint32_t tracking) noexcept nogil:
     body.number = number
+    body.tracking = tracking
     body.size = size
     body.retain = retain
     body.grouped = grouped
@@ -918,6 +945,7 @@ cdef void enter_pubrel(ShardState* shard, Session* session, uint16_t packet_id) 
     mark_sent(session, packet_id)
     session.inflight[slot] = packet_id | INFLIGHT_PUBREL
     if session.bodies != NULL:
+        note_end(shard, session, &session.bodies[slot], TRACKED_ACKNOWLEDGED)   # its receiver owns it now
         close_body(shard, session, &session.bodies[slot], OP_RECEIVED, packet_id)
         session.inflight_serial += 1
         session.bodies[slot].serial = session.inflight_serial

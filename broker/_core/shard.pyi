@@ -431,13 +431,34 @@ class Shard:
         expiry_s: int = 0,
         properties: bytes = b"",
         counted: bool = True,
+        tracking: int = 0,
     ) -> int:
         """Publish from inside the process; returns how many sessions took it (or will be offered it in later slices).
 
         ``expiry_s`` is the Message Expiry Interval, 0: none; ``properties`` are others as they stand in a PUBLISH,
         valid and without their length. It counts as the account's own usage, unless it is the broker's word and
-        ``counted`` is False. Raises ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and
-        ``QuotaExceeded`` for a retained one that the account or the broker has no room for.
+        ``counted`` is False. Under ``tracking`` (32 bits; 0: no) ``take_tracked`` tells what becomes of it. Raises
+        ``BadRequest`` for a bad topic name or QoS, ``PayloadTooLarge``, and ``QuotaExceeded`` for a retained one that
+        the account or the broker has no room for.
+        """
+        ...
+
+    def hear_answers(self, account_id: int) -> None:
+        """Let ``take_answers`` tell what an account's devices answer to messages, from now on."""
+        ...
+
+    def take_tracked(self) -> list[tuple[int, int, int, int, int]]:
+        """Take what has become of tracked messages since the last call, in order: see ``ports.TrackedNote``.
+
+        After ``restore`` each delivery that a session on disk has, and each retained message, is told as taken.
+        """
+        ...
+
+    def take_answers(self) -> list[tuple[int, bytes, bytes | None, int]]:
+        """Take what devices have published to ``devices/{their id}/events/commands/{id}`` since the last call.
+
+        Principal, the topic's last level, payload, and its length: a payload of more than 16 KiB is None. Its PUBACK
+        or PUBREC leaves when the batch that is open now is on disk.
         """
         ...
 

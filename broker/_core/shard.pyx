@@ -111,6 +111,9 @@ from broker._core.model cimport (
     Story,
     Subscription,
     Timer,
+    TrackedAnswer,
+    TrackedNote,
+    Tracking,
     Transport,
     Usage,
 )
@@ -167,6 +170,7 @@ from broker._core.topics cimport (
     has_filter_room,
 )
 from broker._core.tls_object cimport object_why
+from broker._core.tracking cimport tracking_close
 from broker._core.transport cimport open_transport, open_websocket
 from broker._core.verdicts cimport (
     INVALID_TOPIC,
@@ -351,6 +355,7 @@ cdef class Shard:
         retained_close(self.state)
         identities_close(self.state)
         journal_close(self.state)
+        tracking_close(self.state)
         messages_close(self.state)
         arena_close(&self.state.arena)
         give_memory(self.state.receivers)
@@ -1131,7 +1136,7 @@ cdef class Shard:
     # ------------------------------------------------------------ from inside the process
 
     def publish(self, account_id, bytes topic_name, payload, int qos, long long now_ns, *, bint retain=False,
-                uint32_t expiry_s=0, bytes properties=b"", bint counted=True):
+                uint32_t expiry_s=0, bytes properties=b"", bint counted=True, uint32_t tracking=0):
         cdef const uint8_t[::1] view
         cdef Account* account
         cdef Outgoing out
@@ -1157,6 +1162,7 @@ cdef class Shard:
             out.payload.at = &view[0]
         out.qos = <uint8_t>qos
         out.retain = retain
+        out.tracking = tracking
         account = need_account(self.state, account_id)
         if retain and not may_retain(self.state, account, NULL, &out.topic, out.properties.n, out.payload.n):
             raise QuotaExceeded("no more messages can be retained")
@@ -1166,6 +1172,42 @@ cdef class Shard:
         if taken == REFUSED:
             raise Unavailable("the disk takes nothing now: nothing was published")
         return taken
+
+    # ------------------------------------------------------------ what is asked about messages
+
+    def hear_answers(self, account_id):
+        self.check_owner()
+        need_account(self.state, account_id).heard = 1
+
+    def take_tracked(self):
+        cdef Tracking* tracking = &self.state.tracking
+        cdef TrackedNote* one
+        cdef list found = []
+        cdef uint32_t i
+        self.check_owner()
+        for i in range(tracking.note_count):
+            one = &tracking.notes[i]
+            found.append((one.kind, one.tracking, one.number, one.principal_id, one.reason))
+        tracking.note_count = 0
+        return found
+
+    def take_answers(self):
+        cdef Tracking* tracking = &self.state.tracking
+        cdef TrackedAnswer* one
+        cdef list found = []
+        cdef uint32_t i
+        self.check_owner()
+        for i in range(tracking.answer_count):
+            one = &tracking.answers[i]
+            payload = None if one.payload == NULL and one.payload_bytes else \
+                PyBytes_FromStringAndSize(<char*>one.payload, 0 if one.payload == NULL else one.payload_bytes)
+            message_id = PyBytes_FromStringAndSize(<char*>one.message_id, one.message_id_bytes)
+            give_memory(one.payload)
+            found.append((one.principal_id, message_id, payload, one.payload_bytes))
+        tracking.answer_count = 0
+        tracking.answer_bytes = 0
+        tracking.answers_round += 1
+        return found
 
     def clear_retained(self, account_id, bytes topic_filter):
         cdef Account* account
@@ -1263,8 +1305,8 @@ cdef class Shard:
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
             "connected": [state.connected[i] for i in range(LEVELS)],
-            "events_lost": state.counters.events_lost, "timers": state.wheel.armed,
-            "promises": state.journal.promise_count, "match_steps": state.match_steps,
+            "events_lost": state.counters.events_lost, "tracked_lost": state.tracking.lost,
+            "timers": state.wheel.armed, "promises": state.journal.promise_count, "match_steps": state.match_steps,
         }
 
     def drops(self, account_id, principal_id=None):

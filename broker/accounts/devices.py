@@ -22,6 +22,7 @@ from broker.accounts.device_index import DeviceIndex, OfAccount
 from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
 from broker.accounts.device_sightings import Sightings
 from broker.accounts.ledger import ALONE, PRINCIPAL_NUMBERS, Companion, Ledger
+from broker.accounts.messages import Messages
 from broker.accounts.presence import PresenceBook
 from broker.accounts.records import Device
 from broker.accounts.timeline import TimelineBook
@@ -80,13 +81,14 @@ class Devices:
         self._ledger = ledger
         self._secret = secret
         self._table = grants
-        self.passwords = DevicePasswords(ledger, self._is_there)
+        self.passwords = DevicePasswords(ledger, self.is_staying)
         self._grants = DeviceGrants(secret, grants, accounts, self.passwords, queue_maximum_bytes)
         self._accounts = accounts
         self._index = DeviceIndex()
-        self.sightings = Sightings(ledger, self._is_there)
-        self.timeline = TimelineBook(ledger, self._is_there, wall_ms)
-        self.presence = PresenceBook(ledger, self._is_there)
+        self.timeline = TimelineBook(ledger, self.is_staying, wall_ms)
+        self.presence = PresenceBook(ledger, self.is_staying)
+        self.sightings = Sightings(ledger, self.is_staying)
+        self.messages = Messages(ledger, self.is_staying)
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
         self._changing: set[asyncio.Task[Device]] = set()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()  # of those that are being changed
@@ -229,6 +231,7 @@ class Devices:
             *self.passwords.records(latest),
             *self.timeline.records(device.device_number),
         ]
+        records += self.messages.leave(device.device_number)
         try:
             self._grants.take(latest)
             await self._table.remove_device(device.account_id, device.device_number, device.device_id, records)
@@ -324,7 +327,8 @@ class Devices:
         else:
             self._grants.take(device)
 
-    def _is_there(self, device_number: int) -> bool:
+    def is_staying(self, device_number: int) -> bool:
+        """Tell whether a device has this number, and is not being removed."""
         return device_number in self._index and device_number not in self._leaving
 
     def _may_enter(self, device: Device) -> bool:

@@ -70,6 +70,7 @@ class Directory:
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
         self.answers = KeptAnswers(self._ledger)
+        self.messages = self.devices.messages
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -86,6 +87,7 @@ class Directory:
         self.last_uses.load(lambda number: number in self.keys or number in self.admin_keys)
         self.devices.load(now_s)
         self.answers.load()
+        self.messages.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""

@@ -15,7 +15,7 @@ from broker.admin.audit import AuditView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.connections import ConnectionView, Page, SessionView, Which
 from broker.admin.key_views import KeyContext, KeyView
-from broker.admin.message_views import DeviceMessage, MessageKind, MessageReceipt
+from broker.admin.message_views import AnswerView, DeviceMessage, MessageKind, MessageView
 from broker.admin.operator import Operator
 from broker.admin.policy_check import PolicyAnswer, PolicyQuestion
 from broker.admin.registration import Outcome
@@ -46,6 +46,7 @@ __all__ = [
     "Actor",
     "Admin",
     "AdminKeyView",
+    "AnswerView",
     "AuditView",
     "Claim",
     "Clock",
@@ -65,7 +66,7 @@ __all__ = [
     "KeyContext",
     "KeyView",
     "MessageKind",
-    "MessageReceipt",
+    "MessageView",
     "MetricsText",
     "MqttCredentials",
     "Operator",

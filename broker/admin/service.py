@@ -102,7 +102,9 @@ class Admin:
         self.connections = Connections(directory, core, [one.name for one in config.listeners])
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
-        self.commands = Commands(directory, publisher, config.capabilities.maximum_payload_bytes, self._require_serving)
+        self.commands = Commands(
+            directory, publisher, clock, config.capabilities.maximum_payload_bytes, self._require_serving
+        )
 
     @property
     def not_ready_because(self) -> str:
@@ -121,8 +123,9 @@ class Admin:
         self._serving = True
 
     def stop_serving(self) -> None:
-        """Refuse requests from now on."""
+        """Refuse requests from now on; who waits for something is answered."""
         self._serving = False
+        self.commands.stop()
 
     def metrics(self, *, from_loopback: bool) -> MetricsText:
         """Tell the figures of the whole broker. Raises ``NotFound`` to whom the configuration does not tell them."""
@@ -217,6 +220,7 @@ class Admin:
         await self._directory.flush()
         await self._directory.answers.prune(self._clock.wall_s())
         await self._directory.audit.prune(self._clock.wall_s())
+        self._directory.messages.prune(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

@@ -17,11 +17,14 @@ from broker.ports import (
     AccountLimits,
     AccountStanding,
     Change,
+    DeviceAnswer,
     Grant,
     OpenConnection,
     Presence,
     ServerMessage,
     Standing,
+    TrackedNote,
+    TrackingSink,
     UsageRow,
 )
 from broker.reasons import DropReason, ReasonCode
@@ -54,6 +57,7 @@ class Gateway:
         self._reactor = reactor
         self._durable = durable
         self._shard = reactor.shard
+        self._sink: TrackingSink | None = None
 
     def put_grant(self, credential: bytes, grant: Grant) -> None:
         """Make a credential known to the core."""
@@ -221,7 +225,9 @@ class Gateway:
             retain=message.retain,
             expiry_s=message.expiry_s,
             properties=_properties(message),
+            tracking=message.tracking,
         )
+        self.look_at_tracked()
         changes = () if records is None else records(taken)
         self._record(changes)
         self._reactor.soon()
@@ -261,6 +267,29 @@ class Gateway:
     def gathered(self) -> int:
         """Tell of how many devices something was gathered."""
         return self._shard.gathered()
+
+    def track(self, sink: TrackingSink) -> None:
+        """Tell what becomes of tracked messages from now on, first of all which of them wait."""
+        self._sink = sink
+        self.look_at_tracked()
+
+    def look_at_tracked(self) -> None:
+        """Tell it now."""
+        if self._sink is not None:
+            notes = [TrackedNote(*one) for one in self._shard.take_tracked()]
+            answers = [DeviceAnswer(*one) for one in self._shard.take_answers()]
+            if notes or answers:
+                self._sink.note(notes, answers)
+
+    def before_seal(self) -> None:
+        """Let what has become of tracked messages go with the batch that tells of it."""
+        self.look_at_tracked()
+        if self._sink is not None:
+            self._record(self._sink.take_changes())
+
+    def hear_answers(self, account_id: int) -> None:
+        """Tell as well what an account's devices answer."""
+        self._shard.hear_answers(account_id)
 
     async def written(self) -> None:
         """Return when everything that has been recorded until now is on disk."""

@@ -75,6 +75,13 @@ FIGURES = (
     Figure("core", "outbox_bytes", "gauge", "outbox_bytes", "Memory for what clients have not read yet."),
     Figure("core", "messages_kept", "gauge", "messages_kept", "Messages that are held in memory, whatever for."),
     Figure("core", "promises", "gauge", "promises_held", "Acknowledgements that wait for the store."),
+    Figure(
+        "core",
+        "tracked_lost",
+        "counter",
+        "tracked_lost",
+        "What became of messages to devices, and answers of devices, that was not noted for want of room.",
+    ),
     Figure("core", "timers", "gauge", "timers_armed", "Deadlines that are set."),
     Figure(
         "core", "events_lost", "counter", "events_lost", "Events of devices that found no room until they were taken."

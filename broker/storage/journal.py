@@ -64,6 +64,10 @@ class JournalCore(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """Add nothing to the batch."""
+
+
 class JournalWriter:
     """Writes one core's journal into one store; belongs to the thread of the event loop.
 
@@ -88,6 +92,7 @@ class JournalWriter:
         self._monotonic_ns = monotonic_ns
         self._settled = settled
         self._tell = refusing
+        self.before_seal: Callable[[], None] = _nothing  # may add to the open batch
         self._slow_disk_ns = round(slow_disk_s * NS_PER_S)
         self._batch_maximum_bytes = batch_maximum_bytes
         self._batch: tuple[int, Sequence[PlainChange]] | None = None
@@ -107,6 +112,7 @@ class JournalWriter:
         """Seal and submit what has been gathered, unless a batch is under way."""
         if self._batch is not None:
             return
+        self.before_seal()
         self._batch = self._core.seal()
         if self._batch is None:  # there is nothing that is not on disk
             self._answer_waiters(self._core.newest_ticket() + 1)  # what was open is empty now
@@ -139,6 +145,7 @@ class JournalWriter:
 
     async def durable(self) -> None:
         """Return when everything that has been recorded until now is on disk."""
+        self.before_seal()
         ticket = self._core.newest_ticket()
         if ticket <= self._core.settled_ticket():
             return

@@ -18,6 +18,7 @@ from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
+from broker.accounts.messages import ANSWER_MARK, MessageRecord
 from broker.accounts.plans import PLANS
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
 from broker.accounts.timeline_records import is_timeline
@@ -48,6 +49,7 @@ from broker.storage.tables import (
     SESSIONS,
     SUBSCRIPTIONS,
     TIMELINE,
+    TRACKED,
     USAGE,
     WILLS,
     day_key_parts,
@@ -205,6 +207,17 @@ def _is_answer(key: bytes, value: bytes) -> bool:
     return len(key) == 4 + NAME_BYTES and times and type(answer.sealed) is bytes and len(answer.sealed) > NONCE_BYTES
 
 
+def _is_tracked(key: bytes, value: bytes) -> bool:
+    if len(key) == LONG_KEY_BYTES + len(ANSWER_MARK) and key.endswith(ANSWER_MARK):
+        return True  # what a device has answered is anything
+    record = MessageRecord.decode(value)
+    numbers = [one for one in dataclasses.fields(record) if one.type == "int"]
+    if key != record.key or type(record.message_id) is not str or type(record.kind) is not str:
+        return False
+    values = [getattr(record, one.name) for one in numbers]
+    return all(type(one) is int and -NEVER < one < NEVER for one in values)
+
+
 def _is_counter(key: bytes, value: bytes) -> bool:
     return key in COUNTER_NAMES and _is_number(value)
 
@@ -242,6 +255,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     AUDIT: _is_audit,
     TIMELINE: is_timeline,
     ONLINE: _is_seen,
+    TRACKED: _is_tracked,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

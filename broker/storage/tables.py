@@ -28,6 +28,8 @@ ONLINE = "online"
 """By device number: since when it has a connection, as of a moment ago; who has none has no record."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
+TRACKED = "tracked"
+"""By device number and tracking number: what has become of messages to devices."""
 ANSWERS = "answers"
 """By account and 16 bytes that follow from a caller's secrets: sealed answers, for who asks again."""
 AUDIT = "audit"
@@ -66,6 +68,7 @@ TABLES = (
     AUDIT,
     TIMELINE,
     ONLINE,
+    TRACKED,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

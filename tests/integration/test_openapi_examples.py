@@ -50,7 +50,8 @@ class Published:
         examples = {(one["in"], one["name"]): one["example"] for one in operation["parameters"] if "example" in one}
         for place, name in examples:
             if place == "path":
-                path = path.replace("{" + name + "}", known.get(name) or self._make(name))
+                known.setdefault(name, self._make(name, known))
+                path = path.replace("{" + name + "}", known[name])
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
         query = {name: value for (place, name), value in examples.items() if place == "query"}
         headers = known_headers or self.headers(operation)
@@ -68,7 +69,12 @@ class Published:
         view, text = self._broker.call(self._broker.broker.admin.admin_keys.create("examples"))
         return view.key_id, text
 
-    def _make(self, name: str) -> str:
+    def _make(self, name: str, known: dict[str, str]) -> str:
+        if name in known:
+            return known[name]
+        if name == "message_id":
+            sent = self.send("POST", "/v1/iot/devices/{device_id}/commands", device_id=known["device_id"])
+            return str(sent.raise_for_status().json()[name]) if sent.status_code != 404 else "msg_nobody"
         if name in ("connection_id", "session_id"):
             return self._come(name.removesuffix("_id"))
         return str(self._made(*MAKERS[name]).raise_for_status().json()[name])

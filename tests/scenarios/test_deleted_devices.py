@@ -14,6 +14,8 @@ import pytest
 from broker.accounts.device_description import DeviceDescription
 from broker.accounts.device_passwords import used_key
 from broker.accounts.directory import Directory
+from broker.admin import DeviceMessage, MessageView
+from broker.admin.commands import Commands
 from broker.errors import NotFound
 from broker.net.gateway import Gateway
 from broker.storage.memory import MemoryStore
@@ -26,6 +28,7 @@ from broker.storage.tables import (
     SESSIONS,
     SUBSCRIPTIONS,
     TABLES,
+    TRACKED,
     WILLS,
 )
 from broker.wire import Suback, Subscribe, Subscription, Will
@@ -33,7 +36,7 @@ from tests.support.core import SECRET, Client, Core
 
 NOW_S = 1_790_000_000
 ACCOUNT = 1
-OF_A_DEVICE = (DEVICES, SEEN, PASSWORDS_USED, SESSIONS, SUBSCRIPTIONS, WILLS, MESSAGES, RETAINED)
+OF_A_DEVICE = (DEVICES, SEEN, PASSWORDS_USED, SESSIONS, SUBSCRIPTIONS, WILLS, MESSAGES, RETAINED, TRACKED)
 FOR_LONG = {"session_expiry_interval": 3600}
 
 
@@ -46,13 +49,18 @@ class House:
         self.core.store.delay()
         self.core.hold()
         reactor = SimpleNamespace(shard=self.core.shard, now_ns=lambda: self.core.now_ns, soon=lambda: None)
-        self.directory = Directory(self.core.store, SECRET, Gateway(reactor, self.durable))  # type: ignore[arg-type]
+        self.gateway = Gateway(reactor, self.durable)  # type: ignore[arg-type]
+        self.directory = Directory(self.core.store, SECRET, self.gateway)
         self.directory.load(NOW_S)
         self.left_out = self.core.shard.restore(
             self.core.store.scan, self.core.now_ns, self.core.wall_ns, known=self.directory.known()
         )
+        clock = SimpleNamespace(wall_s=lambda: NOW_S)
+        self.commands = Commands(self.directory, self.gateway, clock, 1000, lambda: None)  # type: ignore[arg-type]
+        self.core.before_seal = self.gateway.before_seal
 
     async def durable(self) -> None:
+        self.gateway.before_seal()
         ticket = self.core.shard.newest_ticket()
         for _ in range(10_000):
             if self.core.shard.settled_ticket() >= ticket:
@@ -123,6 +131,9 @@ class Cast:
         client.drop()
         application.publish("devices/pump/commands", b"waits", 1)
         await self.house.settle()
+        sent = await self.house.do(self.house.commands.send(ACCOUNT, "pump", DeviceMessage("commands", b"tracked")))
+        assert isinstance(sent, MessageView)
+        assert sent.state == "queued"
 
 
 async def house_with_a_device() -> tuple[House, Cast]:
@@ -164,7 +175,8 @@ def test_a_crash_at_any_step_leaves_a_device_whole_or_nothing_of_it() -> None:
         await cast.play()
         before = house.found()
         assert before == {
-            DEVICES: 1, SEEN: 1, PASSWORDS_USED: 1, SESSIONS: 2, SUBSCRIPTIONS: 1, WILLS: 1, MESSAGES: 1, RETAINED: 3,
+            DEVICES: 1, SEEN: 1, PASSWORDS_USED: 1, SESSIONS: 2, SUBSCRIPTIONS: 1, WILLS: 1, MESSAGES: 2, RETAINED: 3,
+            TRACKED: 1,
         }  # fmt: skip
         images = await images_of_the_deletion(house)
         outcomes = [await outcome(image, cast) for image in images]
@@ -195,6 +207,7 @@ async def outcome(image: MemoryStore, cast: Cast) -> str:
             WILLS: 0,
             MESSAGES: 0,
             RETAINED: 1,
+            TRACKED: 0,
         }
         assert retained == 1
         refused = house.core.connecting("pump", **cast.login)
@@ -208,8 +221,9 @@ async def outcome(image: MemoryStore, cast: Cast) -> str:
         SESSIONS: 2,
         SUBSCRIPTIONS: 1,
         WILLS: 1,
-        MESSAGES: 1,
+        MESSAGES: 2,
         RETAINED: 3,
+        TRACKED: 1,
     }
     assert retained == 3
     client = house.core.connecting("pump", **cast.login, clean_start=False, properties=FOR_LONG)
@@ -217,6 +231,7 @@ async def outcome(image: MemoryStore, cast: Cast) -> str:
     assert [getattr(one, "session_present", None) or getattr(one, "payload", None) for one in client.received()] == [
         True,
         b"waits",
+        b"tracked",
     ]
     return "whole"
 

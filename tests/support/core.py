@@ -242,6 +242,7 @@ class Core:
         self.shard.set_wall(self.now_ns, WALL_NS)
         self.store = MemoryStore()
         self.in_flight = False
+        self.before_seal: Callable[[], None] = lambda: None
         self.reading: list[bytes] = []
         self.granted: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.observer = Silent()
@@ -406,6 +407,7 @@ class Core:
 
     def seal(self) -> None:
         """Close the journal's batch and hand it to the store, one at a time."""
+        self.before_seal()
         sealed = None if self.in_flight else self.shard.seal()
         if sealed is not None:
             self.in_flight = True

@@ -251,3 +251,28 @@ def test_chunks_that_could_not_be_read_are_asked_for_again_when_the_disk_is_look
     bench.writer.look()
     reads.pop()([b"chunk"], None)
     assert bench.core.given == [(b"a", b"chunk")]
+
+
+def test_what_is_added_before_a_batch_is_sealed_goes_with_it_and_is_waited_for() -> None:
+    async def body() -> None:
+        bench = Bench()
+        wanted = [b"first"]
+
+        def add() -> None:
+            while wanted:
+                bench.core.record(wanted.pop())
+
+        bench.writer.before_seal = add
+        bench.write(b"batch")
+        bench.store.commit()
+        assert bench.on_disk() == [b"first"]  # of one key: the later one stands
+        bench.store.answer()
+        wanted.append(b"alone")
+        waiting = asyncio.create_task(bench.writer.durable())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bench.store.release()
+        await waiting
+        assert bench.on_disk() == [b"first", b"alone"]
+
+    asyncio.run(body())

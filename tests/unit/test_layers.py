@@ -35,7 +35,7 @@ ORDER = """
     message
     records
     trie groups
-    topics grants timers retained_records journal
+    topics grants timers retained_records journal tracking
     promises
     peers events
     retained restore_retained

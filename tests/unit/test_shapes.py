@@ -12,6 +12,7 @@ from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
+from broker.accounts.messages import MessageRecord
 from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
 from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
@@ -78,6 +79,7 @@ SOUND = {
         encode_recent(Recent(9, 7, (Entry("taken_over", 1, 2, 3, "mqtt 5.0", "a", "b", "c", 8),))),
     ),
     "online": (number_key(3), encode_number(1_700_000_000)),
+    "tracked": (number_key(3) + number_key(9), MessageRecord(3, 1, 9, "msg_1", "commands", 1, 1_700_000_000).encode()),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),

@@ -140,15 +140,22 @@ def test_another_thread_is_turned_away() -> None:
 
 
 @pytest.mark.parametrize("table", ["sessions", "retained", "accounts", ""])
-def test_records_of_the_cores_own_are_not_erased_from_outside(table: str) -> None:
+def test_records_of_the_cores_own_are_not_written_from_outside(table: str) -> None:
     core = Core()
-    with pytest.raises(ValueError, match="not erased"):
+    with pytest.raises(ValueError, match="not written"):
         core.shard.erase(table, b"key")
+    with pytest.raises(ValueError, match="not written"):
+        core.shard.put(table, b"key", b"value")
     for key in (b"", bytes(512)):
         with pytest.raises(ValueError, match="1 to 511"):
             core.shard.erase("devices", key)
     core.shard.erase("devices", bytes(511))
-    assert core.shard.seal() is not None
+    core.shard.put("answers", b"key", b"value")
+    core.shard.put("answers", b"empty", b"")
+    sealed = core.shard.seal()
+    assert sealed is not None
+    others = [change for change in sealed[1] if change[0] != "meta"]
+    assert others == [("devices", bytes(511), None), ("answers", b"key", b"value"), ("answers", b"empty", b"")]
 
 
 def test_a_shard_is_no_global() -> None:

@@ -1,0 +1,1 @@
+"""What becomes of messages that somebody asks about. See tracking.pxd."""
