@@ -228,6 +228,7 @@ def test_a_change_changes_what_it_names_and_nothing_else() -> None:
         del created["mqtt_password"]
         device_id = created["device_id"]
         created["passwords"] = [{"created_at": created["created_at"], "last_used": None, "valid_until": None}]
+        created |= {"connected_at": None, "protocol": None, "address": None}
         assert await patched(caller, device_id) == created
         caller.upper.clock.pass_s(5)
         for said, shown in (
