@@ -1,8 +1,8 @@
 """The command line: ``iot-broker serve``, ``check-config``, ``keys`` and ``accounts``.
 
 Here belong commands, their arguments and the words they print. Not here: what they do, and the commands about what is
-on disk (``cli_store``). Exit codes: 0, 1 when something failed, 2 when the arguments or the configuration cannot be
-used, 3 when the store is damaged.
+on disk (``cli_store``) and about many devices (``cli_devices``). Exit codes: 0, 1 when something failed, 2 when the
+arguments or the configuration cannot be used, 3 when the store is damaged.
 """
 
 from __future__ import annotations
@@ -16,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker import control
 from broker.accounts.accounts import DURABILITIES, POLICIES
-from broker.accounts.directory import DEFAULT_NAME, Directory
+from broker.accounts.directory import DEFAULT_NAME
 from broker.accounts.plans import DEFAULT_PLAN, PLANS
-from broker.admin import Operator, SystemClock
+from broker.cli_ask import ask
 from broker.cli_common import config_option, data_dir_option, print_table, told_in_one_line
+from broker.cli_devices import devices_group
 from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Flags, load_config
 from broker.doors import Endpoint, authority, is_loopback
-from broker.errors import StoreError, Unavailable
 from broker.observability import logs
-from broker.ports import AccountLimits, Grant
-from broker.storage.data_dir import DataDir
-from broker.storage.lmdb import LmdbStore
-from broker.storage.rescue import finish_moves, prepare
 
 if TYPE_CHECKING:
     from broker.net.certificates import Authority
@@ -58,6 +53,7 @@ def main() -> None:
 
 
 main.add_command(backup_command)
+main.add_command(devices_group)
 main.add_command(restore_command)
 main.add_command(store_group)
 
@@ -125,7 +121,7 @@ def keys() -> None:
 @told_in_one_line
 def create_key(name: str, account: str, file: Path | None, data_dir: Path | None) -> None:
     """Make an API key and print it alone on standard output: it cannot be shown again."""
-    made = _ask(file, data_dir, "keys.create", {"account": account, "name": name})
+    made = ask(file, data_dir, "keys.create", {"account": account, "name": name})
     click.echo(f"key {made['key_id']} {name!r} of account {account!r}, shown this once:", err=True)
     click.echo(made["api_key"])
 
@@ -137,7 +133,7 @@ def create_key(name: str, account: str, file: Path | None, data_dir: Path | None
 @told_in_one_line
 def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> None:
     """List API keys, revoked ones too; never their text."""
-    rows = _ask(file, data_dir, "keys.list", {"account": account})
+    rows = ask(file, data_dir, "keys.list", {"account": account})
     print_table(("key_id", "account", "name", "created_at", "last_used_at", "revoked_at"), rows)
 
 
@@ -148,7 +144,7 @@ def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> 
 @told_in_one_line
 def revoke_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
     """Make an API key invalid and cut the connections that came in with it; devices stay."""
-    revoked = _ask(file, data_dir, "keys.revoke", {"key_id": key_id})
+    revoked = ask(file, data_dir, "keys.revoke", {"key_id": key_id})
     click.echo(f"key {key_id} {revoked['name']!r} of account {revoked['account']!r} is revoked", err=True)
 
 
@@ -166,7 +162,7 @@ def accounts() -> None:
 @told_in_one_line
 def create_account(name: str, plan: str, durability: str, file: Path | None, data_dir: Path | None) -> None:
     """Make an account: a name, a plan, what its clients are promised, and a topic space of its own."""
-    _ask(file, data_dir, "accounts.create", {"name": name, "plan": plan, "durability": durability})
+    ask(file, data_dir, "accounts.create", {"name": name, "plan": plan, "durability": durability})
     click.echo(f"account {name!r} is there, on plan {plan!r}, its clients at level {durability!r}", err=True)
 
 
@@ -176,7 +172,7 @@ def create_account(name: str, plan: str, durability: str, file: Path | None, dat
 @told_in_one_line
 def list_accounts(file: Path | None, data_dir: Path | None) -> None:
     """List the accounts."""
-    rows = _ask(file, data_dir, "accounts.list", {})
+    rows = ask(file, data_dir, "accounts.list", {})
     print_table(ACCOUNT_COLUMNS, rows)
 
 
@@ -188,7 +184,7 @@ def list_accounts(file: Path | None, data_dir: Path | None) -> None:
 @told_in_one_line
 def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> None:
     """Put an account on another plan; what it has above the new limits stays."""
-    _ask(file, data_dir, "accounts.set-plan", {"name": name, "plan": plan})
+    ask(file, data_dir, "accounts.set-plan", {"name": name, "plan": plan})
     click.echo(f"account {name!r} is on plan {plan!r}", err=True)
 
 
@@ -200,7 +196,7 @@ def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> 
 @told_in_one_line
 def set_durability(name: str, level: str, file: Path | None, data_dir: Path | None) -> None:
     """Choose what an account's clients are promised from their next CONNECT on."""
-    _ask(file, data_dir, "accounts.set-durability", {"name": name, "durability": level})
+    ask(file, data_dir, "accounts.set-durability", {"name": name, "durability": level})
     click.echo(f"account {name!r} is at level {level!r}", err=True)
 
 
@@ -212,7 +208,7 @@ def set_durability(name: str, level: str, file: Path | None, data_dir: Path | No
 @told_in_one_line
 def set_queue_full_policy(name: str, policy: str, file: Path | None, data_dir: Path | None) -> None:
     """Choose what happens to a message for a session of an account that has no room for it."""
-    _ask(file, data_dir, "accounts.set-queue-full-policy", {"name": name, "policy": policy})
+    ask(file, data_dir, "accounts.set-queue-full-policy", {"name": name, "policy": policy})
     click.echo(f"full queues of account {name!r}: {policy!r}", err=True)
 
 
@@ -223,7 +219,7 @@ def set_queue_full_policy(name: str, policy: str, file: Path | None, data_dir: P
 @told_in_one_line
 def suspend_account(name: str, file: Path | None, data_dir: Path | None) -> None:
     """Cut and refuse an account's devices, applications and requests."""
-    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": True})
+    ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": True})
     click.echo(f"account {name!r} is suspended", err=True)
 
 
@@ -234,7 +230,7 @@ def suspend_account(name: str, file: Path | None, data_dir: Path | None) -> None
 @told_in_one_line
 def resume_account(name: str, file: Path | None, data_dir: Path | None) -> None:
     """Let a suspended account back in."""
-    _ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": False})
+    ask(file, data_dir, "accounts.set-suspended", {"name": name, "suspended": False})
     click.echo(f"account {name!r} is back", err=True)
 
 
@@ -268,62 +264,3 @@ def _curl_line(http: Endpoint, api_key: str) -> str:
         f' -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json"'
         """ -d '{"name": "Temperature Sensor 01", "type": "sensor"}'"""
     )
-
-
-def _ask(file: Path | None, data_dir: Path | None, command: str, arguments: dict[str, Any]) -> Any:
-    """Run a verb in the running broker; where none is running, on the store itself."""
-    config = load_config(file, os.environ, Flags(data_dir=data_dir))
-    return asyncio.run(_ask_either(config, command, arguments))
-
-
-async def _ask_either(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    try:
-        return await control.call(config.data_dir, command, arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return await _on_the_store(config, command, arguments)
-
-
-async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    if not config.data_dir.exists() and command != "keys.create":
-        raise StoreError(f"there is no data directory {config.data_dir}")
-    with DataDir.claim(config.data_dir) as owned:
-        finish_moves(owned.path)
-        secret = owned.secret()
-        prepare(owned.path, map_size_bytes=config.store_map_size_bytes, rescuing=False)
-        store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
-        try:
-            clock = SystemClock()
-            directory = Directory(store, secret, _NoCore())
-            directory.load(clock.wall_s())
-            directory.usage.add((), clock.wall_s())  # the month on record may have ended
-            if command == "keys.create":
-                await directory.ensure_account(clock.wall_s())
-            return await control.execute(Operator(directory, clock), command, arguments)
-        finally:
-            await store.close()
-
-
-class _NoCore:
-    """The grant table where no broker runs: nobody is connected."""
-
-    def put_grant(self, credential: bytes, grant: Grant) -> None:
-        """Take a grant that nobody will use."""
-
-    def remove_grant(self, credential: bytes) -> None:
-        """Cut nobody."""
-
-    async def remove_device(
-        self, account_id: int, principal_id: int, device_id: str, records: Sequence[tuple[str, bytes]]
-    ) -> None:
-        """Refuse: what a device has on disk is the core's to end."""
-        del account_id, principal_id, records
-        raise Unavailable(f"device {device_id!r} can be removed by a running broker alone")
-
-    def put_account(self, account_id: int, limits: AccountLimits) -> None:
-        """Limit nobody."""
-
-    def set_quota(self, account_id: int, messages_left: int, bytes_left: int) -> None:
-        """Stop nobody."""
-
-    def add_quota(self, account_id: int, messages: int, bytes_count: int) -> None:
-        """Stop nobody."""

@@ -91,6 +91,8 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
         "accounts.set-durability": set_durability,
         "accounts.set-queue-full-policy": set_queue_full_policy,
         "accounts.set-suspended": set_suspended,
+        "devices.import": operator.transfer.take,
+        "devices.export": operator.transfer.give,
     }
 
 

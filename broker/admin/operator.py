@@ -9,6 +9,7 @@ from broker.accounts.accounts import DEFAULT_POLICY
 from broker.accounts.directory import Directory
 from broker.accounts.records import Account, ApiKey
 from broker.admin.clock import Clock
+from broker.admin.transfer import Transfer
 from broker.admin.views import AccountView, KeyView
 from broker.errors import BadRequest
 from broker.ports import Durability
@@ -17,11 +18,15 @@ DEFAULT_DURABILITY = Durability.SYNCED.value
 
 
 class Operator:
-    """Verbs about accounts and keys, by name; raises ``NotFound``, ``Conflict``, ``BadRequest`` and ``Unavailable``."""
+    """Verbs about accounts and keys, by name; raises ``NotFound``, ``Conflict``, ``BadRequest`` and ``Unavailable``.
+
+    ``transfer`` has those about many devices.
+    """
 
     def __init__(self, directory: Directory, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
+        self.transfer = Transfer(directory, clock)
 
     async def create_account(self, name: str, plan: str, durability: str = DEFAULT_DURABILITY) -> AccountView:
         """Make an account on a plan, whose clients are promised so much."""
