@@ -13,6 +13,8 @@ from typing import Any
 from api.routes import BASE_PATH
 
 DEVICE = {"device_id": "iot_dev_k3v7q2m5x4t6wz2a"}
+WEBHOOK = {"webhook_id": "wh_m5x4t6wz2ak3v7q2"}
+WEBHOOKS = BASE_PATH + "/webhooks"
 DEVICES = BASE_PATH + "/devices"
 
 
@@ -44,6 +46,15 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ("POST", DEVICES + "/{device_id}/credentials/rotate"): Example(DEVICE, body={"overlap_seconds": 3600}),
     ("POST", DEVICES + "/{device_id}/commands"): Example(DEVICE, body={"payload": {"valve": "open"}, "qos": 1}),
     ("GET", BASE_PATH + "/credentials"): Example(query={"limit": 50}),
+    ("GET", WEBHOOKS): Example(),
+    ("POST", WEBHOOKS): Example(
+        body={"url": "https://hooks.example.com/iot", "events": ["presence", "telemetry", "warnings"]}
+    ),
+    ("GET", WEBHOOKS + "/{webhook_id}"): Example(WEBHOOK),
+    ("PATCH", WEBHOOKS + "/{webhook_id}"): Example(
+        WEBHOOK, body={"topic_filter": "devices/+/telemetry/temperature", "active": True}
+    ),
+    ("DELETE", WEBHOOKS + "/{webhook_id}"): Example(WEBHOOK),
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),

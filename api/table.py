@@ -5,7 +5,15 @@ Here belongs the order of its parts. Not here: the rows (``*_table``), one modul
 
 from __future__ import annotations
 
-from api import bulk_table, device_table, figure_table, process_table
+from api import bulk_table, device_table, figure_table, process_table, webhook_table
 from api.description_table import described
 
-ROUTES = described((*bulk_table.ROUTES, *device_table.ROUTES, *figure_table.ROUTES, *process_table.ROUTES))
+ROUTES = described(
+    (
+        *bulk_table.ROUTES,
+        *device_table.ROUTES,
+        *figure_table.ROUTES,
+        *webhook_table.ROUTES,
+        *process_table.ROUTES,
+    )
+)

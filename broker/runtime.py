@@ -61,6 +61,7 @@ from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import Damage, finish_moves, prepare
+from broker.webhooks import WebhookService
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -371,7 +372,9 @@ class Broker:
         self._local = LocalClients(self._reactor, self._config.capabilities)
         stack.callback(self._end_local)
         gateway = Gateway(self._reactor, self._journal.durable)
-        directory = Directory(store, secret, gateway, budgets=self._config.account_budgets)
+        directory = Directory(
+            store, secret, gateway, budgets=self._config.account_budgets, webhooks=self._config.webhooks
+        )
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
         self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
@@ -413,6 +416,7 @@ class Broker:
             alarms.reasons,
             alarms.warnings,
         )
+        self._start_webhooks(directory, stack)
         await self._open_doors(stack, admin, doors, upkeep)
         housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
@@ -427,6 +431,20 @@ class Broker:
         self._admin = admin
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
+
+    def _start_webhooks(self, directory: Directory, stack: AsyncExitStack) -> None:
+        assert self._local is not None  # just made
+        subscribe = partial(self._local.subscribe, qos=0, buffer=1)
+        service = WebhookService(
+            directory.webhooks,
+            subscribe,
+            self._config.webhooks,
+            wall_s=self._clock.wall_s,
+            monotonic_s=self._clock.monotonic_s,
+        )
+        directory.usage.warnings.watch(service.warn)
+        service.start()
+        stack.push_async_callback(service.stop)
 
     def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
         """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""

@@ -16,12 +16,14 @@ from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
 from broker.accounts.records import Account, Device
 from broker.accounts.usage import UsageBook
-from broker.config import AccountBudgets
+from broker.accounts.webhooks import Webhooks
+from broker.config import AccountBudgets, WebhooksConfig
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
 from broker.ports import Grant, GrantTable, Store
 
 DEFAULT_NAME = "default"
 DEFAULT_BUDGETS = AccountBudgets.model_validate({})
+DEFAULT_WEBHOOKS = WebhooksConfig.model_validate({})
 
 
 class Directory:
@@ -32,7 +34,13 @@ class Directory:
     """
 
     def __init__(
-        self, store: Store, secret: bytes, grants: GrantTable, *, budgets: AccountBudgets = DEFAULT_BUDGETS
+        self,
+        store: Store,
+        secret: bytes,
+        grants: GrantTable,
+        *,
+        budgets: AccountBudgets = DEFAULT_BUDGETS,
+        webhooks: WebhooksConfig = DEFAULT_WEBHOOKS,
     ) -> None:
         self._secret = secret
         self._grants = grants
@@ -46,6 +54,7 @@ class Directory:
         self.batch = DeviceBatch(self.devices, self._ledger)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.history = History(self._ledger)
+        self.webhooks = Webhooks(self._ledger, secret, self.accounts, webhooks.per_account_maximum)
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -58,6 +67,7 @@ class Directory:
         self.accounts.load()
         self.keys.load()
         self.devices.load(now_s)
+        self.webhooks.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""

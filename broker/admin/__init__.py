@@ -4,6 +4,7 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.webhooks import WebhookWish
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.operator import Operator
 from broker.admin.registration import Outcome
@@ -27,6 +28,7 @@ from broker.admin.views import (
     StatsView,
     UsageView,
 )
+from broker.admin.webhooks import WebhookView
 
 __all__ = [
     "AccountView",
@@ -53,4 +55,6 @@ __all__ = [
     "StatsView",
     "SystemClock",
     "UsageView",
+    "WebhookView",
+    "WebhookWish",
 ]

@@ -30,6 +30,7 @@ from broker.admin.views import (
     MetricsText,
     MqttCredentials,
 )
+from broker.admin.webhooks import WebhookDesk
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import AuthFailed, NotFound, PayloadTooLarge, PermissionDenied, Unavailable
@@ -45,11 +46,11 @@ SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
 class Admin:
     """The face of a running broker for everything outside MQTT.
 
-    ``operator``, ``figures`` and ``registration`` have verbs of their own. ``endpoints`` is asked for the listeners as
-    they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the broker is
-    not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``; without it
-    there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the broker is not
-    ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
+    ``operator``, ``figures``, ``registration`` and ``webhooks`` have verbs of their own. ``endpoints`` is asked for the
+    listeners as they really listen, when clients are told ports. Until ``start_serving`` and after ``stop_serving`` the
+    broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures`` gives the text of ``metrics``;
+    without it there is none. ``troubles`` says what is wrong with the broker as a whole; while it says anything the
+    broker is not ready, and takes what it can. ``warnings`` says what somebody has to know though all is taken.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Admin:
         self._serving = False
         self.operator = Operator(directory, clock)
         self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
+        self.webhooks = WebhookDesk(directory.webhooks, config, clock, self._require_serving)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
 
     @property

@@ -16,7 +16,7 @@ from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.plans import PLANS
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, decode_number
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
 from broker.ports import Durability
@@ -38,8 +38,10 @@ from broker.storage.tables import (
     SESSIONS,
     SUBSCRIPTIONS,
     USAGE,
+    WEBHOOKS,
     WILLS,
     day_key_parts,
+    number_key,
 )
 
 RECORD_VERSION = 1
@@ -201,6 +203,13 @@ def _is_day(key: bytes, value: bytes) -> bool:
     return len(figures) == wanted and all(type(one) is int and 0 <= one < NEVER for one in figures)
 
 
+def _is_webhook(key: bytes, value: bytes) -> bool:
+    record = Webhook.decode(value)
+    if key != number_key(record.account_id) + record.webhook_id.encode():
+        return False
+    return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
+
+
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     META: _is_meta,
     ACCOUNTS: _is(Account, "account_id"),
@@ -211,6 +220,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     DAILY: _is_day,
+    WEBHOOKS: _is_webhook,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

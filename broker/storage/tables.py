@@ -23,6 +23,8 @@ PASSWORDS_USED = "passwords_used"
 """By device number and the beginning of the password's digest: when it last let somebody in."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
+WEBHOOKS = "webhooks"
+"""By account and the webhook's id."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -52,6 +54,7 @@ TABLES = (
     USAGE,
     PASSWORDS_USED,
     DAILY,
+    WEBHOOKS,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

@@ -19,7 +19,7 @@ from broker.testing import BrokerUnderTest
 ROWS = [(row.method, row.path) for row in ROUTES]
 
 # What has to be there for an id in a path: the row that makes one.
-MAKERS = {"device_id": ("POST", "/v1/iot/devices")}
+MAKERS = {"device_id": ("POST", "/v1/iot/devices"), "webhook_id": ("POST", "/v1/iot/webhooks")}
 
 
 class Published:

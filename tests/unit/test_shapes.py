@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from broker.accounts.days import ALL, encode_day
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, encode_number
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, day_key, long_key, number_key
 
@@ -62,6 +62,10 @@ SOUND = {
                 0,
             )
         ),
+    ),
+    "webhooks": (
+        number_key(1) + b"wh_1",
+        Webhook(1, "wh_1", "https://example.org/", "presence", "", True, b"s" * 16, 1, 1).encode(),
     ),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
