@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from api.models import Answer, Body, refusal
+from api.models import Answer, Body, never_null, refusal
 
 EventName = Literal["presence", "telemetry", "warnings"]
 
@@ -20,8 +20,12 @@ def _once_each(events: list[str] | None) -> list[str] | None:
     return events
 
 
-Events = Annotated[list[EventName], Field(min_length=1, max_length=3), AfterValidator(_once_each)]
-Url = Annotated[str, Field(min_length=1, max_length=2048)]
+Events = Annotated[
+    list[EventName],
+    Field(min_length=1, max_length=3, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_once_each),
+]
+Url = Annotated[str, Field(min_length=1, max_length=2048, json_schema_extra={"pattern": "^https?://"})]
 Filter = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -43,10 +47,10 @@ class WebhookBody(Body):
 class WebhookChangeBody(Body):
     """PATCH /webhooks/{webhook_id}: what is named is changed; ``active`` true ends a pause, null empties the filter."""
 
-    url: Url | None = None
-    events: Events | None = None
+    url: Url | None = Field(None, json_schema_extra=never_null)
+    events: Events | None = Field(None, json_schema_extra=never_null)
     topic_filter: Filter | None = None
-    active: bool | None = None
+    active: bool | None = Field(None, json_schema_extra=never_null)
 
     @field_validator("url", "events", "active", mode="before")
     @classmethod
