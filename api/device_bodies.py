@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from api.jsontext import compact
-from api.models import Body, DeviceType, refusal
+from api.models import Body, DeviceType, never_null, refusal
 
 METADATA_MAXIMUM_BYTES = 16 * 1024
 DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
@@ -45,6 +45,15 @@ class RotationBody(Body):
 
 class DeviceBody(Body):
     """POST /devices. ``device_type`` may stand for ``type``, with free text; a chosen ``device_id`` may go without."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [one], "properties": {one: {"type": "string"}}}
+                for one in ("type", "device_type", "device_id")
+            ]
+        }
+    )
 
     name: str = Field(min_length=3, max_length=100)
     type: DeviceType | None = None
@@ -92,12 +101,12 @@ class DeviceBody(Body):
 class DeviceChangeBody(Body):
     """PATCH /devices/{device_id}: what is named is changed; null empties a description, metadata or a binding."""
 
-    name: str | None = Field(None, min_length=3, max_length=100)
-    type: DeviceType | None = None
-    device_type: str | None = Field(None, min_length=1, max_length=64)
+    name: str | None = Field(None, min_length=3, max_length=100, json_schema_extra=never_null)
+    type: DeviceType | None = Field(None, json_schema_extra=never_null)
+    device_type: str | None = Field(None, min_length=1, max_length=64, json_schema_extra=never_null)
     description: str | None = Field(None, max_length=500)
-    status: Literal["active", "inactive"] | None = None
-    is_active: bool | None = None
+    status: Literal["active", "inactive"] | None = Field(None, json_schema_extra=never_null)
+    is_active: bool | None = Field(None, json_schema_extra=never_null)
     metadata: dict[str, Any] | None = None
     certificate_fingerprint: Fingerprint | None = None
 

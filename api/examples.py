@@ -18,6 +18,8 @@ KEY = {"key_id": "7"}
 MESSAGE = {**DEVICE, "message_id": "msg_q2m5x4t6wz2ak3v7q2m5x4t6wz"}
 CONNECTION = {"connection_id": "4294967296"}
 SESSION = {"session_id": "9.cHVtcA"}
+WEBHOOK = {"webhook_id": "wh_m5x4t6wz2ak3v7q2"}
+WEBHOOKS = BASE_PATH + "/webhooks"
 DEVICES = BASE_PATH + "/devices"
 
 
@@ -54,6 +56,15 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ),
     ("GET", DEVICES + "/{device_id}/messages/{message_id}"): Example(MESSAGE),
     ("GET", BASE_PATH + "/credentials"): Example(query={"limit": 50}),
+    ("GET", WEBHOOKS): Example(),
+    ("POST", WEBHOOKS): Example(
+        body={"url": "https://hooks.example.com/iot", "events": ["presence", "telemetry", "warnings"]}
+    ),
+    ("GET", WEBHOOKS + "/{webhook_id}"): Example(WEBHOOK),
+    ("PATCH", WEBHOOKS + "/{webhook_id}"): Example(
+        WEBHOOK, body={"topic_filter": "devices/+/telemetry/temperature", "active": True}
+    ),
+    ("DELETE", WEBHOOKS + "/{webhook_id}"): Example(WEBHOOK),
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),

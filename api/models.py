@@ -16,6 +16,9 @@ DeviceType = Literal["sensor", "actuator", "gateway", "other"]
 DeviceStatus = Literal["active", "inactive", "error"]
 
 
+OFFSET_MAXIMUM = 10**18 - 1  # of as many digits as a whole number may have
+
+
 class Body(BaseModel):
     """Base of request bodies: exact types, and no field that is not named."""
 
@@ -32,6 +35,13 @@ class Answer(BaseModel):
     """Base of answers."""
 
     model_config = ConfigDict(frozen=True)
+
+
+def never_null(schema: dict[str, Any]) -> None:
+    """Describe a field that may be left out, and is never null when it is there."""
+    (schema_of_value,) = [one for one in schema.pop("anyOf") if one != {"type": "null"}]
+    schema.pop("default", None)
+    schema |= schema_of_value
 
 
 def refusal(field: str, expected: str) -> PydanticCustomError:
@@ -59,7 +69,7 @@ class PageQuery(Query):
     """Which part of a list."""
 
     limit: Annotated[WholeNumber, Field(ge=1, le=100)] = 50
-    offset: Annotated[WholeNumber, Field(ge=0)] = 0
+    offset: Annotated[WholeNumber, Field(ge=0, le=OFFSET_MAXIMUM)] = 0
 
 
 class DevicesQuery(PageQuery):
@@ -75,7 +85,7 @@ class CredentialsQuery(Query):
     """All devices, unless a limit is given."""
 
     limit: Annotated[WholeNumber, Field(ge=1, le=100)] | None = None
-    offset: Annotated[WholeNumber, Field(ge=0)] = 0
+    offset: Annotated[WholeNumber, Field(ge=0, le=OFFSET_MAXIMUM)] = 0
 
     @model_validator(mode="after")
     def _offset_belongs_to_a_page(self) -> CredentialsQuery:

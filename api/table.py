@@ -15,6 +15,7 @@ from api import (
     figure_table,
     insight_table,
     process_table,
+    webhook_table,
 )
 from api.description_table import described
 
@@ -25,6 +26,7 @@ ROUTES = described(
         *command_table.ROUTES,
         *figure_table.ROUTES,
         *insight_table.ROUTES,
+        *webhook_table.ROUTES,
         *audit_table.ROUTES,
         *admin_table.ROUTES,
         *connections_table.ROUTES,

@@ -1,8 +1,8 @@
 """The command line: ``iot-broker serve`` and ``check-config``, and where all other commands are gathered.
 
 Here belong starting a broker and the words of its start. Not here: the commands about keys (``cli_keys``), accounts
-(``cli_accounts``) and what is on disk (``cli_store``). Exit codes: 0, 1 when something failed, 2 when the arguments or
-the configuration cannot be used, 3 when the store is damaged.
+(``cli_accounts``), many devices (``cli_devices``) and what is on disk (``cli_store``). Exit codes: 0, 1 when something
+failed, 2 when the arguments or the configuration cannot be used, 3 when the store is damaged.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import click
 from broker.accounts.directory import DEFAULT_NAME
 from broker.cli_accounts import accounts_group
 from broker.cli_common import config_option, data_dir_option, told_in_one_line
+from broker.cli_devices import devices_group
 from broker.cli_keys import admin_keys_group, keys_group
 from broker.cli_store import backup_command, restore_command, store_group
 from broker.config import BrokerConfig, Flags, load_config
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 main.add_command(backup_command)
+main.add_command(devices_group)
 main.add_command(restore_command)
 main.add_command(store_group)
 main.add_command(keys_group)

@@ -1,13 +1,14 @@
-"""How a command reaches a running broker, or the store itself where none runs.
+"""How commands reach a broker: the running one over its socket, or the store of a data directory that nobody owns.
 
-Here belongs that way. Not here: commands, and what a verb does (``control``, ``broker.admin``).
+Here belongs the choice between the two. Not here: any command, and what a verb does (``broker.control``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +24,55 @@ from broker.storage.rescue import finish_moves, prepare
 
 MAKING_COMMANDS = ("keys.create", "admin-keys.create")  # also where nothing is yet
 
+Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
 
 def ask(file: Path | None, data_dir: Path | None, command: str, arguments: dict[str, Any]) -> Any:
     """Run a verb in the running broker; where none is running, on the store itself."""
     config = load_config(file, os.environ, Flags(data_dir=data_dir))
-    return asyncio.run(_ask_either(config, command, arguments))
+
+    async def whole() -> Any:
+        async with asking(config) as one:
+            return await one(command, arguments)
+
+    return asyncio.run(whole())
 
 
-async def _ask_either(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    try:
-        return await control.call(config.data_dir, command, arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return await _on_the_store(config, command, arguments)
+@asynccontextmanager
+async def asking(config: BrokerConfig) -> AsyncIterator[Ask]:
+    """Give what runs verbs one after the other: in the running broker, or on the store, which then stays open."""
+    async with AsyncExitStack() as stack:
+        directory: Directory | None = None
+        clock = SystemClock()
 
-
-async def _on_the_store(config: BrokerConfig, command: str, arguments: dict[str, Any]) -> Any:
-    if not config.data_dir.exists() and command not in MAKING_COMMANDS:
-        raise StoreError(f"there is no data directory {config.data_dir}")
-    with DataDir.claim(config.data_dir) as owned:
-        finish_moves(owned.path)
-        secret = owned.secret()
-        prepare(owned.path, map_size_bytes=config.store_map_size_bytes, rescuing=False)
-        store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
-        try:
-            clock = SystemClock()
-            directory = Directory(store, secret, NoCore())
-            directory.load(clock.wall_s())
-            directory.usage.add((), clock.wall_s())  # the month on record may have ended
+        async def one(command: str, arguments: dict[str, Any]) -> Any:
+            nonlocal directory
+            if directory is None:
+                try:
+                    return await control.call(config.data_dir, command, arguments)
+                except (FileNotFoundError, ConnectionRefusedError):
+                    directory = _opened(config, clock, stack, making=command in MAKING_COMMANDS)
             if command == "keys.create":
                 await directory.ensure_account(clock.wall_s())
-            operator = Operator.of(directory, NoCore(), clock)
-            return await control.execute(operator, command, arguments)
-        finally:
-            await store.close()
+            return await control.execute(Operator.of(directory, NoCore(), clock), command, arguments)
+
+        yield one
+
+
+def _opened(config: BrokerConfig, clock: SystemClock, stack: AsyncExitStack, *, making: bool) -> Directory:
+    """Open the store of a data directory until the stack ends; a new one where it may be made."""
+    if not config.data_dir.exists() and not making:
+        raise StoreError(f"there is no data directory {config.data_dir}")
+    owned = stack.enter_context(DataDir.claim(config.data_dir))
+    finish_moves(owned.path)
+    secret = owned.secret()
+    prepare(owned.path, map_size_bytes=config.store_map_size_bytes, rescuing=False)
+    store = LmdbStore(owned.store_path, map_size_bytes=config.store_map_size_bytes)
+    stack.push_async_callback(store.close)
+    directory = Directory(store, secret, NoCore())
+    directory.load(clock.wall_s())
+    directory.usage.add((), clock.wall_s())  # the month on record may have ended
+    return directory
 
 
 class NoCore:

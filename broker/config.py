@@ -98,6 +98,25 @@ class AuditLimits(Section):
     days: int = Field(default=400, ge=1, le=3660)
 
 
+class WebhooksConfig(Section):
+    """What accounts are told over HTTP, and by how much work of this process."""
+
+    enabled: bool = Field(default=True, description="whether anything is delivered")
+    allow_http: bool = Field(default=False, description="whether endpoints may be without TLS")
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(), max_length=1000, description="private networks in which endpoints may be; else public ones alone"
+    )
+    per_account_maximum: int = Field(default=10, ge=0, le=1000)
+    messages_per_s_maximum: int = Field(default=2000, ge=1, le=1_000_000)
+    account_messages_per_s_maximum: int = Field(default=200, ge=1, le=1_000_000)
+    deliveries_at_once_maximum: int = Field(default=100, ge=1, le=10_000)
+    account_deliveries_at_once_maximum: int = Field(default=2, ge=1, le=1000)
+    queue_messages_maximum: int = Field(default=1000, ge=1, le=1_000_000)
+    queue_maximum_bytes: int = Field(default=MIB, ge=KIB, le=1024 * MIB)
+    timeout_s: float = Field(default=10.0, gt=0, le=120)
+    pause_after_s: int = Field(default=24 * 3600, ge=1, le=30 * 24 * 3600)
+
+
 class BrokerConfig(Section):
     """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
 
@@ -113,6 +132,7 @@ class BrokerConfig(Section):
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
     audit: AuditLimits = AuditLimits.model_validate({})
+    webhooks: WebhooksConfig = WebhooksConfig.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     restart_grace_s: float = Field(default=30.0, ge=0, le=3600)

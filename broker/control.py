@@ -28,7 +28,7 @@ SOCKET_NAME = "control.sock"
 LINE_MAXIMUM_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0
 LONG_COMMANDS = "store."
-READING_COMMANDS = (".list", ".show")
+READING_COMMANDS = (".list", ".show", ".export")
 SHOWN_ONCE = {"keys.create": "api_key", "admin-keys.create": "admin_key"}
 
 Verb = Callable[..., Awaitable[Any]]
@@ -77,6 +77,8 @@ def _verbs(operator: Operator) -> dict[str, Verb]:
         "accounts.set-durability": operator.set_durability,
         "accounts.set-queue-full-policy": operator.set_queue_full_policy,
         "accounts.set-suspended": operator.set_suspended,
+        "devices.import": operator.transfer.import_devices,
+        "devices.export": operator.transfer.export_devices,
     }
 
 
@@ -90,7 +92,7 @@ def _plain(command: str, result: Any) -> Any:
 
 def _fields(view: Any) -> dict[str, Any]:
     """Give the fields of a flat view; ``asdict`` would copy every value of a long list."""
-    return {field.name: getattr(view, field.name) for field in fields(view)}
+    return view if isinstance(view, dict) else {field.name: getattr(view, field.name) for field in fields(view)}
 
 
 def _store_verbs(upkeep: Upkeep) -> dict[str, Verb]:

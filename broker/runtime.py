@@ -62,6 +62,7 @@ from broker.storage.data_dir import DataDir
 from broker.storage.journal import JournalWriter
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import Damage, finish_moves, prepare
+from broker.webhooks import WebhookService
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
@@ -384,6 +385,7 @@ class Broker:
             gateway,
             budgets=config.account_budgets,
             audit_limits=config.audit,
+            webhooks=config.webhooks,
             wall_ms=lambda: self._clock.wall_ns() // NS_PER_MS,
         )
         _loaded(directory, self._clock.wall_s())
@@ -438,6 +440,7 @@ class Broker:
             alarms.warnings,
             self._telling.refresh,
         )
+        self._start_webhooks(directory, stack)
         await self._open_doors(stack, admin, doors, upkeep)
         housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
@@ -454,6 +457,20 @@ class Broker:
         self._admin = admin
         self._tell_endpoints(data_dir, stack)
         log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
+
+    def _start_webhooks(self, directory: Directory, stack: AsyncExitStack) -> None:
+        assert self._local is not None  # just made
+        subscribe = partial(self._local.subscribe, qos=0, buffer=1)
+        service = WebhookService(
+            directory.webhooks,
+            subscribe,
+            self._config.webhooks,
+            wall_s=self._clock.wall_s,
+            monotonic_s=self._clock.monotonic_s,
+        )
+        directory.usage.warnings.watch(service.warn)
+        service.start()
+        stack.push_async_callback(service.stop)
 
     def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
         """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""

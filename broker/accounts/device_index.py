@@ -6,7 +6,7 @@ and goes (``devices``), and its grants.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +32,11 @@ class OfAccount:
         """Give up to ``limit`` numbers below one (None: the newest), newest first."""
         end = len(self.numbers) if number is None else bisect_left(self.numbers, number)
         return self.numbers[max(end - limit, 0) : end][::-1]
+
+    def above(self, number: int, limit: int) -> list[int]:
+        """Give up to ``limit`` numbers above one, oldest first."""
+        start = bisect_right(self.numbers, number)
+        return self.numbers[start : start + limit]
 
 
 class DeviceIndex:

@@ -140,6 +140,10 @@ class Devices:
         """Give up to ``limit`` devices behind the newest ``offset`` ones, newest first; cost is that of the page."""
         return [self._index[number] for number in self._of(account_id).page(limit, offset)]
 
+    def above(self, account_id: int, number: int, limit: int) -> list[Device]:
+        """Give up to ``limit`` devices with numbers above one, oldest first; cost is that of the page."""
+        return [self._index[one] for one in self._of(account_id).above(number, limit)]
+
     async def slices(self, account_id: int, size: int = SLICE_DEVICES) -> AsyncIterator[Sequence[Device]]:
         """Walk an account's devices, newest first, in slices of ``size`` with a turn of the loop between them.
 

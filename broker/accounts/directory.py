@@ -20,13 +20,15 @@ from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
 from broker.accounts.records import Account, Device
 from broker.accounts.usage import UsageBook
-from broker.config import AccountBudgets, AuditLimits
+from broker.accounts.webhooks import Webhooks
+from broker.config import AccountBudgets, AuditLimits, WebhooksConfig
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
 from broker.ports import Grant, GrantTable, Store
 
 DEFAULT_NAME = "default"
 DEFAULT_BUDGETS = AccountBudgets.model_validate({})
 DEFAULT_AUDIT_LIMITS = AuditLimits.model_validate({})
+DEFAULT_WEBHOOKS = WebhooksConfig.model_validate({})
 
 
 class Directory:
@@ -47,6 +49,7 @@ class Directory:
         budgets: AccountBudgets = DEFAULT_BUDGETS,
         audit_limits: AuditLimits = DEFAULT_AUDIT_LIMITS,
         wall_ms: Callable[[], int] = lambda: 0,
+        webhooks: WebhooksConfig = DEFAULT_WEBHOOKS,
     ) -> None:
         self._secret = secret
         self._grants = grants
@@ -71,6 +74,7 @@ class Directory:
         self.history = History(self._ledger)
         self.answers = KeptAnswers(self._ledger)
         self.messages = self.devices.messages
+        self.webhooks = Webhooks(self._ledger, secret, self.accounts, webhooks.per_account_maximum)
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -88,6 +92,7 @@ class Directory:
         self.devices.load(now_s)
         self.answers.load()
         self.messages.load()
+        self.webhooks.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""

@@ -109,6 +109,23 @@ class Device(Record):
     previous_until: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook(Record):
+    """Where an account is told what happens; ``events`` are joined by commas. Its secret follows from ``salt``."""
+
+    account_id: int
+    webhook_id: str
+    url: str
+    events: str
+    topic_filter: str  # empty: that of all telemetry
+    active: bool
+    salt: bytes
+    created_at: int
+    updated_at: int
+    paused_at: int = 0
+    paused_reason: str = ""  # empty: the account itself has paused it, or nobody
+
+
 def encode_number(number: int) -> bytes:
     """Bytes of a counter (the next number to be given) or of a time (seconds)."""
     packed: bytes = msgpack.packb(number)

@@ -9,6 +9,7 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
 from broker.accounts.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.accounts.plans import Plan
+from broker.accounts.webhooks import WebhookWish
 from broker.admin.admin_keys import AdminKeyView
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.audit import AuditView
@@ -37,6 +38,7 @@ from broker.admin.views import (
     StatsView,
     UsageView,
 )
+from broker.admin.webhooks import WebhookView
 
 __all__ = [
     "INSTALLATION",
@@ -83,6 +85,8 @@ __all__ = [
     "TimelineEntry",
     "TimelinePage",
     "UsageView",
+    "WebhookView",
+    "WebhookWish",
     "Which",
     "moment_text",
     "parse_moment",

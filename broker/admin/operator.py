@@ -16,6 +16,7 @@ from broker.admin.audit import AuditTrail
 from broker.admin.clock import Clock
 from broker.admin.key_views import KeyView
 from broker.admin.keys import KeyVerbs
+from broker.admin.transfer import Transfer
 from broker.admin.views import AccountView
 from broker.errors import BadRequest
 from broker.ports import PresenceSource
@@ -24,20 +25,29 @@ from broker.ports import PresenceSource
 class Operator:
     """Raises ``NotFound``, ``Conflict``, ``BadRequest``, ``QuotaExceeded`` and ``Unavailable``.
 
-    ``audit`` is where whoever calls these verbs notes whose deed they are.
+    ``audit`` is where whoever calls these verbs notes whose deed they are; ``transfer`` has verbs about many devices.
     """
 
-    def __init__(self, accounts: AccountVerbs, keys: KeyVerbs, admin_keys: AdminKeyVerbs, audit: AuditTrail) -> None:
+    def __init__(
+        self, accounts: AccountVerbs, keys: KeyVerbs, admin_keys: AdminKeyVerbs, audit: AuditTrail, transfer: Transfer
+    ) -> None:
         self._accounts = accounts
         self._keys = keys
         self._admin_keys = admin_keys
         self.audit = audit
+        self.transfer = transfer
 
     @classmethod
     def of(cls, directory: Directory, presence: PresenceSource, clock: Clock) -> Operator:
         """Make one for a directory that nobody else serves."""
         keys = KeyVerbs(directory, presence, clock)
-        return cls(AccountVerbs(directory, clock), keys, AdminKeyVerbs(directory, clock), AuditTrail(directory, clock))
+        return cls(
+            AccountVerbs(directory, clock),
+            keys,
+            AdminKeyVerbs(directory, clock),
+            AuditTrail(directory, clock),
+            Transfer(directory, clock),
+        )
 
     # ------------------------------------------------------------ accounts
 

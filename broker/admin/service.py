@@ -29,6 +29,7 @@ from broker.admin.policy_check import PolicyCheck, PolicyJudge
 from broker.admin.registration import Registration
 from broker.admin.standing import DeviceStanding
 from broker.admin.timelines import Timelines
+from broker.admin.transfer import Transfer
 from broker.admin.views import (
     ConnectionInfo,
     CredentialsInfo,
@@ -39,6 +40,7 @@ from broker.admin.views import (
     MetricsText,
     MqttCredentials,
 )
+from broker.admin.webhooks import WebhookDesk
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import NotFound, Unavailable
@@ -58,7 +60,8 @@ class Admin:
     """The face of a running broker for everything outside MQTT.
 
     ``access``, ``accounts``, ``keys``, ``admin_keys``, ``audit``, ``operator``, ``figures``, ``registration``,
-    ``commands``, ``answers``, ``timelines``, ``policies`` and ``connections`` have verbs of their own.
+    ``commands``, ``answers``, ``timelines``, ``policies``, ``connections`` and ``webhooks`` have verbs
+    of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
@@ -96,10 +99,11 @@ class Admin:
         self.admin_keys = AdminKeyVerbs(directory, clock)
         self.audit = AuditTrail(directory, clock)
         self.registration = Registration(directory.batch, clock, self._require_serving, self._registered)
-        self.operator = Operator(self.accounts, self.keys, self.admin_keys, self.audit)
+        self.operator = Operator(self.accounts, self.keys, self.admin_keys, self.audit, Transfer(directory, clock))
         self.timelines = Timelines(directory) if gather is None else Timelines(directory, gather)
         self.policies = PolicyCheck(directory, core)
         self.connections = Connections(directory, core, [one.name for one in config.listeners])
+        self.webhooks = WebhookDesk(directory.webhooks, config, clock, self._require_serving)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)
         self.commands = Commands(

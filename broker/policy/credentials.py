@@ -81,6 +81,16 @@ def new_message_id() -> str:
     return "msg_" + _base32(26)
 
 
+def new_webhook_id() -> str:
+    """Draw the id of a webhook, with 80 random bits."""
+    return "wh_" + _base32(16)
+
+
+def new_delivery_id() -> str:
+    """Draw the id of a delivery to a webhook, with 130 random bits."""
+    return "dlv_" + _base32(26)
+
+
 def _base32(count: int) -> str:
     """Draw letters of an alphabet whose length is a power of two, all at once: a thousand devices come in one list."""
     return "".join(_BASE32[byte & 31] for byte in secrets.token_bytes(count))

@@ -20,7 +20,7 @@ from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.messages import ANSWER_MARK, MessageRecord
 from broker.accounts.plans import PLANS
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, decode_number
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, decode_number
 from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
@@ -51,8 +51,10 @@ from broker.storage.tables import (
     TIMELINE,
     TRACKED,
     USAGE,
+    WEBHOOKS,
     WILLS,
     day_key_parts,
+    number_key,
 )
 
 RECORD_VERSION = 1
@@ -84,7 +86,7 @@ def is_record(table: str, key: bytes, value: bytes) -> bool:
     check = CHECKS.get(table)
     try:
         return check is None or check(key, value)
-    except (StoreError, struct.error, ValueError, TypeError, IndexError):
+    except (StoreError, struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError):
         return False
 
 
@@ -240,6 +242,13 @@ def _is_audit(key: bytes, value: bytes) -> bool:
     return all(type(getattr(entry, one.name)).__name__ == one.type for one in dataclasses.fields(entry))
 
 
+def _is_webhook(key: bytes, value: bytes) -> bool:
+    record = Webhook.decode(value)
+    if not all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record)):
+        return False
+    return key == number_key(record.account_id) + record.webhook_id.encode()
+
+
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     META: _is_meta,
     ACCOUNTS: _is(Account, "account_id"),
@@ -256,6 +265,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     TIMELINE: is_timeline,
     ONLINE: _is_seen,
     TRACKED: _is_tracked,
+    WEBHOOKS: _is_webhook,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

@@ -34,6 +34,8 @@ ANSWERS = "answers"
 """By account and 16 bytes that follow from a caller's secrets: sealed answers, for who asks again."""
 AUDIT = "audit"
 """By account and number of the entry: ``audit_key``."""
+WEBHOOKS = "webhooks"
+"""By account and the webhook's id."""
 
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
@@ -69,6 +71,7 @@ TABLES = (
     TIMELINE,
     ONLINE,
     TRACKED,
+    WEBHOOKS,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

@@ -27,6 +27,7 @@ MAKERS = {
     "device_id": ("POST", "/v1/iot/devices"),
     "account_id": ("POST", "/v1/admin/accounts"),
     "key_id": ("POST", "/v1/admin/keys"),
+    "webhook_id": ("POST", "/v1/iot/webhooks"),
 }
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from api.errors import STATUS
 from api.table import ROUTES
 from benchmarks.scenarios import BY_NAME
-from broker.config import AuditLimits, BrokerConfig, Capabilities, load_config
+from broker.config import AuditLimits, BrokerConfig, Capabilities, WebhooksConfig, load_config
 from broker.doors import HttpConfig, HttpsConfig, ListenerConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -35,12 +35,13 @@ def section(heading: str) -> str:
 @pytest.mark.parametrize(
     ("heading", "model", "nested"),
     [
-        ("## Keys", BrokerConfig, {"http", "https", "capabilities", "account_budgets", "audit"}),
+        ("## Keys", BrokerConfig, {"http", "https", "capabilities", "account_budgets", "audit", "webhooks"}),
         ("### `[[listeners]]`", ListenerConfig, set()),
         ("### `[http]`", HttpConfig, set()),
         ("### `[https]`", HttpsConfig, set()),
         ("### `[capabilities]`", Capabilities, set()),
         ("### `[audit]`", AuditLimits, set()),
+        ("### `[webhooks]`", WebhooksConfig, set()),
     ],
 )
 def test_every_key_is_documented_with_its_default_and_no_other(

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import docs_page
@@ -72,6 +73,36 @@ def test_limits_of_parameters_are_told() -> None:
         "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 50},
         "example": 20,
     }
+
+
+BODIES: list[tuple[str, dict[str, Any], bool]] = [
+    ("DeviceBody", {"name": "abc", "type": "sensor"}, True),
+    ("DeviceBody", {"name": "abc", "device_type": "thermostat"}, True),
+    ("DeviceBody", {"name": "abc", "device_id": "boiler-7", "type": None}, True),
+    ("DeviceBody", {"name": "abc"}, False),
+    ("DeviceBody", {"name": "abc", "type": None}, False),
+    ("DeviceBody", {"name": "abc", "device_id": "bulk"}, False),
+    ("DeviceBody", {"name": "abc", "device_id": "a/b"}, False),
+    ("DeviceBody", {"name": "abc", "type": "sensor", "certificate_fingerprint": "ab:" * 31 + "AB"}, True),
+    ("DeviceBody", {"name": "abc", "type": "sensor", "certificate_fingerprint": "ab"}, False),
+    ("DeviceBody", {"name": "abc", "type": "sensor", "colour": "red"}, False),
+    ("DeviceChangeBody", {}, True),
+    ("DeviceChangeBody", {"description": None, "metadata": None, "certificate_fingerprint": None}, True),
+    ("DeviceChangeBody", {"name": None}, False),
+    ("DeviceChangeBody", {"status": None}, False),
+    ("DeviceChangeBody", {"is_active": None}, False),
+    ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["presence"]}, True),
+    ("WebhookBody", {"url": "gopher://hooks.example.com/", "events": ["presence"]}, False),
+    ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["presence", "presence"]}, False),
+    ("WebhookChangeBody", {"topic_filter": None}, True),
+    ("WebhookChangeBody", {"events": None}, False),
+]
+
+
+@pytest.mark.parametrize(("model", "body", "good"), BODIES, ids=str)
+def test_a_body_is_judged_by_its_schema_as_it_is_by_its_model(model: str, body: dict[str, Any], good: bool) -> None:
+    schema = DOCUMENT["components"]["schemas"][model]
+    assert Draft202012Validator(schema).is_valid(body) == good
 
 
 # ---------------------------------------------------------------- the page

@@ -13,7 +13,7 @@ from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.messages import MessageRecord
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, encode_number
+from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, encode_number
 from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, audit_key, day_key, long_key, number_key
@@ -80,6 +80,10 @@ SOUND = {
     ),
     "online": (number_key(3), encode_number(1_700_000_000)),
     "tracked": (number_key(3) + number_key(9), MessageRecord(3, 1, 9, "msg_1", "commands", 1, 1_700_000_000).encode()),
+    "webhooks": (
+        number_key(1) + b"wh_1",
+        Webhook(1, "wh_1", "https://example.org/", "presence", "", True, b"s" * 16, 1, 1).encode(),
+    ),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -111,6 +115,7 @@ EXACT = (
     "audit",
     "timeline",
     "admin_keys",
+    "webhooks",
 )
 
 
@@ -121,6 +126,14 @@ def test_every_table_of_records_has_a_sound_one_here() -> None:
 @pytest.mark.parametrize("table", SOUND)
 def test_a_sound_record_is_taken(table: str) -> None:
     assert is_record(table, *SOUND[table])
+
+
+@pytest.mark.parametrize("table", SOUND)
+def test_whatever_another_table_holds_is_judged(table: str) -> None:
+    """A page that is found apart from its table is tried as a page of each."""
+    for key, value in SOUND.values():
+        assert is_record(table, key, value) in (True, False)
+        assert is_record(table, SOUND[table][0], value) in (True, False)
 
 
 @pytest.mark.parametrize("table", EXACT)
