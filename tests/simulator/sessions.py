@@ -72,9 +72,13 @@ class Sessions:
         elif link.clean:
             session.alive = MAYBE
         else:
-            expiry_s = min(link.expiry_s, self.expiry_maximum_s)
-            session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
-            session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
+            self._widen(session, link)
+
+    def _widen(self, session: Session, link: Link) -> None:
+        # Its CONNECT may have given the session another expiry.
+        expiry_s = min(link.expiry_s, self.expiry_maximum_s)
+        session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
+        session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
 
     def connected(self, link: Link, *, present: bool) -> Session:
         """CONNACK: what it says must agree with what was promised before."""
@@ -186,6 +190,9 @@ class Sessions:
         if session is not None and session.link is link:
             self._unwritten(session)
             session.expiry_lo_s = session.expiry_hi_s = expiry_s
+            for other in self.attempts.get(link.client, ()) if expiry_s else ():
+                if not other.clean:
+                    self._widen(session, other)  # it may have been taken since, and before this was noticed
 
     def _unwritten(self, session: Session) -> None:
         # A crash before the next commit may bring its earlier expiry back.
