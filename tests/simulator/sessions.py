@@ -195,8 +195,11 @@ class Sessions:
                     self._widen(session, other)  # it may have been taken since, and before this was noticed
 
     def _unwritten(self, session: Session) -> None:
-        # A crash before the next commit may bring its earlier expiry back.
-        session.widest_s = session.expiry_lo_s, session.expiry_hi_s
+        # A crash before the next commit may bring its earlier expiry back, whichever of them was recorded last.
+        lo_s, hi_s = session.expiry_lo_s, session.expiry_hi_s
+        if session.widest_s is not None and session.unwritten_t > self.moment.committed_t:
+            lo_s, hi_s = min(lo_s, session.widest_s[0]), max(hi_s, session.widest_s[1])
+        session.widest_s = lo_s, hi_s
         session.unwritten_t = self.moment.t
 
     # ------------------------------------------------------------ subscriptions

@@ -192,3 +192,23 @@ def test_a_session_that_ended_with_its_farewell_is_not_resumed() -> None:
     assert session.alive == NO
     _, link = connected(world, 0)
     assert link.session is not session
+
+
+def test_an_expiry_that_was_never_written_over_counts_after_two_changes_that_were_not_recorded() -> None:
+    world = made()
+    client, link = connected(world, 0)
+    world.moment.t += 1
+    world.disk.become("failed")
+    client.leave(0, 300)
+    world.feed(link, len(link.up))
+    commit(world)
+    world.scan()
+    _, link = connected(world, 0, expiry_s=5)
+    assert link.unpromised
+    crash(world)
+    world.moment.t += 1
+    world.advance(5000)
+    commit(world)
+    session = world.ledger.sessions.current[0]
+    _, link = connected(world, 0)
+    assert link.session is session
