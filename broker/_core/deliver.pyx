@@ -599,29 +599,29 @@ cdef inline uint32_t route_some(
 
 
 cdef bint still_wanted(FanOut* fan_out, uint32_t at) noexcept nogil:
-    # A subscription may have gone between slices; another of the same session may still want the message.
+    # A subscription may have gone between slices; another of the same session may still want the message. What is
+    # recorded for it stands: after a crash it would come as it is on disk, and perhaps once more. [MQTT-3.10.4-3]
     cdef Receiver* receiver = &fan_out.receivers[at]
-    cdef Receiver* other
+    cdef Subscription* other
     cdef int32_t also = receiver.also
+    cdef bint wanted = False
     if receiver.merged:
         return False
     if not receiver.subscription.dead and also < 0:
         return True
-    receiver.qos = 0
-    receiver.retain_as_published = 0
+    if not receiver.recorded:
+        receiver.qos = 0
+        receiver.retain_as_published = 0
     also = <int32_t>at
     while also >= 0:
-        other = &fan_out.receivers[also]
-        if not other.subscription.dead:
-            receiver.qos = max(receiver.qos, other.subscription.qos)
-            receiver.retain_as_published |= other.subscription.retain_as_published
-        also = other.also
-    also = <int32_t>at
-    while also >= 0:
-        if not fan_out.receivers[also].subscription.dead:
-            return True
+        other = fan_out.receivers[also].subscription
+        if not other.dead:
+            wanted = True
+            if not receiver.recorded:
+                receiver.qos = max(receiver.qos, other.qos)
+                receiver.retain_as_published |= other.retain_as_published
         also = fan_out.receivers[also].also
-    return False
+    return wanted
 
 
 cdef inline Subscription* living(FanOut* fan_out, uint32_t at) noexcept nogil:

@@ -72,9 +72,13 @@ class Sessions:
         elif link.clean:
             session.alive = MAYBE
         else:
-            expiry_s = min(link.expiry_s, self.expiry_maximum_s)
-            session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
-            session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
+            self._widen(session, link)
+
+    def _widen(self, session: Session, link: Link) -> None:
+        # Its CONNECT may have given the session another expiry.
+        expiry_s = min(link.expiry_s, self.expiry_maximum_s)
+        session.expiry_lo_s = min(session.expiry_lo_s, expiry_s)
+        session.expiry_hi_s = max(session.expiry_hi_s, expiry_s)
 
     def connected(self, link: Link, *, present: bool) -> Session:
         """CONNACK: what it says must agree with what was promised before."""
@@ -186,10 +190,16 @@ class Sessions:
         if session is not None and session.link is link:
             self._unwritten(session)
             session.expiry_lo_s = session.expiry_hi_s = expiry_s
+            for other in self.attempts.get(link.client, ()) if expiry_s else ():
+                if not other.clean:
+                    self._widen(session, other)  # it may have been taken since, and before this was noticed
 
     def _unwritten(self, session: Session) -> None:
-        # A crash before the next commit may bring its earlier expiry back.
-        session.widest_s = session.expiry_lo_s, session.expiry_hi_s
+        # A crash before the next commit may bring its earlier expiry back, whichever of them was recorded last.
+        lo_s, hi_s = session.expiry_lo_s, session.expiry_hi_s
+        if session.widest_s is not None and session.unwritten_t > self.moment.committed_t:
+            lo_s, hi_s = min(lo_s, session.widest_s[0]), max(hi_s, session.widest_s[1])
+        session.widest_s = lo_s, hi_s
         session.unwritten_t = self.moment.t
 
     # ------------------------------------------------------------ subscriptions

@@ -8,7 +8,7 @@ from broker._core.packets import encode
 from broker.wire import Unsubscribe
 from tests.simulator.client import Client
 from tests.simulator.drain import settle
-from tests.simulator.facts import NEVER, NO, Broken, Message
+from tests.simulator.facts import MAYBE, NEVER, NO, Broken, Message
 from tests.simulator.moment import SECOND_NS
 from tests.simulator.packets import PUBACK, ack
 from tests.simulator.profile import UNLIMITED
@@ -150,3 +150,65 @@ def test_what_ended_unrecorded_is_undecided_until_the_next_life() -> None:
     client, link = connected(world, 0)
     assert link.session is session
     assert list(session.subs) == ["a"]
+
+
+def left_and_asked_again(world: World, expiry_s: int) -> None:
+    """A client that has left with this expiry and is resuming; both arrive before anything of it is noticed."""
+    client, link = connected(world, 0)
+    client.subscribe([("a", 1, False, 0)])
+    exchange(world, client)
+    client.leave(0, expiry_s)
+    client, again = connecting(world, 0)
+    for one in (link, again):
+        world.moment.t += 1
+        world.feed(one, len(one.up))
+    world.moment.t += 1
+    commit(world)
+    world.scan()
+    client.lost()
+    world.cut(again)  # its CONNACK was not read
+    commit(world)
+    world.moment.t += 1
+    world.advance(400)
+    commit(world)
+
+
+def test_a_connect_that_was_taken_before_a_farewell_was_noticed_may_have_made_the_session_last() -> None:
+    world = made()
+    left_and_asked_again(world, expiry_s=5)
+    session = world.ledger.sessions.of(0)
+    assert session is not None
+    assert session.alive == MAYBE
+    _, link = connected(world, 0)
+    assert link.session is session
+    assert list(session.subs) == ["a"]
+
+
+def test_a_session_that_ended_with_its_farewell_is_not_resumed() -> None:
+    world = made()
+    left_and_asked_again(world, expiry_s=0)
+    session = world.ledger.sessions.of(0)
+    assert session is not None
+    assert session.alive == NO
+    _, link = connected(world, 0)
+    assert link.session is not session
+
+
+def test_an_expiry_that_was_never_written_over_counts_after_two_changes_that_were_not_recorded() -> None:
+    world = made()
+    client, link = connected(world, 0)
+    world.moment.t += 1
+    world.disk.become("failed")
+    client.leave(0, 300)
+    world.feed(link, len(link.up))
+    commit(world)
+    world.scan()
+    _, link = connected(world, 0, expiry_s=5)
+    assert link.unpromised
+    crash(world)
+    world.moment.t += 1
+    world.advance(5000)
+    commit(world)
+    session = world.ledger.sessions.current[0]
+    _, link = connected(world, 0)
+    assert link.session is session
