@@ -19,7 +19,7 @@ from broker._core.cursor cimport Span, put_binary, put_u8
 from broker._core.durable cimport end_ticket, make_durable, record_session
 from broker._core.events cimport note_connected, note_refused, note_takeover
 from broker._core.framing cimport read_header
-from broker._core.grants cimport find_grant, hold_grant, may_publish
+from broker._core.grants cimport find_grant, hold_grant, hold_policy, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
 from broker._core.limiter cimport slow_start
 from broker._core.memory cimport give_memory, take_memory, unlikely_
@@ -290,7 +290,7 @@ cdef bint enter_session(
         open_quota(shard, session, connection)
     session.session_expiry_interval_s = min(fields.session_expiry_interval_s, shard.limits.session_expiry_maximum_s)
     keep_on_disk(shard, connection, session)
-    session.policy = grant.policy
+    hold_policy(&session.policy, grant.policy)
     hold_grant(shard, grant, connection)
     grant.used_at_ns = shard.now_ns
     grant.principal.last_seen_ns = shard.now_ns

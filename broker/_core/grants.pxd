@@ -54,8 +54,17 @@ cdef void hold_grant(ShardState* shard, Grant* grant, Connection* connection) no
 cdef uint32_t connections_peak(ShardState* shard, Account* account) noexcept nogil
 cdef void let_go_of_grant(ShardState* shard, Connection* connection) noexcept nogil
 
-# Compiles topic filters; levels are `{device_id}`, `+`, `#` or literal. Lives as long as the shard.
+# Compiles topic filters; levels are `{device_id}`, `+`, `#` or literal. Lives until nobody has it and it is looked at.
 cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint32_t subscribe_count) noexcept nogil
+# The one way in which a grant, a principal or a session gets another policy; NULL for its end.
+cdef inline void hold_policy(CompiledPolicy** holder, CompiledPolicy* policy) noexcept nogil:
+    if policy != NULL:
+        policy.refs += 1
+    if holder[0] != NULL:
+        holder[0].refs -= 1
+    holder[0] = policy
+# Frees those that nobody has.
+cdef void forget_policies(ShardState* shard) noexcept nogil
 # A leading `!` makes it refuse what it covers.
 cdef void compile_pattern(PolicyPattern* pattern, const uint8_t* text, uint32_t n) noexcept nogil
 

@@ -193,6 +193,7 @@ cdef void release_principal(ShardState* shard, Principal* principal) noexcept no
     link[0] = principal.next
     shard.principal_count -= 1
     principal.account.principals -= 1
+    hold_policy(&principal.policy, NULL)
     give_memory(principal.activity)
     give_memory(principal)
 
@@ -252,9 +253,9 @@ cdef GrantLimits* limits_with(ShardState* shard, const GrantLimits* wanted) noex
 cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy, GrantLimits* limits) noexcept nogil:
     cdef Grant* grant = <Grant*>take_zeroed(sizeof(Grant))
     grant.principal = principal
-    grant.policy = policy
+    hold_policy(&grant.policy, policy)
     grant.limits = limits
-    principal.policy = policy       # as last granted
+    hold_policy(&principal.policy, policy)      # as last granted
     principal.limits = limits
     principal.revoked = 0           # whoever had cut it has let it in again
     grant.revoked = 1       # until it stands in the table
@@ -276,6 +277,7 @@ cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) 
 
 
 cdef void free_grant(ShardState* shard, Grant* grant) noexcept nogil:
+    hold_policy(&grant.policy, NULL)
     release_principal(shard, grant.principal)
     give_memory(grant)
 
@@ -355,6 +357,29 @@ cdef CompiledPolicy* new_policy(ShardState* shard, uint32_t publish_count, uint3
     policy.next = shard.policies
     shard.policies = policy
     return policy
+
+
+cdef void free_policy(CompiledPolicy* policy) noexcept nogil:
+    cdef uint32_t i
+    for i in range(policy.publish_count):
+        give_memory(policy.publish[i].levels)
+    for i in range(policy.subscribe_count):
+        give_memory(policy.subscribe[i].levels)
+    give_memory(policy.publish)
+    give_memory(policy.subscribe)
+    give_memory(policy)
+
+
+cdef void forget_policies(ShardState* shard) noexcept nogil:
+    cdef CompiledPolicy** link = &shard.policies
+    cdef CompiledPolicy* policy
+    while link[0] != NULL:
+        policy = link[0]
+        if policy.refs:
+            link = &policy.next
+        else:
+            link[0] = policy.next
+            free_policy(policy)
 
 
 cdef uint8_t level_kind(const uint8_t* text, uint32_t n) noexcept nogil:
@@ -461,17 +486,10 @@ cdef bint policy_allows_subscribe(
 
 cdef void close_policies(ShardState* shard) noexcept nogil:
     cdef CompiledPolicy* policy
-    cdef uint32_t i
     while shard.policies != NULL:
         policy = shard.policies
         shard.policies = policy.next
-        for i in range(policy.publish_count):
-            give_memory(policy.publish[i].levels)
-        for i in range(policy.subscribe_count):
-            give_memory(policy.subscribe[i].levels)
-        give_memory(policy.publish)
-        give_memory(policy.subscribe)
-        give_memory(policy)
+        free_policy(policy)
 
 
 cdef void identities_close(ShardState* shard) noexcept nogil:

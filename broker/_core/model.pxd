@@ -509,6 +509,7 @@ cdef struct PolicyPattern:
 
 cdef struct CompiledPolicy:
     CompiledPolicy* next
+    uint32_t refs               # of grants, principals and sessions
     uint32_t publish_count
     uint32_t subscribe_count
     PolicyPattern* publish

@@ -10,6 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 from broker._core.durable cimport record_loss
 from broker._core.grants cimport (
     find_principal,
+    hold_policy,
     hold_principal,
     need_account,
     policy_allows_subscribe,
@@ -197,7 +198,7 @@ cdef bint read_session(
     session = new_session(shard, principal, client_id, head.client_id_bytes)
     release_principal(shard, principal)     # the session holds it
     session.session_expiry_interval_s = 0 if head.flags & SESSION_WITH_CONNECTION else head.expiry_s
-    session.policy = principal.policy
+    hold_policy(&session.policy, principal.policy)
     if principal.policy == NULL and 0 < principal.principal_id < OWN_PRINCIPALS:
         principal.revoked = 1       # the directory knows it, and lets it do nothing at the moment
     durable = <Durable*>take_zeroed(sizeof(Durable))

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from broker._core.connection cimport fail
-from broker._core.grants cimport policy_allows_subscribe, release_principal
+from broker._core.grants cimport hold_policy, policy_allows_subscribe, release_principal
 from broker._core.lifetime cimport end_session
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport message_topic
@@ -85,7 +85,7 @@ cdef void judge_queue(ShardState* shard, Session* session, CompiledPolicy* polic
 cdef void judge_again(ShardState* shard, Session* session, CompiledPolicy* policy) noexcept nogil:
     if session.policy == policy:
         return
-    session.policy = policy
+    hold_policy(&session.policy, policy)
     if session.subscriptions != NULL:
         judge_subscriptions(shard, session, policy)
     judge_queue(shard, session, policy)

@@ -6,7 +6,7 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.events cimport note_drop
-from broker._core.grants cimport need_activity, release_principal
+from broker._core.grants cimport hold_policy, need_activity, release_principal
 from broker._core.journal cimport (
     add_op,
     add_pair,
@@ -303,6 +303,7 @@ cdef void free_session(ShardState* shard, Session* session) noexcept nogil:
         give_memory(session.extra)
     if session.client_id_bytes > sizeof(session.client_id):
         give_memory(client_id_of(session))
+    hold_policy(&session.policy, NULL)
     release_principal(shard, session.principal)
     slab_give(&shard.session_slab, session)
 

@@ -20,6 +20,7 @@ cdef class Shard:
     cdef ShardState* state
     cdef unsigned long owner
     cdef dict policies
+    cdef Py_ssize_t policies_maximum        # as many before those that nobody has are looked for
     cdef dict limits
     cdef void check_owner(self) except *
     cdef Connection* need(self, uint64_t handle) except NULL
@@ -35,6 +36,7 @@ cdef class Shard:
         self, account_id, principal_id, str principal, str device_id, publish, subscribe,
         int durability, tuple limits) except NULL
     cdef GrantLimits* limits_of(self, tuple figures) except NULL
+    cdef void look_at_policies(self) except *
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL
 
 cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:

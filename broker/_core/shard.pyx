@@ -36,6 +36,7 @@ from broker._core.grants cimport (
     find_account,
     find_grant,
     find_principal,
+    forget_policies,
     hold_principal,
     identities_close,
     identities_open,
@@ -196,6 +197,7 @@ cdef enum:
     FRAMES_PER_CALL = 65536
     CHUNK_AT = 8            # where messages begin in a chunk
     KEY_MAXIMUM_BYTES = 511
+    POLICIES_MAXIMUM = 256      # compiled, before those that nobody has are looked for
 
 
 cdef Limits NO_LIMITS
@@ -324,6 +326,7 @@ cdef class Shard:
             raise ValueError("the secret has 32 bytes")
         self.owner = PyThread_get_thread_ident()
         self.policies = {}
+        self.policies_maximum = POLICIES_MAXIMUM
         self.limits = {}
         self.state = <ShardState*>take_zeroed(sizeof(ShardState))
         memcpy(self.state.secret, <const uint8_t*>secret, 32)
@@ -441,6 +444,8 @@ cdef class Shard:
         key = (publish, subscribe)
         if key in self.policies:
             return <CompiledPolicy*><size_t>self.policies[key]
+        if len(self.policies) >= self.policies_maximum:
+            self.look_at_policies()
         policy = new_policy(self.state, <uint32_t>len(publish), <uint32_t>len(subscribe))
         for i, pattern in enumerate(publish):
             text = pattern.encode()
@@ -450,6 +455,14 @@ cdef class Shard:
             compile_pattern(&policy.subscribe[<uint32_t>i], <const uint8_t*>text, <uint32_t>len(text))
         self.policies[key] = <size_t>policy
         return policy
+
+    cdef void look_at_policies(self) except *:
+        # As rarely as they double: each time all of them are looked at.
+        self.policies = {
+            key: at for key, at in self.policies.items() if (<CompiledPolicy*><size_t>at).refs
+        }
+        forget_policies(self.state)
+        self.policies_maximum = max(POLICIES_MAXIMUM, 2 * len(self.policies))
 
     cdef GrantLimits* limits_of(self, tuple figures) except NULL:
         # One set for all who have the same figures; the empty one is that of who has no limits.
@@ -1300,7 +1313,7 @@ cdef class Shard:
             "outbox_bytes": state.outbox_bytes, "unauthenticated_connections": state.unauthenticated_count,
             "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
             "subscriptions": state.subscription_count, "filter_bytes": state.filter_bytes,
-            "accounts": state.account_count,
+            "accounts": state.account_count, "policies": len(self.policies),
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
             "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
             "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],

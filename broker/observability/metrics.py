@@ -62,6 +62,7 @@ FIGURES = (
     Figure(
         "core", "accounts", "gauge", "accounts_in_use", "Accounts that the core knows, those without name included."
     ),
+    Figure("core", "policies", "gauge", "policies", "Different sets of rights, with those that nobody has any more."),
     Figure("core", "grants", "gauge", "grants", "Credentials that the core knows."),
     Figure("core", "principals", "gauge", "principals", "Devices and applications that the core knows."),
     Figure("core", "packets_received", "counter", "packets_received", "MQTT packets received."),

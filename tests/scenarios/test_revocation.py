@@ -173,3 +173,47 @@ def test_what_a_device_has_set_as_retained_waits_while_its_credential_is_away(co
     allow(core, number, ("#",))
     reader.subscribe("#")
     assert reader.payloads() == [b"on"]
+
+
+def test_rights_that_nobody_has_any_more_are_forgotten_and_others_are_not(core: Core) -> None:
+    number = core.grant("d", device_id="d", subscribe=("kept",))
+    client = core.connect("c", user_name="d", properties=KEPT, will=Will("gone", b"will"))
+    client.subscribe("kept", qos=1)
+    offline = core.connect("away", user_name="d", properties=KEPT)
+    offline.subscribe("kept", qos=1)
+    offline.drop()
+    for at in range(3000):
+        digest = credential(f"app-{at}", b"pw")
+        core.shard.put_grant(digest, 1, 10_000 + at, f"app-{at}", "", (f"jobs/{at}",), (f"jobs/{at}/#",))
+        core.shard.remove_grant(digest)
+    assert core.shard.counters()["policies"] < 600
+    assert core.shard.put_grant(credential("d", b"pw"), 1, number, "d", "d", ("#",), ("kept",)) is None
+    assert client.is_open  # the same rights: nobody was cut
+    core.publish("kept", b"x", 1)
+    assert client.payloads() == [b"x"]
+    assert client.subscribe("other") == (0x87,)
+    reader = core.connect("reader")
+    reader.subscribe("gone")
+    client.drop()
+    assert reader.payloads() == [b"will"]
+    again = core.connect("away", user_name="d", clean_start=False, properties=KEPT)
+    assert again.payloads() == [b"x"]
+
+
+def test_rights_of_who_is_still_connected_outlive_their_credential(core: Core) -> None:
+    clients = []
+    for at in range(700):
+        core.shard.put_grant(
+            credential(f"app-{at}", b"pw"), 1, 10_000 + at, f"app-{at}", "", (f"jobs/{at}",), (f"jobs/{at}/#",)
+        )
+        clients.append(core.connect(f"c{at}", user_name=f"app-{at}"))
+    assert core.shard.counters()["policies"] >= 700
+    for at, client in enumerate(clients):
+        assert client.subscribe(f"jobs/{at}/1", "jobs/none") == (0, 0x87)
+    for at in range(700):
+        core.shard.remove_grant(credential(f"app-{at}", b"pw"))
+    core.run()
+    assert not any(client.is_open for client in clients)
+    for at in range(2000):
+        core.shard.put_grant(credential("last", b"pw"), 1, 9000, "last", "", (f"t/{at}",), ())
+    assert core.shard.counters()["policies"] < 1500
