@@ -5,6 +5,8 @@ Here belong the rows and their answers, which are made once. Not here: how they 
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 
@@ -17,25 +19,42 @@ HTML = "text/html; charset=utf-8"
 
 
 class Description:
-    """What is answered; filled when all rows are known, its own ones among them."""
+    """What is answered: made at the first question, in a thread, since it takes some tens of milliseconds.
+
+    Brokers in several threads may share one.
+    """
 
     def __init__(self) -> None:
-        self._document = b""
-        self._page = docs_page.Page(b"", "")
+        self._routes: Sequence[ApiRoute] = ()
+        self._lock = threading.Lock()
+        self._made: tuple[bytes, docs_page.Page] | None = None
 
     def fill(self, routes: Sequence[ApiRoute]) -> None:
-        """Make both answers: it takes some tens of milliseconds, which no request should wait for."""
-        document = describe(routes, version("iot-broker"))
-        self._document = compact(document)
-        self._page = docs_page.render(document)
+        """Say which rows there are: all of them, its own two among them."""
+        self._routes = routes
 
     async def openapi(self, _request: ApiRequest) -> Text:
         """Give the description of this API as an OpenAPI 3.1 document."""
-        return Text(self._document, "application/json")
+        return Text((await self._answers())[0], "application/json")
 
     async def docs(self, _request: ApiRequest) -> Text:
         """Give the same as a page to read; it has no scripts and fetches nothing."""
-        return Text(self._page.body, HTML, docs_page.headers(self._page))
+        page = (await self._answers())[1]
+        return Text(page.body, HTML, docs_page.headers(page))
+
+    async def _answers(self) -> tuple[bytes, docs_page.Page]:
+        if self._made is not None:
+            return self._made
+        return await asyncio.to_thread(self._make)
+
+    def _make(self) -> tuple[bytes, docs_page.Page]:
+        with self._lock:
+            made = self._made
+            if made is None:
+                document = describe(self._routes, version("iot-broker"))
+                made = compact(document), docs_page.render(document)
+                self._made = made
+            return made
 
 
 def described(rows: Sequence[ApiRoute]) -> tuple[ApiRoute, ...]:

@@ -166,7 +166,7 @@ def test_runs_bring_what_was_there_once_whatever_happens_meanwhile(
     world.end()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(100, 600))
 def test_the_tree_shrinks_as_it_grew(random: object, count: int) -> None:
     core = Core(outbound_inflight_maximum=2000)
