@@ -116,7 +116,7 @@ class Watcher:
         while time.monotonic() < until:
             answer = self._served.call("POST", f"/devices/{self._device.device_id}/commands", {"payload": text})
             assert answer.status_code == 202, answer.text
-            if answer.json()["state"] == "sent":
+            if answer.json()["state"] != "dropped":
                 return
             time.sleep(0.05)
         raise AssertionError("the program did not subscribe")
