@@ -185,12 +185,14 @@ class Deliveries:
 
     def excused(self, message: Message) -> bool:
         """Whether a shared group may have lost this: who was to get it has ended, and nobody else was left."""
-        if not any(session.alive == NO for session, _ in message.group_members):
+        ended = [topic_filter for session, topic_filter in message.group_members if session.alive == NO]
+        if not ended:
             return False
+        if any(self.sessions.weak_t.get(topic_filter, 0) >= message.sent_t for topic_filter in ended):
+            return True  # with QoS 0 it is lost with its connection, and who is away is handed nothing [MQTT-4.8.2-3]
         return message.qos == 2 or not any(
             session.alive == YES
             and topic_filter in session.subs
             and session.subs[topic_filter].sure_t <= message.sent_t
-            and session.subs[topic_filter].weak_t <= message.sent_t  # one of QoS 0 that is away is handed nothing
             for session, topic_filter in message.group_members
         )

@@ -24,6 +24,7 @@ class Sessions:
         self.unseen: set[int] = set()  # clients with whom a session may have begun that nobody was told of
         self.ended = 0
         self.left_t: dict[str, int] = {}  # by filter, when somebody last ended his subscription to it
+        self.weak_t: dict[str, int] = {}  # when somebody who may have it with QoS 0 last lost his connection
         self.parting: list[Session] = []  # whose connections were lost and may not have been seen to yet
         self.attempts: dict[int, list[Link]] = {}  # CONNECTs not answered yet: time decides nothing meanwhile
         self.down = False  # between two lives nothing expires: what was not on disk is undecided until the next one
@@ -132,15 +133,24 @@ class Sessions:
         if session is None:
             self._closed_unanswered(link)
         elif session.link is link:
+            self._disconnected(session)
             session.link = None
             if session.expiry_hi_s == 0:
                 self.end(session)
             else:
                 self._away(session, session.expiry_lo_s, session.expiry_hi_s)
 
+    def _disconnected(self, session: Session) -> None:
+        # What a group's member is sent with QoS 0 is lost with its connection.
+        for topic_filter, sub in session.subs.items():
+            if sub.weak_t == NEVER:
+                self.weak_t[topic_filter] = self.moment.t
+
     def _closed_unanswered(self, link: Link) -> None:
         session = self.of(link.client)  # before the attempt is forgotten: while it lasted, its session may have gone on
         self._answered(link)
+        if session is not None:
+            self._disconnected(session)
         if link.expiry_s and (link.clean or session is None or session.alive != YES):
             self.unseen.add(link.client)
         self._perhaps_resumed(link, session)
@@ -251,6 +261,8 @@ class Sessions:
             return
         session = self.of(link.client)  # before the attempt is forgotten, as in _closed_unanswered
         self._answered(link)
+        if session is not None:
+            self._disconnected(session)
         if link.expiry_s:
             self.unseen.add(link.client)
         self._perhaps_resumed(link, session)
@@ -272,6 +284,8 @@ class Sessions:
 
     def _crashed(self, client: int, session: Session) -> None:
         committed_t = self.moment.committed_t
+        if session.link is not None:
+            self._disconnected(session)
         session.link = None
         if session.widest_s is not None and session.unwritten_t > committed_t:
             session.expiry_lo_s, session.expiry_hi_s = session.widest_s

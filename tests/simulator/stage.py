@@ -14,10 +14,13 @@ from tests.simulator.world import World
 EXPIRY_S = 100_000
 
 
-def made() -> World:
-    """A run in which receivers may have many messages in flight."""
+def made(clients: int = 3) -> World:
+    """A run with so many clients or more, in which receivers may have many messages in flight."""
     worlds = (World(seed, level="synced") for seed in range(1, 100))
-    return next(one for one in worlds if one.profile.limits["outbound_inflight_maximum"] == 1000)
+    return next(
+        one for one in worlds
+        if one.profile.limits["outbound_inflight_maximum"] == 1000 and len(one.clients) >= clients
+    )  # fmt: skip
 
 
 def connecting(world: World, number: int, expiry_s: int = EXPIRY_S) -> tuple[Client, Link]:

@@ -35,6 +35,17 @@ def lost(world: World, client: Client) -> None:
     commit(world)
 
 
+def ended(world: World, client: Client) -> None:
+    """It leaves, and its session ends."""
+    assert client.link is not None
+    link = client.link
+    world.moment.t += 1
+    client.leave(0, 0)
+    world.feed(link, len(link.up))
+    world.scan()
+    commit(world)
+
+
 # ------------------------------------------------------------ shared groups
 
 
@@ -88,14 +99,27 @@ def handed_over(world: World, later_qos: int) -> Message:
     other.subscribe([(GROUP, later_qos, False, 0)])
     exchange(world, other)
     lost(world, other)
-    world.moment.t += 1
-    assert receiver.link is not None
-    link = receiver.link
-    receiver.leave(0, 0)
-    world.feed(link, len(link.up))
-    world.scan()
-    commit(world)
+    ended(world, receiver)
     return message
+
+
+def passed_on(world: World, qos: int, *, unanswered: bool = False) -> tuple[Message, Client]:
+    """A message whose receiver's session has ended, handed to a member that came later with this QoS; one is away."""
+    away = member(world, 1, 1)
+    lost(world, away)
+    receiver = member(world, 2, 1)
+    publisher, _ = connected(world, 0)
+    message = published(world, publisher, "s/1", 1)
+    exchange(world, publisher)
+    later = member(world, 3, qos)
+    if unanswered:
+        lost(world, later)
+        world.ledger.sessions.weak_t.clear()  # it is the next connection that is to be looked at
+        _, link = connecting(world, 3)
+        world.feed(link, len(link.up))
+        commit(world)
+    ended(world, receiver)
+    return message, later
 
 
 def test_a_group_may_lose_what_only_a_member_that_is_away_with_qos_0_could_be_handed() -> None:
@@ -112,6 +136,34 @@ def test_a_group_may_not_lose_what_a_member_that_is_away_with_qos_1_is_handed() 
         missed(world)
     client, _ = connected(world, 1)
     world.read(client, -1)
+    assert message not in world.ledger.deliveries.groups_owed
+
+
+@pytest.mark.parametrize("unanswered", [False, True])
+@pytest.mark.parametrize("how", ["cut", "crash"])
+def test_a_group_may_lose_what_was_handed_over_with_qos_0_to_a_connection_that_broke(
+    how: str, unanswered: bool
+) -> None:
+    world = made(4)
+    message, later = passed_on(world, qos=0, unanswered=unanswered)
+    with pytest.raises(Broken, match="reached nobody"):
+        missed(world)  # while it is there, it has to come
+    if how == "cut":
+        lost(world, later)
+    else:
+        crash(world)
+    missed(world)
+    assert message.acked
+
+
+def test_a_group_may_not_lose_what_was_handed_over_with_qos_1_to_a_connection_that_broke() -> None:
+    world = made(4)
+    message, later = passed_on(world, qos=1)
+    lost(world, later)
+    with pytest.raises(Broken, match="reached nobody"):
+        missed(world)
+    later, _ = connected(world, later.number)
+    world.read(later, -1)
     assert message not in world.ledger.deliveries.groups_owed
 
 

@@ -79,3 +79,25 @@ def test_a_will_that_was_on_disk_when_its_client_went_is_promised() -> None:
     assert will.state == Will.PENDING
     crash(world)
     assert will.state == Will.PENDING
+
+
+def test_a_late_connect_that_takes_a_session_over_and_is_cut_off_may_have_taken_its_will_back() -> None:
+    world = made()
+    client = world.clients[0]
+    late = world.open(client, 5)
+    late.expiry_s = 100_000
+    client.connect(late, 0, 0, None)
+    client.lost()
+    link = world.open(client, 5)
+    link.expiry_s = 100_000
+    message = world.ledger.message(0, "w/1", 1, retain=False)
+    client.connect(link, 0, 0, (message, DELAY_S, message.number.to_bytes(8, "big")))
+    exchange(world, client)
+    assert link.accepted
+    assert message.will is not None
+    world.moment.t += 1
+    world.feed(late, len(late.up))
+    world.cut(late)  # before it is noticed that the other one was closed for it
+    commit(world)
+    assert not link.is_open
+    assert message.will.state == Will.UNSURE

@@ -268,6 +268,7 @@ class World:
         """Notice which connections the broker has closed."""
         shard = self.life.shard
         closed = [link for link in self.links if not shard.is_open(link.handle)]
+        closed.sort(key=lambda link: not link.accepted)  # whoever was taken over had gone before who took over
         for link in closed:
             if link.waiting:
                 self.taken(link)
