@@ -128,7 +128,8 @@ class RestRow:
     @property
     def names_something(self) -> bool:
         """Whether the request names an object: by an id in braces."""
-        return "{" in self.path or any("{" in str(value) for value in (self.body or self.query).values())
+        said = [self.path, *(self.body or {}).values(), *self.query.values()]
+        return any(isinstance(one, str) and "{" in one for one in said)
 
 
 NEW_DEVICE = {"name": "made", "type": "sensor"}
