@@ -52,6 +52,9 @@ class FakeClock:
     def wall_s(self) -> int:
         return self.wall
 
+    def wall_ns(self) -> int:
+        return self.wall * 10**9
+
     def monotonic_ns(self) -> int:
         return self.monotonic
 

@@ -18,6 +18,10 @@ class Clock(Protocol):
         """Whole seconds of UTC since 1970."""
         ...
 
+    def wall_ns(self) -> int:
+        """Nanoseconds of UTC since 1970."""
+        ...
+
     def monotonic_ns(self) -> int:
         """Nanoseconds on the clock that the core uses as well."""
         ...

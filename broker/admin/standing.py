@@ -76,6 +76,6 @@ def latest(clock: Clock, seen_ns: int, recorded: int) -> int | None:
     """Tell a moment that the core knows (monotonic; 0: not since the start), else the one on record (0: none)."""
     if seen_ns == 0:
         return recorded or None
-    ago_s = (clock.monotonic_ns() - seen_ns) / NS_PER_S
-    moment = round(clock.wall_s() - ago_s)
+    ago_ns = clock.monotonic_ns() - seen_ns
+    moment = (clock.wall_ns() - ago_ns) // NS_PER_S  # of whole seconds the answer would change while nothing happens
     return recorded if abs(moment - recorded) <= 1 else moment  # the two clocks never agree to the second

@@ -56,9 +56,14 @@ class KeyRights:
 
     def policy(self) -> Policy:
         """Give what it may do over MQTT, as the core takes it."""
-        topics = tuple(_for_any_device(one) for one in self.patterns) or APPLICATION.subscribe
-        publish = (NOBODY_IS_PRESENT, *topics) if PUBLISH in self.scopes else ()
-        return Policy(APPLICATION.name, publish, topics if SUBSCRIBE in self.scopes else ())
+        topics = tuple(_for_any_device(one) for one in self.patterns)
+        publish = (NOBODY_IS_PRESENT, *topics) if topics else APPLICATION.publish
+        subscribe = topics or APPLICATION.subscribe
+        return Policy(
+            APPLICATION.name,
+            publish if PUBLISH in self.scopes else (),
+            subscribe if SUBSCRIBE in self.scopes else (),
+        )
 
     def stored(self) -> tuple[str, str]:
         """Give scopes and patterns as text for a record; empty for all."""

@@ -26,5 +26,5 @@ DEVICE = Policy(
 # Only the broker itself says who is present: stands before all that an application may publish.
 NOBODY_IS_PRESENT = "!devices/+/presence"
 
-# An application's whose key has all of its account; of other keys see ``key_rights``.
-APPLICATION = Policy(name="application", publish=(NOBODY_IS_PRESENT, "#"), subscribe=("#",))
+# An application's whose key has all of its account; of other keys see ``key_rights``. "#" matches no topic with `$`.
+APPLICATION = Policy(name="application", publish=(NOBODY_IS_PRESENT, "#"), subscribe=("#", "$SYS/#"))

@@ -59,7 +59,7 @@ def test_devices_and_applications_have_the_contracts_rights() -> None:
     assert [filter_.split("/")[2] for filter_ in DEVICE.subscribe] == ["commands", "config", "firmware"]
     assert all(re.fullmatch(r"devices/\{device_id\}/\w+/#", one) for one in (*DEVICE.publish, *DEVICE.subscribe))
     # all of the account's space, but only the broker says who is present
-    assert (APPLICATION.publish, APPLICATION.subscribe) == (("!devices/+/presence", "#"), ("#",))
+    assert (APPLICATION.publish, APPLICATION.subscribe) == (("!devices/+/presence", "#"), ("#", "$SYS/#"))
 
 
 def test_no_value_that_carries_a_password_shows_it_in_logs_and_tracebacks() -> None:
