@@ -24,6 +24,9 @@ KEY = "iot_broker.key"
 REQUESTS_AT_ONCE_MAXIMUM = 1000
 ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM = 100
 DELAYED_AT_ONCE_MAXIMUM = 100
+ADDRESS_REQUESTS_AT_ONCE_MAXIMUM = 50  # of those that need no key
+STRANGERS_REQUESTS_AT_ONCE_MAXIMUM = REQUESTS_AT_ONCE_MAXIMUM // 4
+UNCOUNTED = ("/healthz", "/readyz", "/metrics")  # who watches over the broker asks as often as it likes
 
 
 class Admission:
@@ -33,7 +36,8 @@ class Admission:
     Who proves no key is counted by address, so that guessing is no way around the limit, and waits for up to a second
     when it has shown wrong keys before. More than
     ``REQUESTS_AT_ONCE_MAXIMUM`` requests under way are refused as ``Unavailable``, before anything is read. Those of
-    one account may be a tenth of them: its slow bodies and unread answers leave room for the others.
+    one account may be a tenth of them: its slow bodies and unread answers leave room for the others. Those that need no
+    key may be a quarter, and fewer from one address; but for ``UNCOUNTED`` they count for the address's rate as well.
     """
 
     def __init__(
@@ -51,7 +55,8 @@ class Admission:
         self._buckets = buckets
         self._clock = clock
         self._under_way = 0
-        self._under_way_of: Counter[int] = Counter()  # by account; none at 0 is kept
+        self._under_way_of: Counter[Hashable] = Counter()  # by account, or address without a key; none at 0 is kept
+        self._strangers = 0  # of those under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request that may be served."""
@@ -62,22 +67,36 @@ class Admission:
             kind = key_kind(scope["path"])
             if kind is not None:
                 scope[KEY] = await self._admit(scope, kind)
-                await self._serve_account(scope[KEY].account_id, scope, receive, send)
+                account_id = scope[KEY].account_id
+                await self._serve_one_of(account_id, ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM, scope, receive, send)
             else:
-                await self._inner(scope, receive, send)
+                await self._serve_stranger(scope, receive, send)
         finally:
             self._under_way -= 1
 
-    async def _serve_account(self, account_id: int, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._under_way_of[account_id] >= ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM:
-            raise RateLimited(f"more than {ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM} requests at once", retry_after_s=1)
-        self._under_way_of[account_id] += 1
+    async def _serve_stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request that needs no key."""
+        if self._strangers >= STRANGERS_REQUESTS_AT_ONCE_MAXIMUM:
+            raise Unavailable("too many requests at once")
+        address = caller_address(scope)
+        if scope["path"] not in UNCOUNTED:
+            self._take(scope, address)
+        self._strangers += 1
+        try:
+            await self._serve_one_of(address, ADDRESS_REQUESTS_AT_ONCE_MAXIMUM, scope, receive, send)
+        finally:
+            self._strangers -= 1
+
+    async def _serve_one_of(self, caller: Hashable, maximum: int, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._under_way_of[caller] >= maximum:
+            raise RateLimited(f"more than {maximum} requests at once", retry_after_s=1)
+        self._under_way_of[caller] += 1
         try:
             await self._inner(scope, receive, send)
         finally:
-            self._under_way_of[account_id] -= 1
-            if not self._under_way_of[account_id]:
-                del self._under_way_of[account_id]
+            self._under_way_of[caller] -= 1
+            if not self._under_way_of[caller]:
+                del self._under_way_of[caller]
 
     async def _admit(self, scope: Scope, kind: KeyKind) -> KeyContext:
         access = self._admin.access

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope
 from broker.errors import BadRequest, PayloadTooLarge
 
 BODY_MAXIMUM_BYTES = 3 * 512 * 1024  # 1.5 MiB
+DEPTH_MAXIMUM = 100  # of a value that is kept or passed on: what writes answers goes down 255 levels and no further
 
 
 class EscapedJSONResponse(JSONResponse):
@@ -82,14 +83,27 @@ def _loaded(text: bytes) -> Any:
 def compact(value: Any) -> bytes:
     """Write a JSON value as compact UTF-8. Raises ``ValueError`` for text that is none, or too deep a value."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        if text.count(b"[") + text.count(b"{") > DEPTH_MAXIMUM and _is_too_deep(value):
+            raise RecursionError
     except (UnicodeEncodeError, RecursionError) as error:
-        raise ValueError("text without lone surrogates, nested less deeply") from error
+        raise ValueError(f"text without lone surrogates, nested {DEPTH_MAXIMUM} levels deep at most") from error
+    return text
 
 
 def escaped(value: Any) -> bytes:
     """Write a JSON value in ASCII alone: what is quoted may not be text at all (lone surrogates)."""
     return json.dumps(value).encode("ascii")
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []  # a text may have brackets too
+    for _ in range(DEPTH_MAXIMUM):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from api.handlers import timestamp
+from api.rights import require_hearing
 from api.routes import ApiRequest
 from api.webhook_models import (
     NewWebhookAnswer,
@@ -27,6 +28,7 @@ async def create_webhook(request: ApiRequest) -> NewWebhookAnswer:
     """Make a webhook; the answer is the only one that ever carries its secret."""
     body: WebhookBody = request.body
     wish = WebhookWish(body.url, tuple(body.events), body.topic_filter or "", body.active)
+    await require_hearing(request, await request.admin.webhooks.heard(request.account_id, wish))
     view = await request.admin.webhooks.create(request.account_id, wish)
     return NewWebhookAnswer(**_fields(view), secret=view.secret)
 
@@ -52,6 +54,7 @@ async def change_webhook(request: ApiRequest) -> WebhookAnswer:
         active=body.active,
     )
     webhook_id = request.path["webhook_id"]
+    await require_hearing(request, await request.admin.webhooks.heard(request.account_id, wish, webhook_id))
     return WebhookAnswer(**_fields(await request.admin.webhooks.change(request.account_id, webhook_id, wish)))
 
 

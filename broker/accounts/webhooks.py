@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SALT_BYTES = 16
 SECRET_PREFIX = "whsec_"  # noqa: S105 - as the Standard Webhooks specification has it
+PRESENCE_FILTER = "devices/+/presence"
+TELEMETRY_FILTER = "devices/+/telemetry/#"
 PRESENCE, TELEMETRY, WARNINGS = EVENTS = ("presence", "telemetry", "warnings")
 
 
@@ -202,6 +204,14 @@ class _Alone:
 
     def __exit__(self, *_: object) -> None:
         self._changing.discard(self._webhook_id)
+
+
+def filters_of(webhook: Webhook) -> list[str]:
+    """Give the topic filters of all that a webhook is told of; a warning has no topic."""
+    events = webhook.events.split(",")
+    filters = [PRESENCE_FILTER] if PRESENCE in events else []
+    filters += [webhook.topic_filter or TELEMETRY_FILTER] if TELEMETRY in events else []
+    return list(dict.fromkeys(filters))
 
 
 def check_topic_filter(topic_filter: str, levels_maximum: int) -> None:

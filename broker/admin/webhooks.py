@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from broker.accounts.endpoints import may_be_told, parse_url
 from broker.accounts.records import Webhook
-from broker.accounts.webhooks import Webhooks, WebhookWish, check_topic_filter
+from broker.accounts.webhooks import Webhooks, WebhookWish, check_topic_filter, filters_of
 from broker.admin.clock import Clock
 from broker.config import BrokerConfig
 from broker.errors import BadRequest
@@ -63,6 +63,20 @@ class WebhookDesk:
         self._check(wish)
         webhook = await self._webhooks.create(account_id, wish, self._clock.wall_s())
         return self._view(webhook, self._webhooks.secret(webhook))
+
+    async def heard(self, account_id: int, wish: WebhookWish, webhook_id: str = "") -> tuple[str, ...]:
+        """Give the topic filters of what a webhook will be told, new or as it will be changed.
+
+        None, where nothing changes, or it is only let rest. Raises ``NotFound``, and ``BadRequest`` for a wish that is none.
+        """
+        self._check(wish)
+        if not webhook_id:
+            webhook = Webhook(account_id, "", "", "", "", True, b"", 0, 0)
+        else:
+            webhook = self._webhooks.get(account_id, webhook_id)
+            if wish in (WebhookWish(), WebhookWish(active=False)):
+                return ()
+        return tuple(filters_of(wish.of(webhook, 0)))
 
     async def list(self, account_id: int) -> list[WebhookView]:
         """Show all of an account, oldest first."""

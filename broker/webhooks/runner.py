@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broker.accounts.records import Webhook
-from broker.accounts.webhooks import PRESENCE, TELEMETRY, WebhookFigures
+from broker.accounts.webhooks import PRESENCE, TELEMETRY, WebhookFigures, filters_of
 from broker.errors import BrokerError, BrokerStopped
 from broker.local import MessageStream
 from broker.webhooks.batches import Batch, Event, Waiting
@@ -23,8 +23,6 @@ from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
 
-PRESENCE_FILTER = "devices/+/presence"
-TELEMETRY_FILTER = "devices/+/telemetry/#"
 NO_RETAINED = 2  # what was there before is no event
 GATHERING_S = 0.25
 FIRST_DELAY_S = 1.0
@@ -91,10 +89,7 @@ class Runner:
     # ------------------------------------------------------------ what happens
 
     def _subscriptions(self) -> list[Subscription]:
-        events = self._webhook.events.split(",")
-        filters = [PRESENCE_FILTER] if PRESENCE in events else []
-        filters += [self._webhook.topic_filter or TELEMETRY_FILTER] if TELEMETRY in events else []
-        return [Subscription(one, 0, retain_handling=NO_RETAINED) for one in dict.fromkeys(filters)]
+        return [Subscription(one, 0, retain_handling=NO_RETAINED) for one in filters_of(self._webhook)]
 
     async def _read(self) -> None:
         while True:

@@ -18,6 +18,7 @@ import h11
 from broker.accounts.endpoints import Target
 
 ANSWER_MAXIMUM_BYTES = 64 * 1024
+ANSWER_PARTS_MAXIMUM = 200  # each is looked at by Python, while nobody else has a turn
 HEAD_MAXIMUM_BYTES = 16 * 1024
 READ_BYTES = 16 * 1024
 RETRY_AFTER_MAXIMUM_S = 3600
@@ -79,19 +80,24 @@ async def _exchange(
     writer.write(connection.send(h11.EndOfMessage()) or b"")
     await writer.drain()
     response: h11.Response | None = None
-    size = 0
-    while True:
+    size = parts = 0
+    while parts < ANSWER_PARTS_MAXIMUM:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(await reader.read(READ_BYTES))
-        elif isinstance(event, h11.Response):
+            continue
+        parts += 1
+        if isinstance(event, h11.Response):
             response = event
         elif isinstance(event, h11.Data):
             size += len(event.data)
         if response is not None and (isinstance(event, h11.EndOfMessage) or size > ANSWER_MAXIMUM_BYTES):
-            return response  # what else it says does not matter
+            break
         if isinstance(event, h11.ConnectionClosed):
             raise EOFError
+    if response is None:
+        raise h11.RemoteProtocolError("it says for ever that an answer will come")
+    return response  # what else it says does not matter
 
 
 def _judge(response: h11.Response) -> None:

@@ -111,6 +111,31 @@ def test_patterns_bind_messages_over_rest_whether_the_device_exists_or_not(serve
     assert served.call("GET", "/devices", api_key=none).status_code == 200
 
 
+def test_a_webhook_is_told_nothing_to_which_its_maker_may_not_subscribe(served: Served) -> None:
+    def hook(key: str, *events: str, **more: Any) -> httpx.Response:
+        url = "https://hooks.example.com/iot"
+        return served.call("POST", "/webhooks", {"url": url, "events": events, "active": False, **more}, key)
+
+    writer = key_with(served, scopes=["devices:write", "publish"])
+    bound = key_with(served, patterns=["devices/{device_id}/telemetry/#"])
+    for events in (["telemetry"], ["presence"], ["warnings", "presence"]):
+        assert_error(hook(writer, *events), 403, "INSUFFICIENT_PERMISSIONS")
+    for events, topic_filter in ((["telemetry"], "#"), (["presence"], None), (["telemetry", "presence"], None)):
+        assert_error(hook(bound, *events, topic_filter=topic_filter), 403, "INSUFFICIENT_PERMISSIONS")
+    assert hook(writer, "warnings").status_code == 201
+    assert hook(bound, "telemetry").status_code == 201
+    assert hook(bound, "telemetry", topic_filter="devices/+/telemetry/x").status_code == 201
+
+    whole = "/webhooks/" + hook(served.api_key, "telemetry", topic_filter="#").json()["webhook_id"]
+    for change in ({"url": "https://elsewhere.example.com/"}, {"active": True}, {"events": ["presence"]}):
+        for key in (writer, bound):
+            assert_error(served.call("PATCH", whole, change, key), 403, "INSUFFICIENT_PERMISSIONS")
+    assert served.call("PATCH", whole, {"topic_filter": None}, bound).status_code == 200
+    assert served.call("PATCH", whole, {"active": False}, writer).status_code == 200
+    for one in served.call("GET", "/webhooks").json()["webhooks"]:
+        assert served.call("DELETE", "/webhooks/" + one["webhook_id"]).status_code == 204
+
+
 # ------------------------------------------------------------ over MQTT
 
 

@@ -768,3 +768,38 @@ def test_more_requests_at_once_than_the_limit_are_refused_in_the_documented_shap
         assert (await caller.http.get("/v1/iot/devices")).status_code == 200
 
     run(body)
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def test_however_deep_a_body_is_it_is_taken_or_refused_and_what_was_taken_is_shown() -> None:
+    async def body(caller: Caller) -> None:
+        device_id = (await caller.create())["device_id"]
+        for depth in (1, 99, 100, 101, 255, 300, *range(900, 1000, 3)):
+            fits = {"metadata": depth < 100, "payload": depth <= 100}
+            for name, path, text in (
+                ("metadata", "", f'{{"name": "deep", "type": "sensor", "metadata": {{"a": {nested(depth)}}}}}'),
+                ("payload", f"/{device_id}/commands", f'{{"payload": {nested(depth)}}}'),
+            ):
+                key = {"Idempotency-Key": f"{name}-{depth}"}
+                answer = await caller.http.post(f"/v1/iot/devices{path}", content=text, headers=key)
+                if fits[name]:
+                    assert answer.is_success, (depth, name, answer.text)
+                else:
+                    assert_error(answer, 400, "INVALID_PARAMETER")
+        shown = await caller.http.get("/v1/iot/devices")
+        assert shown.status_code == 200
+        assert shown.json()["total"] == 3
+
+    run(body)
+
+
+def test_many_brackets_are_not_deep() -> None:
+    async def body(caller: Caller) -> None:
+        metadata = {"a": [[], {}] * 500, "b": "[" * 500}
+        made = await caller.create(metadata=metadata)
+        assert made["metadata"] == metadata
+
+    run(body)

@@ -8,9 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api.admission import ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM, Admission
-from api.limits import Buckets
-from broker.errors import RateLimited
+from api.admission import (
+    ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM,
+    ADDRESS_REQUESTS_AT_ONCE_MAXIMUM,
+    STRANGERS_REQUESTS_AT_ONCE_MAXIMUM,
+    Admission,
+)
+from api.limits import CAPACITY, Buckets
+from broker.errors import RateLimited, Unavailable
 from tests.upper import NOW_S, Upper
 
 LIMIT = ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM
@@ -29,14 +34,14 @@ class Waiting:
         self.inside += 1
         await self.go_on.wait()
 
-    async def ask(self, account: str) -> None:
+    async def ask(self, account: str, path: str = "/v1/iot/devices", address: str = "192.0.2.1") -> None:
         async def never() -> dict[str, object]:
             raise AssertionError("nothing is read or sent here")
 
         async def nothing(_message: object) -> None: ...
 
-        headers = [(b"x-api-key", self.keys[account].encode())]
-        scope = {"type": "http", "path": "/v1/iot/devices", "headers": headers, "client": ("192.0.2.1", 1)}
+        headers = [(b"x-api-key", self.keys[account].encode())] if account else []
+        scope = {"type": "http", "path": path, "headers": headers, "client": (address, 1)}
         await self.admission(scope, never, nothing)
 
 
@@ -72,7 +77,45 @@ def test_nothing_is_remembered_of_an_account_without_requests() -> None:
     async def body(waiting: Waiting) -> None:
         waiting.go_on.set()
         await waiting.ask("default")
+        await waiting.ask("", "/docs")
         assert not waiting.admission._under_way_of
-        assert waiting.admission._under_way == 0
+        assert waiting.admission._under_way == waiting.admission._strangers == 0
+
+    run(body)
+
+
+def test_strangers_who_do_not_read_their_answers_leave_room_for_each_other_and_for_accounts() -> None:
+    async def body(waiting: Waiting) -> None:
+        hanging = [asyncio.create_task(waiting.ask("", "/docs")) for _ in range(ADDRESS_REQUESTS_AT_ONCE_MAXIMUM)]
+        await asyncio.sleep(0)
+        with pytest.raises(RateLimited):
+            await waiting.ask("", "/healthz")
+        more = STRANGERS_REQUESTS_AT_ONCE_MAXIMUM - len(hanging)
+        others = [f"198.51.100.{number % 10}" for number in range(more)]
+        hanging += [asyncio.create_task(waiting.ask("", "/docs", address)) for address in others]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await waiting.ask("", "/docs", "203.0.113.1")
+        hanging.append(asyncio.create_task(waiting.ask("default")))
+        await asyncio.sleep(0)
+        assert waiting.inside == STRANGERS_REQUESTS_AT_ONCE_MAXIMUM + 1
+        waiting.go_on.set()
+        await asyncio.gather(*hanging)
+        await waiting.ask("", "/docs")
+
+    run(body)
+
+
+def test_what_needs_no_key_counts_for_the_rate_of_an_address_but_for_who_watches_over_the_broker() -> None:
+    async def body(waiting: Waiting) -> None:
+        waiting.go_on.set()
+        for _ in range(CAPACITY):
+            await waiting.ask("", "/openapi.json")
+        for path in ("/openapi.json", "/no/such/path"):
+            with pytest.raises(RateLimited):
+                await waiting.ask("", path)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            await waiting.ask("", path)
+        await waiting.ask("", "/docs", "198.51.100.7")
 
     run(body)
