@@ -73,6 +73,7 @@ class Life:
         self.shard = Shard(limits, secret=SECRET, hash_seed=HASH_SEED, now_ns=moment.now_ns)
         self.shard.set_wall(moment.now_ns, moment.wall_ns)
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", Silent())
+        self.answered: set[int] = set()  # connections that had a rare packet answered in the last turn
         moment.refusing = False
         self.journal: JournalWriter
 
@@ -122,6 +123,7 @@ class Life:
             self.moment.ran_ns = self.moment.now_ns
             self.moment.ran_t = self.moment.t
         rare: Any = shard.take_rare()
+        self.answered = {one[1] for one in rare}
         if rare:
             self.engine.answer(rare)
         if write:

@@ -46,6 +46,34 @@ def test_an_acknowledgement_behind_a_barrier_is_taken_when_it_had_its_turn() -> 
     assert delivery.acked_t == world.moment.t
 
 
+def test_an_acknowledgement_behind_a_barrier_that_was_behind_another_is_not_taken_with_the_first() -> None:
+    world = made()
+    publisher, _ = connected(world, 0)
+    receiver, link = connected(world, 1)
+    receiver.subscribe([("a", 1, False, 0)])
+    exchange(world, receiver)
+    message = published(world, publisher, "a", 1)
+    exchange(world, publisher)
+    world.read(receiver, -1)
+    assert link.session is not None
+    (delivery,) = message.seen[link.session]
+    for packet_id in (9, 10):
+        link.send(encode(Unsubscribe(packet_id, ("nowhere",)), 5))
+    link.waiting.append((link.send(ack(PUBACK, 1)), delivery))
+    world.moment.t += 1
+    world.feed(link, len(link.up))
+    for _ in range(2):  # in the second turn the second one is reached and answered, and what follows it is not parsed
+        world.moment.t += 1
+        world.work(UNLIMITED)
+    described = world.life.shard.describe(link.handle)
+    assert described is not None
+    assert described["outbound_inflight"] == 1
+    assert delivery.acked_t == NEVER
+    world.moment.t += 1
+    world.work(UNLIMITED)
+    assert delivery.acked_t == world.moment.t
+
+
 def sent_in_order(world: World, publisher: Client, *, refuse_first: bool) -> tuple[Message, Message]:
     """Two messages of QoS 2 whose receipts nobody reads; the second one is taken in any case."""
     assert publisher.link is not None

@@ -218,7 +218,7 @@ class World:
             return more  # the slice ended before everybody had his turn
         self.ledger.ran()
         for link in free:
-            if not shard.is_stopped(link.handle):
+            if not shard.is_stopped(link.handle) and link.handle not in self.life.answered:
                 link.held = False
                 if link.waiting:
                     self.taken(link)
