@@ -31,6 +31,7 @@ WATCHED = (
     *(tables.ACCOUNTS, tables.KEYS, tables.ADMIN_KEYS, tables.DEVICES, tables.COUNTERS, tables.ANSWERS, tables.AUDIT),
     *(tables.TRACKED, tables.WEBHOOKS, tables.SESSIONS, tables.RETAINED),
 )
+EVERYTHING = "{device_id} {message_id} {webhook_id} {key_name}"
 ELSEWHERE = ("192.0.2.1", 40000)
 
 Ids = Mapping[str, str]
@@ -85,29 +86,28 @@ class Rest:
 
     # ------------------------------------------------------------ what there is
 
-    def objects(self, account: str) -> Ids:
-        """Make one of everything in an account; gives the ids."""
+    def objects(self, account: str, wanted: str = EVERYTHING) -> Ids:
+        """Make what a text names by ``{device_id}`` and the like in an account, or one of everything; gives the ids."""
         admin, number = self.world.broker.broker.admin, self.world.numbers[account]
-        device = self.world.device(account)
-        message = DeviceMessage("commands", b"1")
-        sent = self.call(admin.commands.send(number, device.device_id, message))
-        for old in self.call(admin.webhooks.list(number))[:-2]:
-            self.call(admin.webhooks.delete(number, old.webhook_id))
-        wish = WebhookWish(f"https://{account}.example/x", ("presence",), "", False)
-        name = self.world.fresh(f"{account}-key")
-        key_id, _ = self.world.key(account, name=name)
-        return {
-            "device_id": device.device_id,
-            "message_id": sent.message_id,
-            "webhook_id": self.call(admin.webhooks.create(number, wish)).webhook_id,
-            "key_name": name,
-            "key_id": str(key_id),
-            "account_id": str(number),
-        }
+        made = {"account_id": str(number)}
+        if "{device_id}" in wanted:
+            made["device_id"] = self.world.device(account).device_id
+        if "{message_id}" in wanted:
+            sent = self.call(admin.commands.send(number, made["device_id"], DeviceMessage("commands", b"1")))
+            made["message_id"] = sent.message_id
+        if "{webhook_id}" in wanted:
+            for old in self.call(admin.webhooks.list(number))[:-2]:
+                self.call(admin.webhooks.delete(number, old.webhook_id))
+            wish = WebhookWish(f"https://{account}.example/x", ("presence",), "", False)
+            made["webhook_id"] = self.call(admin.webhooks.create(number, wish)).webhook_id
+        if "{key_name}" in wanted or "{key_id}" in wanted:
+            made["key_name"] = self.world.fresh(f"{account}-key")
+            made["key_id"] = str(self.world.key(account, name=made["key_name"])[0])
+        return made
 
     def of_the_installation(self, row: RestRow) -> Ids:
         """What an admin key finds: an account for it, a key of the kind, a connection with its session."""
-        made = dict(self.objects("alpha"))
+        made = dict(self.objects("alpha", wanted(row)))
         made["account_id"] = str(self.world.numbers[self.world.account(self.world.fresh("made"))])
         if row.path.endswith("/admin-keys/{key_id}"):
             view, _ = self.call(self.world.broker.broker.admin.admin_keys.create("another"))
@@ -177,6 +177,11 @@ class Rest:
         caller = self.callers[f"{account} full"]
         rows = [row for row in REST if row.method == "GET" and row.opens in SCOPES and not row.names_something]
         return [self.ask(caller, row, {}).content for row in rows if not row.path.endswith("/stats")]
+
+
+def wanted(row: RestRow) -> str:
+    """The text of a row, with the objects that it names."""
+    return f"{row.path} {row.query} {row.body}"
 
 
 def filled(text: str, ids: Ids) -> str:
@@ -270,7 +275,7 @@ def test_what_is_allowed_works_and_tells_and_changes_nothing_of_another_account(
             admin = row.opens == ADMIN
             own: Ids = {}
             if row.names_something:
-                own = rest.of_the_installation(row) if admin else rest.objects(caller.account)
+                own = rest.of_the_installation(row) if admin else rest.objects(caller.account, wanted(row))
             answer = rest.ask(caller, row, own)
             assert answer.status_code == row.success, (row, answer.text)
             if not admin:
