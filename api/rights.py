@@ -1,7 +1,7 @@
 """Whether the key of a request may take the route that it asks for.
 
-Here belongs the judgement by scope and topic, before anything of the request is read; for a webhook, by what it is told.
-Not here: the proof of the key (``admission``), and whether what the path names exists.
+Here belongs the judgement by scope and topic, before anything of the request is read; for a webhook, by what it
+is told. Not here: the proof of the key (``admission``), and whether what the path names exists.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class WebhookDesk:
     async def heard(self, account_id: int, wish: WebhookWish, webhook_id: str = "") -> tuple[str, ...]:
         """Give the topic filters of what a webhook will be told, new or as it will be changed.
 
-        None, where nothing changes, or it is only let rest. Raises ``NotFound``, and ``BadRequest`` for a wish that is none.
+        None, where nothing changes, or it is only let rest. Raises ``NotFound``, and ``BadRequest`` for a bad wish.
         """
         self._check(wish)
         if not webhook_id:
