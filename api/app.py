@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -39,6 +40,7 @@ from broker.errors import BadRequest, NotFound
 
 JSON = "application/json"
 QUERY_FIELDS_MAXIMUM = 20
+FIELDS_MAXIMUM = 100  # more than any model has
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -214,6 +216,9 @@ def rendered(row: ApiRoute, answer: Outcome) -> Response:
 
 def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
     """Judge values by a model. Raises ``BadRequest`` that names the field."""
+    if len(values) > FIELDS_MAXIMUM:  # each that is unknown would be an error of its own, and one is told
+        known = {name: values[name] for name in model.model_fields if name in values}
+        values = known | dict(islice(((name, one) for name, one in values.items() if name not in known), 1))
     try:
         return model.model_validate(values)
     except ValidationError as error:

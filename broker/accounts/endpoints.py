@@ -20,6 +20,10 @@ URL_MAXIMUM_CHARACTERS = 2048
 VISIBLE = re.compile(r"[!-~]+")
 HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 DEFAULT_PORTS = {"https": 443, "http": 80}
+NOT_PUBLIC = (
+    IPv4Network("168.63.129.16/32"),  # a machine of Azure finds the platform itself there, as others at 169.254.169.254
+    IPv4Network("192.88.99.0/24"),  # whoever translates between IPv6 and IPv4 nearby
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ def is_public(address: Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address.sixtofour is not None or address.teredo is not None or address.is_site_local or address.scope_id:
             return False
+    if any(address in network for network in NOT_PUBLIC):
+        return False
     special = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
     return address.is_global and not special and not address.is_reserved and not address.is_unspecified
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
+import h11
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +27,9 @@ STOP_TIMEOUT_S = 2
 TICKS_PER_S = 10  # of uvicorn's counter: a multiple of them is when the date is set
 KEEP_ALIVE_S = 30
 REQUEST_TIMEOUT_S = 30.0
+HEAD_MAXIMUM_BYTES = 64 * 1024
+CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
+CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
 
 
 class _Server(uvicorn.Server):
@@ -67,11 +71,35 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Parser(h11.Connection):
+    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more."""
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        super().__init__(h11.SERVER, HEAD_MAXIMUM_BYTES)
+        self._cut = cut
+        self._crumbs = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """Find what comes next."""
+        if self._crumbs > CRUMBS_MAXIMUM:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._crumbs = 0
+        elif isinstance(event, h11.Data) and len(event.data) < CRUMB_BYTES:
+            self._crumbs += 1
+            if self._crumbs > CRUMBS_MAXIMUM:
+                self._cut()
+                return h11.NEED_DATA
+        return event
+
+
 class _InTime(H11Protocol):
     """A connection whose requests must arrive whole in time, and whose answers must be taken.
 
-    uvicorn waits for ever for the first request, for a body, and for a caller who does not read, and takes as many
-    connections as there are descriptors: here who has no room in the ``crowd`` is closed without a word.
+    uvicorn waits for ever for the first request, for a body, and for a caller who does not read, takes a body in parts
+    of a byte, and as many connections as there are descriptors: here who has no room in the ``crowd`` is closed without
+    a word.
     """
 
     request_timeout_s = REQUEST_TIMEOUT_S
@@ -79,6 +107,10 @@ class _InTime(H11Protocol):
     _address: str | None = None  # while it counts
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.conn = _Parser(lambda: self.transport.abort())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
@@ -202,7 +234,7 @@ class HttpServer:
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
-                h11_max_incomplete_event_size=64 * 1024,
+                h11_max_incomplete_event_size=HEAD_MAXIMUM_BYTES,
             ),
             door,
             crowd,

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import socket
 
+import h11
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from broker.net.http import HttpServer
+from broker.net.http import CRUMB_BYTES, CRUMBS_MAXIMUM, HttpServer
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: broker\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
@@ -83,3 +84,58 @@ def test_a_request_to_upgrade_is_answered_as_the_plain_request_that_it_is(caplog
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"plain")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def length(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer how long a body is; of /unread without reading it."""
+    size, more = 0, scope["path"] != "/unread"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+async def said_to(path: str, chunk: bytes, times: int) -> bytes:
+    """Send a body in so many chunks; gives all that is said until the connection ends, which it has to."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    part = f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = HttpServer(length, listening, request_timeout_s=60)
+        await server.start()
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        said = b""
+        try:
+            writer.write(head + part * times + b"0\r\n\r\n")
+            async with asyncio.timeout(10):
+                while more := await reader.read(65536):
+                    said += more
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            await server.stop()
+    return said
+
+
+@pytest.mark.parametrize(("chunk", "times"), [(b"a", CRUMBS_MAXIMUM), (bytes(CRUMB_BYTES), 3 * CRUMBS_MAXIMUM)])
+def test_a_body_may_come_in_many_parts(chunk: bytes, times: int) -> None:
+    said = asyncio.run(said_to("/", chunk, times))
+    assert said.endswith(str(len(chunk) * times).encode())
+
+
+@pytest.mark.parametrize("path", ["/", "/unread"])
+def test_who_sends_a_body_in_crumbs_is_cut(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[object] = []
+    looked = h11.Connection.next_event
+
+    def next_event(connection: h11.Connection) -> object:
+        parts.append(event := looked(connection))
+        return event
+
+    monkeypatch.setattr(h11.Connection, "next_event", next_event)
+    said = asyncio.run(said_to(path, b"a", 100 * CRUMBS_MAXIMUM))
+    assert b"100000" not in said
+    assert len(parts) < CRUMBS_MAXIMUM + 50
