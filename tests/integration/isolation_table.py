@@ -134,7 +134,7 @@ class RestRow:
 
 NEW_DEVICE = {"name": "made", "type": "sensor"}
 D, W, A = "/v1/iot/devices", "/v1/iot/webhooks", "/v1/admin"
-WEBHOOK = {"url": "https://hooks.example.com/made", "events": ["presence"]}
+WEBHOOK = {"url": "https://hooks.example.com/made", "events": ["warnings"]}
 COMMAND = {"payload": 1}
 
 REST = [
