@@ -141,6 +141,13 @@ class _InTime(H11Protocol):
         self._stop_watching()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; where an answer has begun, what follows is no other one."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
     def pause_writing(self) -> None:
         """Begin to wait for a caller who does not read its answer."""
         super().pause_writing()

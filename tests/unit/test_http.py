@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 
 import h11
 import pytest
@@ -139,3 +140,28 @@ def test_who_sends_a_body_in_crumbs_is_cut(path: str, monkeypatch: pytest.Monkey
     said = asyncio.run(said_to(path, b"a", 100 * CRUMBS_MAXIMUM))
     assert b"100000" not in said
     assert len(parts) < CRUMBS_MAXIMUM + 50
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"no request\r\n\r\n", b"POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"]
+)
+def test_who_sends_what_is_no_request_is_let_go_and_is_no_error_of_ours(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server = HttpServer(length, listening, request_timeout_s=60)
+            await server.start()
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(request_bytes)
+            said = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"no chunk\r\n")
+            with suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            await server.stop()
+        return said
+
+    said = asyncio.run(body())
+    assert said.split(b" ")[1] in (b"400", b"200")
+    assert not [one.message for one in caplog.records if one.levelno >= logging.ERROR]
