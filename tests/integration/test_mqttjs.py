@@ -64,7 +64,8 @@ def test_telemetry_goes_up_in_order_and_a_command_comes_down(
                 assert arrived.payload(V5) == b"%d" % number
                 assert (b"text/plain" in arrived.body) == (version == "5")
             answer = served.call("POST", f"/devices/{device.device_id}/commands", {"payload": "enough"})
-            assert answer.json()["state"] in ("sent", "acknowledged")
+            # Its session ends with the program, which may go without a PUBACK.
+            assert answer.json()["state"] in ("sent", "acknowledged", "dropped")
             expected = {"event": "message", "topic": device.topic("commands"), "text": '"enough"', "qos": 1}
             assert next_event(process) == expected
             assert next_event(process) == {"event": "end"}

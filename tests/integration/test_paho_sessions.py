@@ -162,13 +162,13 @@ def test_the_last_value_greets_whoever_comes_later_until_it_is_cleared(
     for number in range(3):
         sensor.client.publish(topic_name, b"%d" % number, 1, retain=True).wait_for_publish(20)
     late = open_client(version)
-    late.subscribe(device.topic("#"), 1)
+    late.subscribe(device.topic("status/#"), 1)
     found = late.next_message()
     assert (found.payload, found.retain, found.topic) == (b"2", True, topic_name)
     sensor.client.publish(topic_name, b"", 1, retain=True).wait_for_publish(20)
     assert late.next_message().payload == b""
     later = open_client(version)
-    later.subscribe(device.topic("#"), 1)
+    later.subscribe(device.topic("status/#"), 1)
     nothing_more(later, topic_name)
 
 

@@ -74,7 +74,7 @@ def test_a_chosen_device_id_is_taken(iot_broker: BrokerUnderTest) -> None:
 
 
 async def through_a_library(broker: BrokerUnderTest, device: Device) -> str:
-    inbox = broker.subscribe("devices/#")
+    inbox = broker.subscribe("devices/+/telemetry")
     async with aiomqtt.Client(
         broker.host, broker.port, username=device.username, password=device.password, identifier=device.client_id
     ) as client:
