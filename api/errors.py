@@ -6,6 +6,7 @@ Here belong statuses, codes and the body of an error. Not here: what causes one.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ STATUS: dict[type[BrokerError], int] = {
 }
 
 SHOWN_CHARACTERS = 100
+
+# Of a large value only so much is written as is shown.
+BRIEFLY = reprlib.Repr()
+BRIEFLY.maxstring = BRIEFLY.maxother = BRIEFLY.maxlong = SHOWN_CHARACTERS
+BRIEFLY.maxlist = BRIEFLY.maxdict = SHOWN_CHARACTERS // 4
 
 # What a model's own words begin with; what is left reads on after "expected".
 OPENINGS = re.compile(r"^(Value error, |Input should be |String should have )")
@@ -115,7 +121,7 @@ def shown(value: object) -> object:
     """Give back what was provided, cut to what an answer should carry."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**53):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else BRIEFLY.repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 

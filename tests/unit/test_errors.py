@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.device_bodies import DeviceBody
-from api.errors import as_bad_request
+from api.errors import SHOWN_CHARACTERS, as_bad_request, shown
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,30 @@ def test_a_refusal_names_the_field_and_reads_as_a_sentence(body: dict[str, objec
     with pytest.raises(ValidationError) as caught:
         DeviceBody.model_validate(body)
     assert str(as_bad_request(caught.value)) == message
+
+
+class Counted:
+    """Knows how often it was written."""
+
+    written = 0
+
+    def __repr__(self) -> str:
+        Counted.written += 1
+        return "x"
+
+
+def test_of_a_large_value_only_so_much_is_written_as_is_shown() -> None:
+    for value in (
+        [Counted()] * 100_000,
+        {number: Counted() for number in range(100_000)},
+        [[Counted()] * 1_000] * 1_000,
+    ):
+        text = shown(value)
+        assert isinstance(text, str)
+        assert 0 < len(text) <= SHOWN_CHARACTERS + 3
+    assert Counted.written < 3_000
+
+
+def test_a_small_value_is_shown_as_it_is() -> None:
+    assert shown(["a", 1, {"b": None}]) == "['a', 1, {'b': None}]"
+    assert shown(10**50) == str(10**50)
