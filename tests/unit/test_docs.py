@@ -15,6 +15,7 @@ from api.table import ROUTES
 from benchmarks.scenarios import BY_NAME
 from broker.config import AuditLimits, BrokerConfig, Capabilities, WebhooksConfig, load_config
 from broker.doors import HttpConfig, HttpsConfig, ListenerConfig
+from broker.storage.tables import TABLES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -90,3 +91,10 @@ def test_every_scenario_of_the_benchmark_is_documented_and_no_other() -> None:
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     table = text.split("### What is measured")[1].split("Payloads are")[0]
     assert set(rows(table)) == set(BY_NAME)
+
+
+def test_every_table_of_the_store_is_documented() -> None:
+    text = (DOCS / "storage.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert documented == set(TABLES)
