@@ -65,7 +65,6 @@ def curl_of(program: Callable[[str], str], served: Served, command: str) -> Any:
 
 
 def test_the_printed_quota_program_prints_what_is_there(snippets: str, served: Served, tmp_path: Path) -> None:
-    pytest.importorskip("requests")
     served.register()
     (program,) = blocks(snippets, "credentials: quota (Python, requests)")
     ours = program.replace("https://api.wayscloud.services", f"https://{LOOPBACK}:{served.port('https')}")
