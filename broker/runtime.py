@@ -448,8 +448,8 @@ class Broker:
         stack.push_async_callback(_end, writing)
         counting = asyncio.create_task(self._counting.run(), name="usage")
         stack.push_async_callback(self._end_counting, counting, self._counting)
-        overlaps = asyncio.create_task(self._end_overlaps(directory), name="passwords")
-        stack.push_async_callback(_end, overlaps)
+        overdue = asyncio.create_task(self._end_overdue(directory), name="passwords and keys")
+        stack.push_async_callback(_end, overdue)
         telling = asyncio.create_task(self._telling.run(), name="stories")
         stack.push_async_callback(_end_telling, telling, self._telling)
         stack.push_async_callback(self._drain, admin, doors.listeners)
@@ -612,11 +612,12 @@ class Broker:
             await asyncio.sleep(HOUSEKEEPING_S)
             try:
                 await admin.persist_seen()
+                await admin.forget_old()
                 await gateway.forget_accounts()
             except Exception:
                 log.exception("housekeeping failed")
 
-    async def _end_overlaps(self, directory: Directory) -> None:
+    async def _end_overdue(self, directory: Directory) -> None:
         """Let passwords end when their overlap is over, and keys when they expire."""
         while True:
             await asyncio.sleep(OVERLAP_LOOK_S)

@@ -193,6 +193,12 @@ class Directory:
         """Tell how many there are, in all accounts."""
         return {"accounts": len(self.accounts), "devices": len(self.devices), "keys": len(self.keys)}
 
+    async def forget_old(self, now_s: int) -> None:
+        """Remove what has been kept for as long as it is to be."""
+        await self.answers.prune(now_s)
+        await self.audit.prune(now_s)
+        self.messages.prune(now_s)
+
     async def flush(self) -> None:
         """Store what is recorded lazily: when keys were used."""
         await self.last_uses.flush()

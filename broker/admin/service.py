@@ -222,9 +222,10 @@ class Admin:
                 await devices.passwords.record_use(self._standing.passwords_used(part))
         self.keys.note_connects()
         await self._directory.flush()
-        await self._directory.answers.prune(self._clock.wall_s())
-        await self._directory.audit.prune(self._clock.wall_s())
-        self._directory.messages.prune(self._clock.wall_s())
+
+    async def forget_old(self) -> None:
+        """Remove what is kept for a time alone: answers, the audit log, what became of messages; asked every minute."""
+        await self._directory.forget_old(self._clock.wall_s())
 
     def _require_serving(self) -> None:
         if not self._serving:

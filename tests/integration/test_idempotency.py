@@ -188,7 +188,7 @@ def test_an_answer_is_kept_for_a_day_over_restarts_and_leaves_no_password_in_the
             assert (await create(later, "k")).content != first.content
             assert await total(later) == 2
             upper.clock.pass_s(DAY_S)
-            await upper.admin.persist_seen()
+            await upper.admin.forget_old()
             assert upper.store.load(ANSWERS) == []
 
     run(body)

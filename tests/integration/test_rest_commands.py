@@ -382,7 +382,7 @@ def test_of_each_device_and_account_the_newest_are_kept_and_none_for_longer_than
         await one.core.written()
         assert len(caller.upper.store.load(TRACKED)) == len(caller.upper.directory.messages) == 3
         caller.upper.clock.pass_s(sent_messages.KEPT_S)
-        await caller.upper.admin.persist_seen()
+        await caller.upper.admin.forget_old()
         await one.core.written()
         assert caller.upper.store.load(TRACKED) == []
 

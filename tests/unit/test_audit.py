@@ -176,7 +176,7 @@ def test_entries_end_with_their_days_also_when_the_clock_was_set_back_between() 
         upper.clock.wall = NOW_S + 100
         kept = await create(upper)
         upper.clock.wall = NOW_S + 24 * 3600 + 1
-        await upper.admin.persist_seen()
+        await upper.admin.forget_old()
         for floors in (upper, upper.reloaded()):
             assert [one.target for one in await entries(floors)] == [kept]
         assert len(upper.store.load("audit")) == 1
