@@ -9,10 +9,9 @@ import base64
 from typing import Any
 
 from api.command_models import MessageAnswer, MessageBody, MessageDetailAnswer, ResponseAnswer, SendQuery
-from api.handlers import timestamp
 from api.jsontext import parse_value
 from api.routes import ApiRequest
-from broker.admin import AnswerView, DeviceMessage, MessageKind, MessageView
+from broker.admin import AnswerView, DeviceMessage, MessageKind, MessageView, moment_text
 from broker.errors import BadRequest
 
 
@@ -37,12 +36,12 @@ async def get_message(request: ApiRequest) -> MessageDetailAnswer:
     return MessageDetailAnswer(
         **_fields(view),
         qos=view.qos,
-        created_at=timestamp(view.created_at),
-        expires_at=_maybe_timestamp(view.expires_at),
-        sent_at=_maybe_timestamp(view.sent_at),
-        acknowledged_at=_maybe_timestamp(view.acknowledged_at),
-        answered_at=_maybe_timestamp(view.answered_at),
-        ended_at=_maybe_timestamp(view.ended_at),
+        created_at=moment_text(view.created_at),
+        expires_at=_maybe_moment(view.expires_at),
+        sent_at=_maybe_moment(view.sent_at),
+        acknowledged_at=_maybe_moment(view.acknowledged_at),
+        answered_at=_maybe_moment(view.answered_at),
+        ended_at=_maybe_moment(view.ended_at),
     )
 
 
@@ -78,7 +77,7 @@ def _fields(view: MessageView) -> dict[str, Any]:
 
 
 def _response(answer: AnswerView) -> ResponseAnswer:
-    at, payload = timestamp(answer.at), answer.payload
+    at, payload = moment_text(answer.at), answer.payload
     if payload is None:
         return ResponseAnswer(at=at, bytes=answer.payload_bytes)
     try:
@@ -88,8 +87,8 @@ def _response(answer: AnswerView) -> ResponseAnswer:
         return ResponseAnswer(at=at, bytes=answer.payload_bytes, payload_base64=text)
 
 
-def _maybe_timestamp(seconds: int | None) -> str | None:
-    return None if seconds is None else timestamp(seconds)
+def _maybe_moment(seconds: int | None) -> str | None:
+    return None if seconds is None else moment_text(seconds)
 
 
 def _payload(body: MessageBody) -> bytes:

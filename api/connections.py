@@ -12,9 +12,8 @@ from api.connections_models import (
     SessionAnswer,
     SessionsAnswer,
 )
-from api.handlers import timestamp
 from api.routes import ApiRequest
-from broker.admin import ConnectionView, SessionView, Which
+from broker.admin import ConnectionView, SessionView, Which, moment_text
 
 
 async def list_connections(request: ApiRequest) -> ConnectionsAnswer:
@@ -69,7 +68,7 @@ def _connection(view: ConnectionView) -> ConnectionAnswer:
         protocol=view.protocol,
         mqtt_version=view.mqtt_version,
         address=view.address or None,
-        connected_at=timestamp(view.connected_at),
+        connected_at=moment_text(view.connected_at),
         keep_alive_seconds=view.keep_alive_s,
         session_expiry_interval_seconds=view.session_expiry_interval_s,
         subscriptions=view.subscriptions,
@@ -89,7 +88,7 @@ def _session(view: SessionView) -> SessionAnswer:
         client_id=view.client_id,
         connection_id=view.connection_id or None,
         session_expiry_interval_seconds=view.session_expiry_interval_s,
-        ends_at=None if view.ends_at is None else timestamp(view.ends_at),
+        ends_at=None if view.ends_at is None else moment_text(view.ends_at),
         subscriptions=view.subscriptions,
         queued_messages=view.queued_messages,
         outbound_inflight=view.outbound_inflight,

@@ -24,8 +24,8 @@ from api.figure_models import (
     UsageQuery,
     UsageSummary,
 )
-from api.handlers import timestamp
 from api.routes import ApiRequest
+from broker.admin import moment_text
 
 KB = 1024  # of a message's size, where 1,024 KB are 1,048,576 bytes
 MB = 10**6
@@ -54,7 +54,7 @@ async def quota(request: ApiRequest) -> QuotaAnswer:
             messages=percentage(view.messages, view.messages_per_month),
             bandwidth=percentage(view.bytes, view.bytes_per_month),
         ),
-        reset_date=timestamp(view.ends_at),
+        reset_date=moment_text(view.ends_at),
         max_devices=limits.max_devices,
         current_devices=usage.current_devices,
         max_messages_per_month=limits.max_messages_per_month,
@@ -121,7 +121,7 @@ async def stats(request: ApiRequest) -> StatsAnswer:
         retained=StatsRetained(count=view.retained_count, bytes=view.retained_bytes),
         sessions=StatsSessions(persistent=devices.persistent_sessions, queued_messages=devices.queued_messages),
         by_type=devices.by_type,
-        updated_at=timestamp(devices.updated_at),
+        updated_at=moment_text(devices.updated_at),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
@@ -36,6 +35,7 @@ from broker.admin import (
     DeviceView,
     MqttCredentials,
     PasswordView,
+    moment_text,
 )
 
 
@@ -138,11 +138,6 @@ async def metrics(request: ApiRequest) -> Text:
     return Text(told.body, told.content_type)
 
 
-def timestamp(seconds: int) -> str:
-    """Write seconds of UTC as ISO 8601 with ``Z``."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _new_device(made: tuple[DeviceView, MqttCredentials]) -> NewDeviceAnswer:
     return new_device(*made)
 
@@ -150,7 +145,7 @@ def _new_device(made: tuple[DeviceView, MqttCredentials]) -> NewDeviceAnswer:
 def _rotated(rotated: tuple[MqttCredentials, int]) -> RotationAnswer:
     credentials, previous_until = rotated
     return RotationAnswer(
-        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)), previous_valid_until=timestamp(previous_until)
+        mqtt_credentials=MqttCredentialsAnswer(**asdict(credentials)), previous_valid_until=moment_text(previous_until)
     )
 
 
@@ -162,9 +157,9 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
         "type": view.device_type,
         "status": view.status,
         "metadata": json.loads(view.metadata_json),
-        "created_at": timestamp(view.created_at),
-        "updated_at": timestamp(view.updated_at),
-        "last_seen": None if view.last_seen is None else timestamp(view.last_seen),
+        "created_at": moment_text(view.created_at),
+        "updated_at": moment_text(view.updated_at),
+        "last_seen": None if view.last_seen is None else moment_text(view.last_seen),
         "online": view.online,
         "device_type": view.device_type,
         "is_active": view.status != "inactive",
@@ -177,7 +172,7 @@ def _detail(view: DeviceView) -> DeviceDetailAnswer:
     return DeviceDetailAnswer(
         **_device_fields(view),
         passwords=[_password(one) for one in view.passwords],
-        connected_at=None if view.connected_at is None else timestamp(view.connected_at),
+        connected_at=None if view.connected_at is None else moment_text(view.connected_at),
         protocol=view.protocol or None,
         address=view.address or None,
     )
@@ -185,9 +180,9 @@ def _detail(view: DeviceView) -> DeviceDetailAnswer:
 
 def _password(view: PasswordView) -> PasswordAnswer:
     return PasswordAnswer(
-        created_at=timestamp(view.created_at),
-        last_used=None if view.last_used is None else timestamp(view.last_used),
-        valid_until=None if view.valid_until is None else timestamp(view.valid_until),
+        created_at=moment_text(view.created_at),
+        last_used=None if view.last_used is None else moment_text(view.last_used),
+        valid_until=None if view.valid_until is None else moment_text(view.valid_until),
     )
 
 

@@ -5,7 +5,6 @@ Here belongs the translation between models and snapshots. Not here: sentences a
 
 from __future__ import annotations
 
-from api.handlers import timestamp
 from api.insight_models import (
     PolicyCheckAnswer,
     PolicyCheckBody,
@@ -14,7 +13,7 @@ from api.insight_models import (
     TimelineQuery,
 )
 from api.routes import ApiRequest
-from broker.admin import PolicyQuestion, TimelineEntry
+from broker.admin import PolicyQuestion, TimelineEntry, moment_text
 
 
 async def timeline(request: ApiRequest) -> TimelineAnswer:
@@ -55,8 +54,8 @@ async def check_policy(request: ApiRequest) -> PolicyCheckAnswer:
 def _entry(entry: TimelineEntry) -> TimelineEntryAnswer:
     return TimelineEntryAnswer(
         id=entry.number,
-        at=timestamp(entry.at),
-        first_at=timestamp(entry.first_at),
+        at=moment_text(entry.at),
+        first_at=moment_text(entry.first_at),
         count=entry.count,
         code=entry.code,
         message=entry.message,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MOMENT_MAXIMUM = 253_402_300_800  # the year 10,000
 MOMENT_EXPECTED = "a moment in UTC such as 2030-01-31T12:00:00Z"
@@ -14,6 +15,7 @@ MOMENT_EXPECTED = "a moment in UTC such as 2030-01-31T12:00:00Z"
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
+@lru_cache(maxsize=64)  # ten thousand clients that come back at once do so in the same few seconds
 def moment_text(seconds: int) -> str:
     """Write seconds of UTC since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

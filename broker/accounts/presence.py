@@ -15,11 +15,11 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 
 from broker.accounts.ledger import Ledger
+from broker.accounts.moments import moment_text
 from broker.accounts.records import encode_number
 from broker.accounts.timeline_words import code_of
 from broker.ports import Change
@@ -65,7 +65,7 @@ class PresenceEvent:
             {
                 "device_id": self.device_id,
                 "state": "online" if self.online else "offline",
-                "at": _timestamp(self.at),
+                "at": moment_text(self.at),
                 "protocol": self.protocol or None,
                 "address": self.address or None,
                 "reason": self.reason,
@@ -204,11 +204,6 @@ class PresenceBook:
     def _keep(self, part: dict[int, int]) -> None:
         """Store them once more, unless there is something newer."""
         self._unwritten = {**part, **self._unwritten}
-
-
-@lru_cache(maxsize=16)  # ten thousand that come back at once do so in the same few seconds
-def _timestamp(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _event(story: Story, wall_s: int) -> PresenceEvent:

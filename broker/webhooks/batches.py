@@ -11,9 +11,9 @@ import base64
 import json
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NoReturn
 
+from broker.accounts.moments import moment_text
 from broker.accounts.webhooks import WebhookFigures
 from broker.policy.credentials import new_delivery_id
 
@@ -114,8 +114,7 @@ def told(webhook_id: str, batch: Batch, dropped: int) -> bytes:
 
 
 def _event(event: Event) -> bytes:
-    at = datetime.fromtimestamp(event.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    head = {"type": event.kind, "at": at}
+    head = {"type": event.kind, "at": moment_text(event.at)}
     if event.topic_name:
         levels = event.topic_name.split("/")
         head |= {"topic": event.topic_name}
