@@ -1,80 +1,57 @@
-"""A whole broker in one object: wiring, start, drain, stop, signals.
+"""A whole broker in one object: its public face, and the order in which its parts come up and go down.
 
-Here belongs the order in which the floors come up and go down. Not here: any rule of theirs.
+Here belongs what an embedder calls. Not here: the parts (``broker.assembly``), and any rule of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import asdict, replace
-from functools import partial
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from api import application
-from broker._core.reactor import HOLD_BOUNDS_NS, Reactor
-from broker._core.shard import Shard
+from broker._core.reactor import HOLD_BOUNDS_NS
 from broker.accounts.authenticator import DirectoryAuthenticator
-from broker.accounts.counting import Counting
-from broker.accounts.directory import DEFAULT_NAME, Directory
-from broker.accounts.telling import Telling
-from broker.accounts.warnings import QuotaWarning
+from broker.accounts.directory import DEFAULT_NAME
 from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
+from broker.assembly.chores import every, keep_doing
+from broker.assembly.core import Core
+from broker.assembly.disk import DAMAGE, Disk, claim, open_disk, tell_damage
+from broker.assembly.judging import Judging
+from broker.assembly.platform import Platform
+from broker.assembly.serving import Serving, tell_endpoints
 from broker.config import BrokerConfig
-from broker.control import ControlServer
 from broker.doors import Endpoint, certificate_rules
-from broker.engine import Engine
-from broker.engine.core import RareKind, RarePacket
+from broker.engine.core import RareKind
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
 from broker.local.clients import Payload
-from broker.net.certificates import HTTPS, Authority, CertificateStore, TlsMaterial, open_certificates
-from broker.net.entrances import OPEN_ACCOUNT_ID, OPEN_PRINCIPAL_ID, Entrances
-from broker.net.front import HttpFront
-from broker.net.gateway import Gateway, core_limits
+from broker.net.certificates import HTTPS, Authority, CertificateStore, open_certificates
+from broker.net.entrances import OPEN_ACCOUNT_ID, Entrances
+from broker.net.gateway import Gateway
 from broker.net.listeners import Doors, raise_descriptor_limit
 from broker.observability.alarms import Alarms
 from broker.observability.apart import ObserverApart
 from broker.observability.logs import LogObserver
 from broker.observability.metrics import CONTENT_TYPE, Metrics
-from broker.ports import (
-    LOCAL_PRINCIPALS,
-    OWN_PRINCIPALS,
-    Authenticator,
-    ConnectRequest,
-    Grant,
-    Observer,
-    Refusal,
-    Store,
-)
+from broker.ports import LOCAL_PRINCIPALS, OWN_PRINCIPALS, Authenticator, Observer, Store
 from broker.reasons import ReasonCode
-from broker.storage.data_dir import DataDir
-from broker.storage.journal import JournalWriter
-from broker.storage.lmdb import LmdbStore
-from broker.storage.rescue import Damage, finish_moves, prepare
-from broker.webhooks import WebhookService
 from broker.wire import Subscription
 
 log = logging.getLogger(__name__)
 
-DAMAGE = "damage"
-OVERLAP_LOOK_S = 0.5
 HOUSEKEEPING_S = 60.0
-WRITE_S = 0.2
 DRAIN_S = 1.0
 FLUSH_STEP_S = 0.01
 NS_PER_S = 1_000_000_000
-NS_PER_MS = 1_000_000
 NOT_RUNNING = "the broker does not run: call this inside `async with Broker(config) as broker:`"
 WRONG_THREAD = (
     "this broker belongs to another thread: hand the call to its event loop with asyncio.run_coroutine_threadsafe(...)"
@@ -110,16 +87,11 @@ class Broker:
         self._thread = threading.get_ident()
         self._local: LocalClients | None = None
         self._admin: Admin | None = None
-        self._directory: Directory | None = None
-        self._counting: Counting | None = None
-        self._telling: Telling | None = None
+        self._platform: Platform | None = None
         self._endpoints: list[Endpoint] = []
         self._first_key: str | None = None
         self._metrics: Metrics | None = None
         self._certificates: CertificateStore | None = None
-        self._front: HttpFront | None = None
-        self._entrances: Entrances | None = None
-        self._judging: set[asyncio.Task[None]] = set()
         self._doubts_records = False
         self._stack = AsyncExitStack()
         self._signals = ExitStack()
@@ -243,8 +215,8 @@ class Broker:
             return account
         if account is None and any(one.open for one in self._config.listeners):
             return OPEN_ACCOUNT_ID
-        assert self._directory is not None  # it runs
-        return self._directory.accounts.named(DEFAULT_NAME if account is None else account).account_id
+        assert self._platform is not None  # it runs
+        return self._platform.directory.accounts.named(DEFAULT_NAME if account is None else account).account_id
 
     def revoke(self, principal_id: int) -> None:
         """Cut a principal of your own Authenticator (its number there): who is no longer welcome has to leave now.
@@ -265,15 +237,11 @@ class Broker:
         """
         self._inside()
         ns = round(seconds * NS_PER_S)
-        assert self._counting is not None  # it runs
-        self._counting.count_at_once()  # until now it was another day
+        assert self._platform is not None  # it runs
+        self._platform.counting.count_at_once()  # until now it was another day
         self._clock.advance(ns)
         self._reactor.advance(ns)
-        self._counting.count_at_once()
-        assert self._telling is not None
-        self._telling.take_all()
-        assert self._directory is not None
-        self._directory.end_overdue(self._clock.wall_s())
+        self._platform.take_all()
 
     # ------------------------------------------------------------ start and end
 
@@ -333,298 +301,56 @@ class Broker:
     # ------------------------------------------------------------ start
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        loop = asyncio.get_running_loop()
+        config, clock = self._config, self._clock
         self._thread = threading.get_ident()
-        descriptors = raise_descriptor_limit(self._config.capabilities.connections_maximum)
-        data_dir = stack.enter_context(DataDir.claim(self._config.data_dir))
-        finish_moves(data_dir.path)
+        descriptors = raise_descriptor_limit(config.capabilities.connections_maximum)
+        data_dir = claim(config, stack)
         secret = data_dir.secret()
-        doors = Doors.opened(self._config, stack)  # first of all: a taken port must not cost the first key
-        damage = prepare(
-            data_dir.path,
-            map_size_bytes=self._config.store_map_size_bytes,
-            strict=self._config.strict,
-            records=self._doubts_records,
-        )
-        lmdb_store = LmdbStore(data_dir.store_path, map_size_bytes=self._config.store_map_size_bytes)
-        store = self._wrap_store(lmdb_store)
-        stack.push_async_callback(store.close)
+        doors = Doors.opened(config, stack)  # first of all: a taken port must not cost the first key
+        disk = open_disk(data_dir, config, stack, self._wrap_store, records=self._doubts_records)
         observer = self._observer(stack)
         alarms = Alarms(observer)
-        if damage is not None:
-            _tell_damage(damage, alarms, observer)
-        self._open_certificates(data_dir, stack, alarms)
-        upkeep = Upkeep(lmdb_store, self._config, lambda: alarms.set(DAMAGE, ""))
-        shard = Shard(
-            core_limits(self._config.capabilities),
-            secret=secret,
-            hash_seed=_hash_seed(secret),
-            now_ns=self._clock.monotonic_ns(),
+        tell_damage(disk.damage, alarms, observer)
+        certificates = self._certificates = open_certificates(
+            config, data_dir.path / "tls", alarms, wall_s=clock.wall_s
         )
-        self._reactor = Reactor(
-            shard, on_rare=self._on_rare, on_batch=self._on_batch, again=loop.call_soon, on_local=self._on_local
-        )
-        stack.callback(self._reactor.close)
-        shard.set_wall(self._clock.monotonic_ns(), self._clock.wall_ns())
-        self._journal = JournalWriter(
-            shard,
-            store,
-            monotonic_ns=self._clock.monotonic_ns,
-            settled=self._reactor.soon,
-            refusing=lambda reason: alarms.set("store", reason),
-        )
-        stack.push_async_callback(self._journal.close)
-        self._local = LocalClients(self._reactor, self._config.capabilities)
+        stack.push_async_callback(self._end_certificates, certificates)
+        core = Core(config, clock, disk.store, secret, alarms, self._on_local)
+        core.leave_to(stack)
+        self._reactor = core.reactor
+        local = self._local = LocalClients(core.reactor, config.capabilities)
         stack.callback(self._end_local)
-        gateway = Gateway(self._reactor, self._journal.durable)
-        self._journal.before_seal = gateway.before_seal
-        config = self._config
-        directory = Directory(
-            store,
-            secret,
-            gateway,
-            budgets=config.account_budgets,
-            audit_limits=config.audit,
-            webhooks=config.webhooks,
-            wall_ms=lambda: self._clock.wall_ns() // NS_PER_MS,
-        )
-        _loaded(directory, self._clock.wall_s())
-        self._restore(shard, store, directory)
-        self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
-        self._counting.count_at_once()  # the month on record may have ended
-        directory.usage.warnings.watch(partial(_tell_warning, observer))
-        self._telling = Telling(
-            directory.devices,
-            gateway,
-            gateway,
-            self._clock.wall_ns,
-            self._clock.monotonic_ns,
-            self._config.restart_grace_s,
-        )
-        shard.watch_stories()
-        self._directory = directory
-        self._first_key = await directory.bootstrap(self._clock.wall_s())
-        self._judge = self._authenticator or DirectoryAuthenticator(
-            directory, monotonic=self._clock.monotonic_s, certificate_rules=certificate_rules(self._config.listeners)
-        )
-        self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
-        assert self._certificates is not None  # just opened
-        self._entrances = Entrances(self._config, self._reactor, self._certificates, observer)
-        stack.push_async_callback(self._end_judging)
-        loop.add_reader(self._reactor.fileno(), self._reactor.on_ready)
-        stack.callback(loop.remove_reader, self._reactor.fileno())
-        self._metrics = Metrics(
-            version("iot-broker"),
-            {
-                "core": shard.counters,
-                "reactor": self._reactor.figures,
-                "journal": shard.journal,
-                "store": store.figures,
-                "alarms": alarms.figures,
-                "directory": directory.figures,
-                "timeline": directory.devices.timeline.figures,
-                "certificates": self._certificate_figures,
-            },
-            HOLD_BOUNDS_NS,
-        )
-        admin = Admin(
-            directory,
-            gateway,
-            gateway,
-            self._counting,
-            self._config,
-            self._clock,
-            lambda: self._endpoints,
-            self._tell_figures,
-            alarms.reasons,
-            alarms.warnings,
-            self._telling.refresh,
-        )
-        self._start_webhooks(directory, stack)
-        await self._open_doors(stack, admin, doors, upkeep)
-        housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")
-        stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
-        writing = asyncio.create_task(self._keep_writing(shard), name="journal")
-        stack.push_async_callback(_end, writing)
-        counting = asyncio.create_task(self._counting.run(), name="usage")
-        stack.push_async_callback(self._end_counting, counting, self._counting)
-        overdue = asyncio.create_task(self._end_overdue(directory), name="passwords and keys")
-        stack.push_async_callback(_end, overdue)
-        telling = asyncio.create_task(self._telling.run(), name="stories")
-        stack.push_async_callback(_end_telling, telling, self._telling)
-        stack.push_async_callback(self._drain, admin, doors.listeners)
+        gateway = Gateway(core.reactor, core.journal.durable)
+        core.journal.before_seal = gateway.before_seal
+        platform = self._platform = Platform(config, clock, core, gateway, disk.store, secret, observer)
+        self._first_key = await platform.directory.bootstrap(clock.wall_s())
+        entrances = Entrances(config, core.reactor, certificates, observer)
+        self._judging = self._judge(core, platform, local, entrances, observer)
+        stack.push_async_callback(self._judging.end)
+        core.answers = {
+            RareKind.UPGRADE: lambda one: entrances.upgrades.answer(one[1], one[4], one[5]),
+            RareKind.STORIES: lambda _: platform.telling.take(),
+        }
+        engine = self._judging.engine
+        core.answer = lambda one: engine.answer((one,))
+        core.start(stack)
+        self._metrics = _metrics(core, disk, alarms, platform, certificates)
+        admin = self._made_admin(platform, gateway, alarms)
+        platform.start_webhooks(config, local, stack)
+        serving = Serving(config, doors, certificates, entrances, self._judging.keep)
+        api = application(admin, clock, config.http.allowed_origins)
+        upkeep = Upkeep(disk.lmdb, config, lambda: alarms.set(DAMAGE, ""))
+        self._endpoints += doors.endpoints(config)
+        await serving.open(api, admin.operator, upkeep, stack)
+        house = every(HOUSEKEEPING_S, lambda: _keep_house(admin, gateway), "housekeeping failed")
+        keep_doing(stack, "housekeeping", house, admin.persist_seen)
+        core.keep_writing(stack)
+        platform.keep_going(stack)
+        stack.push_async_callback(self._drain, core, admin, doors.listeners)
         admin.start_serving()
         self._admin = admin
-        self._tell_endpoints(data_dir, stack)
-        log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(self._config.data_dir)}})
-
-    def _start_webhooks(self, directory: Directory, stack: AsyncExitStack) -> None:
-        assert self._local is not None  # just made
-        subscribe = partial(self._local.subscribe, qos=0, buffer=1)
-        service = WebhookService(
-            directory.webhooks,
-            subscribe,
-            self._config.webhooks,
-            wall_s=self._clock.wall_s,
-            monotonic_s=self._clock.monotonic_s,
-        )
-        directory.usage.warnings.watch(service.warn)
-        service.start()
-        stack.push_async_callback(service.stop)
-
-    def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
-        """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""
-        known = directory.known()
-        started = self._clock.monotonic_ns()
-        wrong = shard.restore(
-            store.scan,
-            started,
-            self._clock.wall_ns(),
-            known=lambda one: one == OPEN_PRINCIPAL_ID or known(one),
-            restart_grace_s=self._config.restart_grace_s,
-        )
-        for table, count in wrong.items():
-            log.error("%d records of table %s are damaged and were left out", count, table)
-        took_s = (self._clock.monotonic_ns() - started) / NS_PER_S
-        log.info("restored", extra={"fields": {**shard.journal(), "took_s": round(took_s, 3)}})
-
-    def _open_certificates(self, data_dir: DataDir, stack: AsyncExitStack, alarms: Alarms) -> None:
-        """Read or make the certificates of all that is encrypted, and take changed ones from now on."""
-        store = open_certificates(self._config, data_dir.path / "tls", alarms, wall_s=self._clock.wall_s)
-        store.on_change(self._take_certificate)
-        store.start()
-        self._certificates = store
-        stack.push_async_callback(self._end_certificates, store)
-
-    def _take_certificate(self, name: str, material: TlsMaterial) -> None:
-        """Let handshakes that begin from now on have this certificate; ``name`` is the listener's, or ``https``.
-
-        Raises ``ValueError`` when it is not taken; the old one stays in use.
-        """
-        if name == HTTPS and self._front is not None:
-            self._front.take(material)
-        elif self._entrances is not None:
-            self._entrances.take(name, material)
-            self._keep_judging(self._entrances.shown.cut())
-
-    def _certificate_figures(self) -> dict[str, object]:
-        assert self._certificates is not None  # it runs
-        return self._certificates.figures()
-
-    async def _open_doors(self, stack: AsyncExitStack, admin: Admin, doors: Doors, upkeep: Upkeep) -> None:
-        assert self._certificates is not None  # opened before
-        assert self._entrances is not None
-        self._entrances.open(doors)
-        self._endpoints += doors.endpoints(self._config)
-        api = application(admin, self._clock, self._config.http.allowed_origins)
-        self._front = HttpFront(api, doors, self._certificates, self._config)
-        stack.push_async_callback(self._front.stop)
-        await self._front.start()
-        control = ControlServer(self._config.data_dir, admin.operator, upkeep)
-        await control.start()
-        stack.push_async_callback(control.stop)
-
-    def _tell_endpoints(self, data_dir: DataDir, stack: AsyncExitStack) -> None:
-        """Write ``DATA_DIR/endpoints.json``, for scripts that let the system pick ports."""
-        file = data_dir.path / "endpoints.json"
-        new = file.with_suffix(".new")
-        stack.callback(file.unlink, missing_ok=True)
-        try:
-            new.write_text(json.dumps([asdict(one) for one in self._endpoints], indent=2) + "\n")
-            new.replace(file)
-        except OSError as error:  # nobody is kept from connecting by a full disk
-            file.unlink(missing_ok=True)  # what a dead one has left
-            log.warning("%s could not be written: %s", file, error.strerror)
-
-    # ------------------------------------------------------------ while it runs
-
-    def _tell_figures(self) -> MetricsText:
-        return MetricsText(self.metrics.text(), CONTENT_TYPE)
-
-    def _on_rare(self, rare: list[RarePacket]) -> None:
-        for one in rare:
-            try:
-                if one[0] == RareKind.UPGRADE and self._entrances is not None:
-                    self._entrances.upgrades.answer(one[1], one[4], one[5])
-                elif one[0] == RareKind.STORIES and self._telling is not None:
-                    self._telling.take()
-                else:
-                    self._engine.answer((one,))
-            except Exception:  # one connection's trouble is not the others'
-                log.exception("a rare packet could not be answered")
-                self._reactor.shard.fail_connection(one[1], ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
-
-    def _on_batch(self) -> None:
-        self._journal.write()
-        self._journal.read_wanted()
-
-    async def _keep_writing(self, shard: Shard) -> None:
-        """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""
-        while True:
-            await asyncio.sleep(WRITE_S)
-            try:
-                shard.set_wall(self._clock.monotonic_ns(), self._clock.wall_ns())
-                self._journal.write()
-                self._journal.look()
-            except Exception:
-                log.exception("the journal could not be written")
-
-    def _on_local(self, handles: set[int]) -> None:
-        if self._local is not None:
-            self._local.on_local(handles)
-
-    def _ask(self, handle: int, request: ConnectRequest) -> None:
-        if self._local is not None and (grant := self._local.grant_of(handle)) is not None:
-            self._engine.judged(handle, grant)
-            return
-        self._keep_judging(self._decide(handle, request))
-
-    def _keep_judging(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._judging.add(task)
-        task.add_done_callback(self._judging.discard)
-
-    async def _decide(self, handle: int, request: ConnectRequest) -> None:
-        try:
-            async with asyncio.timeout(self._config.capabilities.connect_timeout_s):  # nobody waits any longer
-                outcome = await self._judge.authenticate(request)
-            if self._authenticator is not None:
-                outcome = _judgement(outcome)
-        except Exception:
-            log.exception("the authenticator failed")
-            outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
-        try:
-            self._enter(handle, request, outcome)
-        except Exception:  # the connection was refused; who wrote the Authenticator must hear why
-            log.exception("the authenticator gave a grant that cannot be kept")
-        self._reactor.soon()
-
-    def _enter(self, handle: int, request: ConnectRequest, outcome: Grant | Refusal) -> None:
-        shown = None if self._entrances is None or not request.certificate else self._entrances.shown
-        if shown is not None and shown.is_revoked(request.listener, request.certificate):  # since its handshake
-            outcome = Refusal(ReasonCode.NOT_AUTHORIZED)
-        self._engine.judged(handle, outcome)
-        if shown is not None:
-            shown.note(handle, request.listener, request.certificate)
-
-    async def _keep_house(self, admin: Admin, gateway: Gateway) -> None:
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_S)
-            try:
-                await admin.persist_seen()
-                await admin.forget_old()
-                await gateway.forget_accounts()
-            except Exception:
-                log.exception("housekeeping failed")
-
-    async def _end_overdue(self, directory: Directory) -> None:
-        """Let passwords end when their overlap is over, and keys when they expire."""
-        while True:
-            await asyncio.sleep(OVERLAP_LOOK_S)
-            try:
-                directory.end_overdue(self._clock.wall_s())
-            except Exception:
-                log.exception("a password or key could not be ended")
+        tell_endpoints(data_dir.path, self._endpoints, stack)
+        log.info("ready", extra={"fields": {"descriptors": descriptors, "data_dir": str(config.data_dir)}})
 
     def _observer(self, stack: AsyncExitStack) -> Observer:
         if self._own_observer is None:
@@ -633,10 +359,47 @@ class Broker:
         stack.push_async_callback(apart.close)
         return apart
 
+    def _judge(
+        self, core: Core, platform: Platform, local: LocalClients, entrances: Entrances, observer: Observer
+    ) -> Judging:
+        authenticator = self._authenticator or DirectoryAuthenticator(
+            platform.directory,
+            monotonic=self._clock.monotonic_s,
+            certificate_rules=certificate_rules(self._config.listeners),
+        )
+        return Judging(
+            core,
+            authenticator,
+            local,
+            entrances.shown,
+            observer,
+            own=self._authenticator is not None,
+            timeout_s=self._config.capabilities.connect_timeout_s,
+        )
+
+    def _made_admin(self, platform: Platform, gateway: Gateway, alarms: Alarms) -> Admin:
+        return Admin(
+            platform.directory,
+            gateway,
+            gateway,
+            platform.counting,
+            self._config,
+            self._clock,
+            lambda: self._endpoints,
+            lambda: MetricsText(self.metrics.text(), CONTENT_TYPE),
+            alarms.reasons,
+            alarms.warnings,
+            platform.telling.refresh,
+        )
+
+    def _on_local(self, handles: set[int]) -> None:
+        if self._local is not None:
+            self._local.on_local(handles)
+
     # ------------------------------------------------------------ stop
 
     async def _end_certificates(self, store: CertificateStore) -> None:
-        self._certificates = self._front = self._entrances = None
+        self._certificates = None
         await store.close()
 
     def _end_local(self) -> None:
@@ -644,89 +407,37 @@ class Broker:
         if local is not None:
             local.close()
 
-    async def _end_housekeeping(self, task: asyncio.Task[None], admin: Admin) -> None:
-        await _end(task)
-        await admin.persist_seen()
-
-    async def _end_counting(self, task: asyncio.Task[None], counting: Counting) -> None:
-        await _end(task)
-        await counting.settle()  # where the disk takes nothing, the rest of the stop is not to be missed for it
-
-    async def _drain(self, admin: Admin, doors: Sequence[socket.socket]) -> None:
+    async def _drain(self, core: Core, admin: Admin, listeners: Sequence[socket.socket]) -> None:
         admin.stop_serving()
-        self._reactor.stop_accepting()
-        for door in doors:
+        core.reactor.stop_accepting()
+        for door in listeners:
             door.close()
-        self._reactor.shard.fail_all(ReasonCode.SERVER_SHUTTING_DOWN)
-        self._reactor.soon()
+        core.shard.fail_all(ReasonCode.SERVER_SHUTTING_DOWN)
+        core.reactor.soon()
         for _ in range(int(DRAIN_S / FLUSH_STEP_S)):
-            if not self._reactor.figures()["sockets"]:
+            if not core.reactor.figures()["sockets"]:
                 return
             await asyncio.sleep(FLUSH_STEP_S)
 
-    async def _end_judging(self) -> None:
-        for task in self._judging:
-            task.cancel()
-        await asyncio.gather(*self._judging, return_exceptions=True)
+
+async def _keep_house(admin: Admin, gateway: Gateway) -> None:
+    await admin.persist_seen()
+    await admin.forget_old()
+    await gateway.forget_accounts()
 
 
-def _loaded(directory: Directory, now_s: int) -> None:
-    """Load the directory; whatever is wrong with its records, they are damaged."""
-    try:
-        directory.load(now_s)
-    except StoreDamaged:
-        raise
-    except Exception as error:
-        raise StoreDamaged(f"the store's accounts, keys or devices cannot be read: {error!r}") from error
-
-
-def _tell_warning(observer: Observer, warning: QuotaWarning) -> None:
-    """Say that an account comes to the end of what its plan allows."""
-    observer.event(
-        "quota_warning",
-        account=warning.account,
-        kind=warning.kind,
-        percent=warning.percent,
-        used=warning.used,
-        maximum=warning.maximum,
-        month=warning.month,
+def _metrics(core: Core, disk: Disk, alarms: Alarms, platform: Platform, certificates: CertificateStore) -> Metrics:
+    return Metrics(
+        version("iot-broker"),
+        {
+            "core": core.shard.counters,
+            "reactor": core.reactor.figures,
+            "journal": core.shard.journal,
+            "store": disk.store.figures,
+            "alarms": alarms.figures,
+            "directory": platform.directory.figures,
+            "timeline": platform.directory.devices.timeline.figures,
+            "certificates": certificates.figures,
+        },
+        HOLD_BOUNDS_NS,
     )
-
-
-def _tell_damage(damage: Damage, alarms: Alarms, observer: Observer) -> None:
-    """Say what was rescued, at each start until the operator has acknowledged it; the broker does its work."""
-    reason = (
-        f"the store was damaged on {damage.at} and rescued: {damage.summary}; the damaged one is {damage.set_aside}"
-    )
-    observer.event(
-        "store_rescued", at=damage.at, found=damage.found, set_aside=damage.set_aside, rescued=damage.summary
-    )
-    alarms.set(DAMAGE, reason, ready=True)
-
-
-def _judgement(outcome: object) -> Grant | Refusal:
-    """Return what an embedder's Authenticator answered, as the core takes it, or raise what is wrong with it."""
-    if not isinstance(outcome, Grant | Refusal):
-        raise TypeError(f"authenticate() has to return a Grant or a Refusal, not {outcome!r}")
-    if isinstance(outcome, Refusal):
-        return outcome
-    number = OWN_PRINCIPALS + outcome.principal_id  # the directory gives numbers of its own
-    if not OWN_PRINCIPALS <= number < LOCAL_PRINCIPALS:
-        expected = f"0 to {LOCAL_PRINCIPALS - OWN_PRINCIPALS - 1}"
-        raise ValueError(f"principal_id: expected {expected}, not {outcome.principal_id}")
-    return replace(outcome, principal_id=number, credential=b"")  # the table is the directory's
-
-
-def _hash_seed(secret: bytes) -> int:
-    """Give the seed of hashes, some of which are on disk: the same at each start, and nobody else's."""
-    return int.from_bytes(hashlib.blake2b(b"hash seed", key=secret, digest_size=8).digest(), "little")
-
-
-async def _end_telling(task: asyncio.Task[None], telling: Telling) -> None:
-    await _end(task)
-    await telling.finish()  # everybody is gone, and it is written that they are
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -71,7 +71,7 @@ def test_an_authenticator_that_hangs_is_given_up_and_leaves_no_task(tmp_path: Pa
             await in_thread(talk)
             await asyncio.sleep(0.1)
             assert judge.hanging == 0
-            assert not broker._judging
+            assert not broker._judging.under_way
 
     run(new_loop, body)
 
