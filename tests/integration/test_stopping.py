@@ -20,7 +20,6 @@ from tests.integration.wire import CONNACK, PINGRESP, V5, V311, Client
 
 Serve = Callable[..., Served]
 STOP_S = 5.0
-WITHIN_S = 1.0
 VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5.0"])
 
 
@@ -115,11 +114,10 @@ def victim(served: Served, device: Login) -> Iterator[tuple[Client, Client]]:
         yield old, modern
 
 
-def assert_cut(clients: tuple[Client, Client], started: float) -> None:
+def assert_cut(clients: tuple[Client, Client]) -> None:
     old, modern = clients
     modern.expect_closed(0x98)
     old.expect_closed()
-    assert wire.seconds_since(started) < WITHIN_S + 1
 
 
 def refusal(served: Served, version: int, username: str, password: str) -> int:
@@ -134,9 +132,8 @@ def refusal(served: Served, version: int, username: str, password: str) -> int:
 def test_deleting_a_device_cuts_it_and_refuses_it_from_then_on(
     served: Served, device: Login, victim: tuple[Client, Client]
 ) -> None:
-    started = time.monotonic()
     assert served.call("DELETE", f"/devices/{device.device_id}").status_code == 204
-    assert_cut(victim, started)
+    assert_cut(victim)
     assert refusal(served, V311, device.username, device.password) == 5
     assert refusal(served, V5, device.username, device.password) == 0x87
 
@@ -160,9 +157,8 @@ def test_revoking_a_key_cuts_applications_and_leaves_devices(serve: Serve) -> No
         sensor = stack.enter_context(Client(broker.port())).login(device.username, device.password)
         other = stack.enter_context(Client(broker.port())).login("apikey", broker.api_key, "other")
         (row,) = [line for line in broker.cli("keys", "list").stdout.splitlines() if "backend" in line]
-        started = time.monotonic()
         assert broker.cli("keys", "revoke", row.split()[0]).returncode == 0
-        assert_cut((clients[0], clients[1]), started)
+        assert_cut((clients[0], clients[1]))
         sensor.ping()
         other.ping()
     assert refusal(broker, V311, "apikey", key) == 5
@@ -181,9 +177,8 @@ def test_suspending_an_account_cuts_and_refuses_all_that_is_its_own_until_it_is_
         old.login(device.username, device.password)
         modern.login("apikey", key)
         other.login(bystander.username, bystander.password)
-        started = time.monotonic()
         assert broker.cli("accounts", "suspend", "acme").returncode == 0
-        assert_cut((old, modern), started)
+        assert_cut((old, modern))
         other.ping()
     assert refusal(broker, V311, device.username, device.password) == 5
     assert broker.call("GET", "/devices", api_key=key).status_code == 403
