@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from benchmarks import devices
 from benchmarks.generator import GeneratorFailed, pinned
-from benchmarks.scenarios import Scenario, Transport
+from benchmarks.scenarios import REST_KEYS, Scenario, Transport
 from broker.doors import PROTOCOLS
 from broker.net.certificates import OwnCertificates
 
@@ -91,7 +91,7 @@ class Contestant(ABC):
 
     def variants(self, scenario: Scenario) -> list[Contestant]:
         """Who plays in its place: itself, or nobody where the scenario is about what it does not have."""
-        return [] if scenario.kind == "levels" else [self]
+        return [] if scenario.kind in {"levels", "rest"} else [self]
 
     @contextlib.contextmanager
     def start(self, scenario: Scenario, core: int | None, wrapper: tuple[str, ...] = ()) -> Iterator[Running]:
@@ -206,9 +206,11 @@ class IotBroker(Contestant):
         self.words = command_words
         self.open_mode = open_mode
         self.name = f"{name}-open" if open_mode else name
-        self._templates: dict[int, devices.Template] = {}
+        self._templates: dict[tuple[int, int], devices.Template] = {}
 
     def variants(self, scenario: Scenario) -> list[Contestant]:
+        if scenario.kind == "rest" and self.open_mode:
+            return []  # who checks nothing has no keys
         return [self, self.in_memory()] if scenario.kind == "levels" else [self]
 
     def in_memory(self) -> IotBroker:
@@ -225,17 +227,19 @@ class IotBroker(Contestant):
     def prepare(self, scenario: Scenario, folder: Path) -> list[str]:
         if self.open_mode:
             return []
-        template = self._template(scenario.devices)
+        template = self._template(scenario.devices, REST_KEYS if scenario.kind == "rest" else 0)
         template.copy_to(folder / "data")
+        if scenario.kind == "rest":
+            template.write_callers(folder / "callers.json")
         return template.client_arguments(folder)
 
-    def _template(self, count: int) -> devices.Template:
-        """A data directory with that many devices, made once: registering a thousand takes seconds."""
-        if count not in self._templates:
-            self._templates[count] = self._make_template(count)
-        return self._templates[count]
+    def _template(self, count: int, keys: int) -> devices.Template:
+        """A data directory with that many devices and keys, made once: registering a thousand takes seconds."""
+        if (count, keys) not in self._templates:
+            self._templates[count, keys] = self._make_template(count, keys)
+        return self._templates[count, keys]
 
-    def _make_template(self, count: int) -> devices.Template:
+    def _make_template(self, count: int, keys: int) -> devices.Template:
         template = devices.Template()
         with (template.folder / "log").open("wb") as log:
             process = start_process(self._serve(template.data, open_mode=False), log)
@@ -248,6 +252,7 @@ class IotBroker(Contestant):
                 )
                 key = devices.first_key((template.folder / "log").read_text())
                 template.register(f"http://127.0.0.1:{endpoints['http']}", key, count)
+                template.keys = [self._made_key(template.data, number) for number in range(keys)]
             except (BrokerFailed, devices.RegistrationFailed, subprocess.CalledProcessError) as error:
                 said = getattr(error, "stderr", None) or b""
                 raise BrokerFailed(
@@ -256,6 +261,12 @@ class IotBroker(Contestant):
             finally:
                 stop_process(process)
         return template
+
+    def _made_key(self, data: Path, number: int) -> str:
+        words = ["keys", "create", "--data-dir", str(data), f"backend {number}"]
+        return devices.first_key(
+            subprocess.run([*self.words, *words], check=True, capture_output=True, text=True).stdout
+        )
 
     def _serve(self, data: Path, *, open_mode: bool, transport: Transport = "tcp") -> list[str]:
         listeners = ["--host", "127.0.0.1", "--mqtt-port", "0", "--http-port", "0"]

@@ -5,7 +5,10 @@ Belongs here: alternation, repetition, which runs count. Not here: what a run is
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,11 +16,13 @@ from typing import Any
 
 from benchmarks import disk, figures, generator
 from benchmarks.brokers import Contestant, Running
-from benchmarks.scenarios import Scenario
+from benchmarks.generator import pinned
+from benchmarks.scenarios import REST_PER_S, Scenario
 
 MAX_OTHERS_SHARE = 0.10
 MAX_REPEATS = 2
 NEWCOMERS = 2000
+REST_LONGER_S = 2.0  # than what is measured, with its warm-up and its drain
 IN_WHAT_IS_LEFT = ("chrt", "--idle", "0")  # of a core by others, words before a command
 
 
@@ -68,6 +73,8 @@ def run_load(scenario: Scenario, running: Running, arguments: list[str], plan: P
         return run_between_syncs(running, arguments, plan)
     if scenario.kind == "newcomers":
         return run_beside_newcomers(scenario, running, arguments, plan)
+    if scenario.kind == "rest":
+        return run_beside_rest(running, arguments, plan)
     report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
     return report | kept_of(report) if scenario.kind == "queue" else report
 
@@ -103,6 +110,23 @@ def run_beside_newcomers(scenario: Scenario, running: Running, arguments: list[s
         raise generator.GeneratorFailed(f"{scenario.name}: nobody came")
     told = {"undisturbed_latency_p50_us": undisturbed["latency_p50_us"], "newcomers": came[0]["connected"]}
     return report | told | {"newcomers_s": came[0]["duration_s"]}
+
+
+def run_beside_rest(running: Running, arguments: list[str], plan: Plan) -> generator.Report:
+    """The load undisturbed, and again beside backends that use the REST API, who have what is left of the core."""
+    undisturbed = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    words = [sys.executable, "-m", "benchmarks.rest_load", "--port", str(running.http_port)]
+    words += ["--callers", str(running.folder / "callers.json")]
+    words += ["--rate-per-s", str(REST_PER_S), "--seconds", str(plan.seconds + REST_LONGER_S)]
+    command = [*pinned(plan.generator_core), *IN_WHAT_IS_LEFT, *words]
+    beside = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=generator.ROOT)
+    with beside:
+        report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+        said = beside.stdout.read() if beside.stdout else ""
+    if beside.returncode:
+        raise generator.GeneratorFailed("the REST API could not be asked")
+    quiet = {f"undisturbed_{name}": undisturbed[name] for name in ("latency_p50_us", "latency_p99_us")}
+    return report | quiet | json.loads(said)
 
 
 def _without_pids(running: Running) -> list[str]:

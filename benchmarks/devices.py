@@ -40,6 +40,7 @@ class Template:
         self.folder = Path(self._temporary.name)
         self.data = self.folder / "data"
         self.key = ""
+        self.keys: list[str] = []
         self.credentials: list[dict[str, str]] = []
 
     def register(self, base_url: str, key: str, count: int) -> None:
@@ -53,6 +54,10 @@ class Template:
         subprocess.run(["cp", "-a", "--sparse=always", str(self.data), str(data)], check=True)
         for name in ("lock", "control.sock", "endpoints.json"):
             (data / name).unlink(missing_ok=True)
+
+    def write_callers(self, path: Path) -> None:
+        """Write down who may ask the REST API, and about which devices."""
+        path.write_text(json.dumps({"keys": self.keys, "devices": [one["client_id"] for one in self.credentials]}))
 
     def client_arguments(self, folder: Path) -> list[str]:
         """Devices publish with their own passwords, applications subscribe with the key."""

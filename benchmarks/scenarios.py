@@ -14,11 +14,16 @@ EVERY_DEVICE = "devices/+/telemetry"
 CLIENT_IDS = ("--client-id-prefix", "iot_dev_benchmark-")
 
 Kind = Literal[
-    "messages", "connections", "subscriptions", "hold", "stall", "queue", "levels", "handshakes", "newcomers"
+    "messages", "connections", "subscriptions", "hold", "stall", "queue", "levels", "handshakes", "newcomers", "rest"
 ]
 """What the table is about: deliveries per CPU second; memory of an idle connection; memory of a subscription; the time
 one turn holds the loop; latency beside readers that do not read; what is queued for sessions that are away; latency of
-our own levels of durability, in syncs of the disk; handshakes of TLS; latency while others shake hands."""
+our own levels of durability, in syncs of the disk; handshakes of TLS; latency while others shake hands; latency beside
+requests to the REST API."""
+
+REST_KEYS = 40
+REST_PER_S = 500
+"""Of them all together: each key may make 1,000 a minute."""
 
 QUEUED_MESSAGES = 10_000
 """So many for each session that is away: as many as a queue of ours holds by default."""
@@ -47,7 +52,7 @@ class Scenario:
     def generator_arguments(self, seconds: float) -> list[str]:
         """Arguments for a measured time of ``seconds``; a quarter of it, at least half a second, warms up."""
         common = ["--json", "--payload-bytes", "100", *CLIENT_IDS, *TOPICS, *self.arguments]
-        if self.kind != "newcomers":  # whose generator has its core from the measuring one
+        if self.kind not in {"newcomers", "rest"}:  # where others have the core from the measuring generator
             common.append("--spin")
         common += [flag for flag, transports in FLAGS.items() if self.transport in transports]
         if self.kind in {"connections", "handshakes"}:
@@ -277,6 +282,15 @@ SCENARIOS = (
         "none: open loop",
         kind="newcomers",
         transport="tls",
+    ),
+    Scenario(
+        "rest-beside",
+        f"10 → 10, QoS 1, 1,000 messages/s in all, undisturbed and beside {REST_PER_S} REST requests a second",
+        10,
+        10,
+        ("--qos", "1", "--rate-per-s", "1000"),
+        "none: open loop",
+        kind="rest",
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -152,6 +152,25 @@ def _newcomers_table(results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
+def _rest_table(results: dict[str, Result]) -> str:
+    header = [
+        "broker", "p50 µs undisturbed", "p50 µs beside requests", "ratio", "p99 µs undisturbed",
+        "p99 µs beside requests", "ratio", "requests a second", "refused", "p50 µs of an answer",
+        "lost / duplicated / reordered / wrong", "runs dropped",
+    ]  # fmt: skip
+    rows = [
+        [
+            name, spread(_values(result, "undisturbed_latency_p50_us")), spread(_values(result, "latency_p50_us")),
+            spread(slowdowns(result)), spread(_values(result, "undisturbed_latency_p99_us")),
+            spread(_values(result, "latency_p99_us")), spread(slowdowns(result, "latency_p99_us")),
+            spread(_values(result, "rest_per_s")), spread(_values(result, "rest_refused")),
+            spread(_values(result, "rest_p50_us")), _faults(result.runs), str(len(result.dropped)),
+        ]
+        for name, result in results.items()
+    ]  # fmt: skip
+    return _rows(header, rows)
+
+
 def _subscription_table(results: dict[str, Result]) -> str:
     memory, speed = "rss_per_subscription_bytes", "delivered_per_cpu_s"
     header = [
@@ -187,10 +206,10 @@ def _hold_table(results: dict[str, Result]) -> str:
     return _rows(header, rows)
 
 
-def slowdowns(result: Result) -> list[float]:
-    """Of each run: everybody's p50 beside readers that stall, over their p50 before."""
-    undisturbed = "undisturbed_latency_p50_us"
-    return [run["latency_p50_us"] / run[undisturbed] for run in result.runs if run.get(undisturbed)]
+def slowdowns(result: Result, field: str = "latency_p50_us") -> list[float]:
+    """Of each run: everybody's latency beside what disturbs, over that before."""
+    undisturbed = f"undisturbed_{field}"
+    return [run[field] / run[undisturbed] for run in result.runs if run.get(undisturbed)]
 
 
 def _stall_table(results: dict[str, Result]) -> str:
@@ -276,7 +295,7 @@ def scenario_text(scenario: Scenario, results: dict[str, Result], calls: dict[st
     tables = {
         "connections": _connection_table, "subscriptions": _subscription_table,
         "hold": _hold_table, "stall": _stall_table, "queue": _queue_table, "levels": _levels_table,
-        "handshakes": _handshake_table, "newcomers": _newcomers_table,
+        "handshakes": _handshake_table, "newcomers": _newcomers_table, "rest": _rest_table,
     }  # fmt: skip
     special = tables.get(scenario.kind)
     table = special(results) if special else _message_table(scenario, results)
