@@ -31,6 +31,7 @@ from broker.storage.tables import DAILY, day_key, day_key_parts
 PAGE_ROWS = 300
 TOP_DEVICES = 10
 PARTS = 1024  # of the devices of one question: a table that grows holds the loop for as long as it is large
+AT_ONCE = 1000  # devices that are looked at between two turns of the loop
 
 Used = tuple[int, int]
 """Messages and bytes, both directions together."""
@@ -102,12 +103,12 @@ class _Sum:
 
     def __init__(self) -> None:
         self.days: dict[int, Day] = {}
-        self.devices: list[dict[int, Used]] = [{} for _ in range(PARTS)]
+        self.devices: dict[int, dict[int, Used]] = {}  # by part; one that nobody is in costs nothing
 
     @property
     def active_devices(self) -> int:
         """How many devices did something."""
-        return sum(map(len, self.devices))
+        return sum(map(len, self.devices.values()))
 
     def take(self, page: Entries) -> None:
         """Add a page."""
@@ -117,18 +118,21 @@ class _Sum:
                 self.days[day] = _day(day, readable_day(value, TOTAL_FIGURES) or NO_TOTAL)
             elif number != OWN and (row := readable_day(value, DAY_FIGURES)) is not None:
                 messages, size = _used(row)
-                devices = self.devices[number % PARTS]
+                devices = self.devices.setdefault(number % PARTS, {})
                 before = devices.get(number)
                 devices[number] = (messages, size) if before is None else (before[0] + messages, before[1] + size)
 
     async def top(self, exists: Callable[[int], bool]) -> list[tuple[int, Used]]:
         """Pick those with most messages, a part at a time, which is let go of then: to free them all takes long too."""
         found: list[tuple[int, Used]] = []
+        looked_at = 0
         while self.devices:
-            part = self.devices.pop()
+            _, part = self.devices.popitem()
             found = nlargest(TOP_DEVICES, [*found, *(one for one in part.items() if exists(one[0]))], key=_rank)
-            if part:
-                del part
+            looked_at += len(part)
+            del part
+            if looked_at >= AT_ONCE:
+                looked_at = 0
                 await asyncio.sleep(0)
         return found
 
