@@ -12,6 +12,7 @@ from typing import Protocol
 
 from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.device_search import Sought
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.access import Access
@@ -166,7 +167,8 @@ class Admin:
         if which == DeviceFilter():
             found, total = devices.page(account_id, limit, offset), devices.count(account_id)
         else:
-            found, total = await devices.search(account_id, self._matcher(which), limit, offset)
+            sought = Sought(which.search, which.device_type, which.status)
+            found, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
         return DevicePage([self._view(device) for device in found], total)
 
     async def change_device(self, account_id: int, device_id: str, change: DeviceChange) -> DeviceView:
@@ -253,18 +255,6 @@ class Admin:
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
-
-    def _matcher(self, which: DeviceFilter) -> Callable[[Device], bool]:
-        needle = which.search.casefold()
-
-        def matches(device: Device) -> bool:
-            return (
-                (not which.device_type or device.device_type == which.device_type)
-                and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
-                and (not which.status or self._standing.status(device) == which.status)
-            )
-
-        return matches
 
     async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:
         async for part in parts:
