@@ -6,6 +6,7 @@ Here belong the verbs behind the REST API, one for each route. Not here: HTTP an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -51,6 +52,7 @@ MQTT_VERSIONS = ("3.1.1", "5.0")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
+TURN_VIEWS = 50  # the same of devices with all that is known of them
 
 
 class CoreSource(FigureSource, ConnectionSource, PolicyJudge, Protocol):
@@ -169,7 +171,11 @@ class Admin:
         else:
             sought = Sought(which.search, which.device_type, which.status)
             found, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
-        return DevicePage([self._view(device) for device in found], total)
+        views: list[DeviceView] = []
+        for start in range(0, len(found), TURN_VIEWS):
+            await asyncio.sleep(0)
+            views += map(self._view, found[start : start + TURN_VIEWS])
+        return DevicePage(views, total)
 
     async def change_device(self, account_id: int, device_id: str, change: DeviceChange) -> DeviceView:
         """Change a device; durable when it returns, and who may not stay connected is cut.
