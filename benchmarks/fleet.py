@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -78,12 +79,11 @@ class Holds:
 
 async def serve(data_dir: Path) -> None:
     """Run a broker, tell where it is, and answer each line of standard input with the holds since the one before."""
-    config = BrokerConfig(
-        data_dir=data_dir, listeners=[ListenerConfig(name="mqtt", port=0)], http=HttpConfig(port=0)
-    )
+    config = BrokerConfig(data_dir=data_dir, listeners=[ListenerConfig(name="mqtt", port=0)], http=HttpConfig(port=0))
     begun = time.perf_counter()
     async with Broker(config) as broker:
         started_s = time.perf_counter() - begun
+        gc.freeze()  # as `iot-broker serve` does
         await broker.admin.operator.set_plan("default", "unlimited")
         print(json.dumps({"url": broker.http_url, "key": broker.first_key, "started_s": started_s}), flush=True)
         holds = Holds()
@@ -178,9 +178,7 @@ def measured(server: Server, ask: Callable[[], dict[str, Any]], repetitions: int
         begun = time.perf_counter()
         found = ask()
         times.append((time.perf_counter() - begun) * 1000)
-    return (
-        f"{found['total']} | {statistics.median(times):.1f} ms | {max(times):.1f} ms | {hold_text(server.holds())}"
-    )
+    return f"{found['total']} | {statistics.median(times):.1f} ms | {max(times):.1f} ms | {hold_text(server.holds())}"
 
 
 def hold_text(holds: dict[str, Any]) -> str:

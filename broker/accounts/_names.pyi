@@ -15,4 +15,4 @@ class Names:
     def remove(self, name: str, number: int) -> None:
         """Take back one ``add``. Raises ``KeyError`` where there is none."""
     def find(self, name: str) -> list[int]:
-        """Give the numbers that were added under a name with the same hash; whether it is that name, the caller looks."""
+        """Give the numbers that were added under names of this hash; whether it is this name, the caller looks."""
