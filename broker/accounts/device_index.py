@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from broker.accounts._names import Names
-from broker.accounts._roster import Roster
+from broker._core.names import Names
+from broker._core.roster import Roster
 from broker.accounts.device_search import searched
 from broker.accounts.records import Device
 from broker.errors import Conflict

@@ -1,7 +1,7 @@
 """Finding devices of an account by what lists may be asked for: status, type, and text in name or description.
 
 Here belong the question, what of a device is looked at, and the walk with turns of the loop. Not here: the looking
-itself (``_roster``), and when a device is in error (whoever asks says so).
+itself (the core's ``roster``), and when a device is in error (whoever asks says so).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from broker.accounts._roster import ACTIVE, ANY, ERROR, INACTIVE, Roster
+from broker._core.roster import ACTIVE, ANY, ERROR, INACTIVE, Roster
 from broker.accounts.records import Device
 
 STATUSES = {"": ANY, "inactive": INACTIVE, "active": ACTIVE, "error": ERROR}

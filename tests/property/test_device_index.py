@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.accounts._names import Names
-from broker.accounts._roster import Roster
+from broker._core.names import Names
+from broker._core.roster import Roster
 from broker.accounts.device_index import SHELF_RECORDS, DeviceIndex
 from broker.accounts.device_search import STATUSES, Sought, search
 from broker.accounts.records import Device

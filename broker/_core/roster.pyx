@@ -1,8 +1,4 @@
-"""The devices of one account, as lists ask for them: the native half of ``broker.accounts.device_index``.
-
-Here belong their order, and of each what filters look at: two marks, the type, and the folded text that is searched.
-Not here: the records, what the marks mean in the contract's words, and turns of the loop.
-"""
+"""The devices of one account, as lists ask for them. See roster.pxd."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -64,15 +60,6 @@ cdef enum:
     WORK_OF_COMPARISON = 15
     WORK_OF_FOUND = 50
     WORK_OF_JUDGE = 1500        # it is Python's
-
-cdef struct Text:               # type, then folded text follow
-    uint32_t text_bytes
-    uint16_t type_bytes
-
-cdef struct Row:
-    Text* text
-    uint32_t number
-    uint8_t marks
 
 cdef struct Sought:
     const uint8_t* needle
@@ -152,10 +139,6 @@ cdef bint may_have(Row* row, int status) noexcept nogil:
 
 
 cdef class Roster:
-    cdef Row* rows
-    cdef size_t count
-    cdef size_t capacity
-
     def __dealloc__(self):
         cdef size_t i
         for i in range(self.count):

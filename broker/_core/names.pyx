@@ -1,20 +1,10 @@
-"""Numbers of devices by the hashes of their names: the native half of ``broker.accounts.device_index``.
-
-Here belong hashes and numbers, sixteen bytes and a place for each. Not here: the names, which whoever asks compares
-with the records.
-"""
+"""Numbers of devices by the hashes of their names. See names.pxd."""
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from broker._core.arena cimport Arena, arena_close, arena_give, arena_take
-from broker._core.table cimport Link, Table, table_add, table_close, table_first, table_remove
-
-
-cdef struct Named:              # begins as a Link does
-    Named* next
-    uint32_t hash
-    uint32_t number
+from broker._core.arena cimport arena_close, arena_give, arena_take
+from broker._core.table cimport Link, table_add, table_close, table_first, table_remove
 
 
 cdef inline uint32_t folded(Py_hash_t hash) noexcept nogil:
@@ -22,12 +12,9 @@ cdef inline uint32_t folded(Py_hash_t hash) noexcept nogil:
 
 
 cdef class Names:
-    cdef Table table
-    cdef Arena arena
-
     def __cinit__(self):
-        memset(&self.table, 0, sizeof(Table))
-        memset(&self.arena, 0, sizeof(Arena))
+        memset(&self.table, 0, sizeof(self.table))
+        memset(&self.arena, 0, sizeof(self.arena))
 
     def __dealloc__(self):
         cdef uint32_t i

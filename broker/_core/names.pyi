@@ -1,4 +1,4 @@
-"""Numbers of devices by the hashes of their names: the native half of ``broker.accounts.device_index``."""
+"""Numbers of devices by the hashes of their names."""
 
 from typing import final
 

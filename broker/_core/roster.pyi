@@ -1,4 +1,4 @@
-"""The devices of one account, as lists ask for them: the native half of ``broker.accounts.device_index``.
+"""The devices of one account, as lists ask for them.
 
 The words in capitals are what ``scan`` may be asked for: any device, or those of one status.
 """
