@@ -17,7 +17,7 @@ from api.routes import ApiRequest, Streamed
 from broker.admin import DeviceDescription, Outcome
 from broker.errors import BadRequest, BrokerError, Unavailable
 
-TURN_RESULTS = 10  # rendered between two turns of the loop
+TURN_RESULTS = 5  # rendered between two turns of the loop
 
 
 async def create_devices(request: ApiRequest) -> Streamed:

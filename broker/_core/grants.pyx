@@ -25,6 +25,7 @@ from broker._core.model cimport (
     Retained,
     ShardState,
 )
+from broker._core.table cimport Link, table_add, table_close, table_first, table_remove
 from broker._core.topics cimport space_close, space_open
 
 
@@ -40,10 +41,6 @@ cdef void identities_open(ShardState* shard) noexcept nogil:
     cdef GrantLimits nothing
     shard.accounts = <Account**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
     shard.account_mask = FIRST_BUCKETS - 1
-    shard.principals = <Principal**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
-    shard.principal_mask = FIRST_BUCKETS - 1
-    shard.grants = <Grant**>take_zeroed(FIRST_BUCKETS * sizeof(void*))
-    shard.grant_mask = FIRST_BUCKETS - 1
     memset(&nothing, 0, sizeof(nothing))
     limits_with(shard, &nothing)        # whoever comes first has no limits of his own
 
@@ -97,28 +94,10 @@ cdef Account* need_account(ShardState* shard, uint32_t account_id) noexcept nogi
 # ---------------------------------------------------------------- principals
 
 cdef Principal* find_principal(ShardState* shard, uint32_t principal_id) noexcept nogil:
-    cdef Principal* principal = shard.principals[spread_number(principal_id) & shard.principal_mask]
+    cdef Principal* principal = <Principal*>table_first(&shard.principals, spread_number(principal_id))
     while principal != NULL and principal.principal_id != principal_id:
         principal = principal.next
     return principal
-
-
-cdef void grow_principals(ShardState* shard) noexcept nogil:
-    cdef uint32_t mask = shard.principal_mask * 2 + 1
-    cdef Principal** table = <Principal**>take_zeroed(<size_t>(mask + 1) * sizeof(void*))
-    cdef Principal* principal
-    cdef Principal* following
-    cdef uint32_t i
-    for i in range(shard.principal_mask + 1):
-        principal = shard.principals[i]
-        while principal != NULL:
-            following = principal.next
-            principal.next = table[spread_number(principal.principal_id) & mask]
-            table[spread_number(principal.principal_id) & mask] = principal
-            principal = following
-    give_memory(shard.principals)
-    shard.principals = table
-    shard.principal_mask = mask
 
 
 cdef void put_names(
@@ -139,12 +118,10 @@ cdef Principal* name_principal(
         ShardState* shard, Principal* principal, const uint8_t* name, uint32_t name_bytes, const uint8_t* device_id,
         uint32_t device_id_bytes) noexcept nogil:
     # Nothing but the table and what it has retained points to it.
-    cdef Principal** link = &shard.principals[spread_number(principal.principal_id) & shard.principal_mask]
     cdef Retained* retained
-    while link[0] != principal:
-        link = &link[0].next
+    table_remove(&shard.principals, <Link*>principal)
     principal = <Principal*>resize_memory(principal, sizeof(Principal) + name_bytes + device_id_bytes)
-    link[0] = principal
+    table_add(&shard.principals, <Link*>principal)
     principal.nameless = 0
     if principal.story != NULL:
         principal.story.principal = principal
@@ -160,14 +137,11 @@ cdef Principal* hold_principal(
         ShardState* shard, Account* account, uint32_t principal_id, const uint8_t* name, uint32_t name_bytes,
         const uint8_t* device_id, uint32_t device_id_bytes) noexcept nogil:
     cdef Principal* principal = find_principal(shard, principal_id)
-    cdef Principal** link
     if principal != NULL:
         if principal.nameless:
             principal = name_principal(shard, principal, name, name_bytes, device_id, device_id_bytes)
         principal.refs += 1
         return principal
-    if shard.principal_count > shard.principal_mask:
-        grow_principals(shard)
     principal = <Principal*>take_zeroed(sizeof(Principal) + name_bytes + device_id_bytes)
     principal.account = account
     account.principals += 1
@@ -175,23 +149,16 @@ cdef Principal* hold_principal(
     principal.principal_id = principal_id
     principal.refs = 1
     put_names(principal, name, name_bytes, device_id, device_id_bytes)
-    link = &shard.principals[spread_number(principal_id) & shard.principal_mask]
-    principal.next = link[0]
-    link[0] = principal
-    shard.principal_count += 1
+    principal.hash = spread_number(principal_id)
+    table_add(&shard.principals, <Link*>principal)
     return principal
 
 
 cdef void release_principal(ShardState* shard, Principal* principal) noexcept nogil:
-    cdef Principal** link
     principal.refs -= 1
     if principal.refs:
         return
-    link = &shard.principals[spread_number(principal.principal_id) & shard.principal_mask]
-    while link[0] != principal:
-        link = &link[0].next
-    link[0] = principal.next
-    shard.principal_count -= 1
+    table_remove(&shard.principals, <Link*>principal)
     principal.account.principals -= 1
     hold_policy(&principal.policy, NULL)
     give_memory(principal.activity)
@@ -212,29 +179,10 @@ cdef inline uint32_t credential_hash(const uint8_t* credential) noexcept nogil:
 
 
 cdef Grant* find_grant(ShardState* shard, const uint8_t* credential) noexcept nogil:
-    cdef Grant* grant = shard.grants[credential_hash(credential) & shard.grant_mask]
+    cdef Grant* grant = <Grant*>table_first(&shard.grants, credential_hash(credential))
     while grant != NULL and not same_digest(grant.credential, credential):
         grant = grant.next
     return grant
-
-
-cdef void grow_grants(ShardState* shard) noexcept nogil:
-    cdef uint32_t mask = shard.grant_mask * 2 + 1
-    cdef Grant** table = <Grant**>take_zeroed(<size_t>(mask + 1) * sizeof(void*))
-    cdef Grant* grant
-    cdef Grant* following
-    cdef uint32_t i, slot
-    for i in range(shard.grant_mask + 1):
-        grant = shard.grants[i]
-        while grant != NULL:
-            following = grant.next
-            slot = credential_hash(grant.credential) & mask
-            grant.next = table[slot]
-            table[slot] = grant
-            grant = following
-    give_memory(shard.grants)
-    shard.grants = table
-    shard.grant_mask = mask
 
 
 cdef GrantLimits* limits_with(ShardState* shard, const GrantLimits* wanted) noexcept nogil:
@@ -263,17 +211,12 @@ cdef Grant* new_grant(Principal* principal, CompiledPolicy* policy, GrantLimits*
 
 
 cdef void add_grant(ShardState* shard, Grant* grant, const uint8_t* credential) noexcept nogil:
-    cdef Grant** link
-    if shard.grant_count > shard.grant_mask:
-        grow_grants(shard)
     memcpy(grant.credential, credential, 32)
+    grant.hash = credential_hash(credential)
     grant.revoked = 0
     grant.principal.grants += 1
     grant.principal.revoked = 0
-    link = &shard.grants[credential_hash(credential) & shard.grant_mask]
-    grant.next = link[0]
-    link[0] = grant
-    shard.grant_count += 1
+    table_add(&shard.grants, <Link*>grant)
 
 
 cdef void free_grant(ShardState* shard, Grant* grant) noexcept nogil:
@@ -283,11 +226,7 @@ cdef void free_grant(ShardState* shard, Grant* grant) noexcept nogil:
 
 
 cdef void retire_grant(ShardState* shard, Grant* grant) noexcept nogil:
-    cdef Grant** link = &shard.grants[credential_hash(grant.credential) & shard.grant_mask]
-    while link[0] != grant:
-        link = &link[0].next
-    link[0] = grant.next
-    shard.grant_count -= 1
+    table_remove(&shard.grants, <Link*>grant)
     grant.revoked = 1
     grant.principal.grants -= 1
     if grant.connections == 0:
@@ -494,12 +433,15 @@ cdef void close_policies(ShardState* shard) noexcept nogil:
 
 cdef void identities_close(ShardState* shard) noexcept nogil:
     # Connections and sessions are gone before; grants go with the table.
-    cdef uint32_t i
+    cdef uint32_t i = shard.grants.size
     cdef GrantLimits* limits
     cdef Account* account
-    for i in range(shard.grant_mask + 1):
-        while shard.grants[i] != NULL:
-            retire_grant(shard, shard.grants[i])
+    while shard.grants.count:       # a table that shrinks moves what is left downwards
+        i = min(i, shard.grants.size)
+        if shard.grants.buckets[i - 1] != NULL:
+            retire_grant(shard, <Grant*>shard.grants.buckets[i - 1])
+        else:
+            i -= 1
     if shard.open_grant != NULL:
         free_grant(shard, shard.open_grant)
         shard.open_grant = NULL
@@ -514,6 +456,6 @@ cdef void identities_close(ShardState* shard) noexcept nogil:
         limits = shard.grant_limits
         shard.grant_limits = limits.next
         give_memory(limits)
-    give_memory(shard.grants)
-    give_memory(shard.principals)
+    table_close(&shard.grants)
+    table_close(&shard.principals)
     give_memory(shard.accounts)

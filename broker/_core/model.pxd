@@ -469,15 +469,16 @@ cdef struct Peer:               # of a connection, by its slot: what is looked a
     uint8_t address[16]         # IPv4 mapped; zeros: a Unix socket, or none
     int64_t connected_at_ns     # when its CONNECT was accepted
 
-cdef struct Principal:
+cdef struct Principal:              # begins as a Link does
     Principal* next
+    uint32_t hash
+    uint32_t principal_id
     Account* account
     Session* sessions               # all of its sessions
     CompiledPolicy* policy          # as last granted: for what happens while no connection is there, such as a will
     GrantLimits* limits
     Activity* activity
     Usage* usage                    # the activity's while it stands on the list of those that count, else NULL
-    uint32_t principal_id
     uint32_t refs                   # grants and sessions that name it, and its retained messages
     uint32_t connections
     uint32_t session_count
@@ -515,14 +516,15 @@ cdef struct CompiledPolicy:
     PolicyPattern* publish
     PolicyPattern* subscribe
 
-cdef struct Grant:
+cdef struct Grant:                  # begins as a Link does
     Grant* next
+    uint32_t hash
+    uint32_t connections
     uint8_t credential[32]
     Principal* principal
     CompiledPolicy* policy
     GrantLimits* limits
     Connection* first           # that came in with it
-    uint32_t connections
     int64_t used_at_ns          # somebody last came in with it, 0: nobody since the start
     uint8_t durability          # a DurabilityLevel: the strongest that its connections have
     uint8_t revoked             # not in the table: freed with its last connection
@@ -1000,12 +1002,8 @@ cdef struct ShardState:
     Account** accounts
     uint32_t account_mask
     uint32_t account_count
-    Principal** principals
-    uint32_t principal_mask
-    uint32_t principal_count
-    Grant** grants
-    uint32_t grant_mask
-    uint32_t grant_count
+    Table principals
+    Table grants
     CompiledPolicy* policies
     GrantLimits* grant_limits
     Grant* open_grant           # for open listeners, NULL: none

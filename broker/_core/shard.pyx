@@ -1311,7 +1311,7 @@ cdef class Shard:
             "connections_refused": state.counters.connections_refused,
             "connections": state.connection_count, "queued_bytes": state.queued_bytes,
             "outbox_bytes": state.outbox_bytes, "unauthenticated_connections": state.unauthenticated_count,
-            "sessions": state.session_count, "grants": state.grant_count, "principals": state.principal_count,
+            "sessions": state.session_count, "grants": state.grants.count, "principals": state.principals.count,
             "subscriptions": state.subscription_count, "filter_bytes": state.filter_bytes,
             "accounts": state.account_count, "policies": len(self.policies),
             "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),

@@ -5,6 +5,7 @@ Here belongs what is common to a batch. Not here: the rules of one device (``dev
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import islice
 
@@ -38,6 +39,7 @@ class DeviceBatch:
         rest = iter(described)
         while part := list(_slice(rest)):
             yield await self._register(account_id, part, now_s)
+            await asyncio.sleep(0)  # whoever asked has looked at them, which took its time
 
     async def _register(
         self, account_id: int, part: Sequence[Described], now_s: int

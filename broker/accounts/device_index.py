@@ -2,66 +2,98 @@
 
 Here belong the indexes, and what is reserved for records on their way to disk. Not here: when a device comes, changes
 and goes (``devices``), and its grants.
+
+A device is kept as the bytes of its record and unpacked when somebody asks: as an object, with what it refers to, it is
+three times as large, and the garbage collector walks over it. Nothing here moves everything when it grows: a dict of
+100,000 names does, which holds the loop for ten milliseconds.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from broker._core.names import Names
+from broker._core.roster import Roster
+from broker.accounts.device_search import searched
 from broker.accounts.records import Device
 from broker.errors import Conflict
+
+SHELF_RECORDS = 64
 
 
 @dataclass(slots=True)
 class OfAccount:
-    """The devices of one account: by id, and their numbers in the order they were given (oldest first)."""
+    """The devices of one account: their order and what lists look at; and ids registered, but not durable yet."""
 
-    by_id: dict[str, Device] = field(default_factory=dict)
-    numbers: list[int] = field(default_factory=list)
-    reserved: set[str] = field(default_factory=set)  # registered, but not durable yet
+    roster: Roster = field(default_factory=Roster)
+    reserved: set[str] = field(default_factory=set)
 
-    def page(self, limit: int, offset: int) -> list[int]:
-        """Give up to ``limit`` numbers behind the newest ``offset`` ones, newest first."""
-        end = max(len(self.numbers) - offset, 0)
-        return self.numbers[max(end - limit, 0) : end][::-1]
 
-    def below(self, number: int | None, limit: int) -> list[int]:
-        """Give up to ``limit`` numbers below one (None: the newest), newest first."""
-        end = len(self.numbers) if number is None else bisect_left(self.numbers, number)
-        return self.numbers[max(end - limit, 0) : end][::-1]
+class Records:
+    """Bytes by number; numbers that were given one after the other lie on one shelf, which goes with its last."""
 
-    def above(self, number: int, limit: int) -> list[int]:
-        """Give up to ``limit`` numbers above one, oldest first."""
-        start = bisect_right(self.numbers, number)
-        return self.numbers[start : start + limit]
+    def __init__(self) -> None:
+        self._shelves: dict[int, list[bytes | None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, number: int) -> bytes | None:
+        """Give what is kept under a number."""
+        shelf = self._shelves.get(number // SHELF_RECORDS)
+        return None if shelf is None else shelf[number % SHELF_RECORDS]
+
+    def put(self, number: int, record: bytes) -> None:
+        """Keep something under a number, in place of what is."""
+        shelf = self._shelves.get(number // SHELF_RECORDS)
+        if shelf is None:
+            shelf = self._shelves[number // SHELF_RECORDS] = [None] * SHELF_RECORDS
+        self._count += shelf[number % SHELF_RECORDS] is None
+        shelf[number % SHELF_RECORDS] = record
+
+    def pop(self, number: int) -> None:
+        """Forget what is kept under a number."""
+        shelf = self._shelves[number // SHELF_RECORDS]
+        shelf[number % SHELF_RECORDS] = None
+        self._count -= 1
+        if not any(shelf):
+            del self._shelves[number // SHELF_RECORDS]
 
 
 class DeviceIndex:
-    """All devices of the installation; a device is added once, replaced by later records, and removed."""
+    """All devices of the installation; a device is added once, replaced by later records, and removed.
+
+    ``record`` is what is on disk of a device. What is asked for is made anew each time, some microseconds a device.
+    """
 
     def __init__(self) -> None:
-        self._by_number: dict[int, Device] = {}
-        self._by_user_name: dict[str, int] = {}
-        self._by_fingerprint: dict[str, int] = {}
-        self._by_chosen_id: dict[str, list[int]] = {}
+        self._records = Records()
+        self._user_names = Names()
+        self._fingerprints = Names()
+        self._chosen = Names()  # under account and id
+        self._chosen_ids: dict[str, set[int]] = {}
         self._reserved_fingerprints: set[str] = set()
         self.by_account: dict[int, OfAccount] = {}
 
     def __len__(self) -> int:
-        return len(self._by_number)
+        return len(self._records)
 
     def __contains__(self, device_number: int) -> bool:
-        return device_number in self._by_number
+        return self._records.get(device_number) is not None
 
     def __getitem__(self, device_number: int) -> Device:
-        return self._by_number[device_number]
+        record = self._records.get(device_number)
+        if record is None:
+            raise KeyError(device_number)
+        return Device.decode(record)
 
     def get(self, device_number: int) -> Device | None:
         """Find a device by its number."""
-        return self._by_number.get(device_number)
+        record = self._records.get(device_number)
+        return None if record is None else Device.decode(record)
 
     def of(self, account_id: int) -> OfAccount:
         """Give the devices of an account, which exists."""
@@ -70,15 +102,22 @@ class DeviceIndex:
             of_account = self.by_account[account_id] = OfAccount()
         return of_account
 
+    def with_id(self, account_id: int, device_id: str) -> Device | None:
+        """Find a device of an account by its id."""
+        generated = self.with_user_name(device_id)
+        if generated is not None and (generated.account_id, generated.device_id) == (account_id, device_id):
+            return generated
+        found = self._all(self._chosen.find(_chosen_name(account_id, device_id)))
+        return next((one for one in found if (one.account_id, one.device_id) == (account_id, device_id)), None)
+
     def with_user_name(self, user_name: str) -> Device | None:
         """Find the device that logs in with this user name."""
-        number = self._by_user_name.get(user_name)
-        return None if number is None else self._by_number[number]
+        return next((one for one in self._all(self._user_names.find(user_name)) if one.user_name == user_name), None)
 
     def with_fingerprint(self, fingerprint: str) -> Device | None:
         """Find the device that is bound to this certificate."""
-        number = self._by_fingerprint.get(fingerprint)
-        return None if number is None else self._by_number[number]
+        found = self._all(self._fingerprints.find(fingerprint))
+        return next((one for one in found if one.certificate_fingerprint == fingerprint), None)
 
     def named(self, device_id: str) -> Device | None:
         """Find the one device of all accounts that an id means; None where it means several.
@@ -88,56 +127,70 @@ class DeviceIndex:
         generated = self.with_user_name(device_id)
         if generated is not None and generated.device_id == device_id:
             return generated
-        chosen = self._by_chosen_id.get(device_id, ())
-        return self._by_number[chosen[0]] if len(chosen) == 1 else None
+        chosen = self._chosen_ids.get(device_id, ())
+        return next(self._all(chosen)) if len(chosen) == 1 else None
+
+    def _all(self, numbers: Iterable[int]) -> Iterator[Device]:
+        return (self[number] for number in numbers)
 
     # ------------------------------------------------------------ changes
 
-    def add(self, device: Device) -> None:
+    def add(self, device: Device, record: bytes) -> None:
         """Take in a device, the newest of its account."""
-        of_account = self.of(device.account_id)
-        of_account.by_id[device.device_id] = device
-        of_account.numbers.append(device.device_number)
-        self._by_number[device.device_number] = device
-        self._by_user_name[device.user_name] = device.device_number
+        number = device.device_number
+        self._records.put(number, record)
+        self.of(device.account_id).roster.add(number, *searched(device))
+        self._user_names.add(device.user_name, number)
         if device.device_id != device.user_name:
-            self._by_chosen_id.setdefault(device.device_id, []).append(device.device_number)
+            self._chosen.add(_chosen_name(device.account_id, device.device_id), number)
+            self._chosen_ids.setdefault(device.device_id, set()).add(number)
         if device.certificate_fingerprint:
-            self._by_fingerprint[device.certificate_fingerprint] = device.device_number
+            self._fingerprints.add(device.certificate_fingerprint, number)
 
-    def replace(self, device: Device) -> None:
+    def replace(self, device: Device, record: bytes) -> None:
         """Take a later record of a device: account, number, id and user name are the same."""
-        previous = self._by_number[device.device_number]
-        self._by_fingerprint.pop(previous.certificate_fingerprint, None)
+        number = device.device_number
+        previous = self[number]
+        if previous.certificate_fingerprint:
+            self._fingerprints.remove(previous.certificate_fingerprint, number)
         if device.certificate_fingerprint:
-            self._by_fingerprint[device.certificate_fingerprint] = device.device_number
-        self._by_number[device.device_number] = self.of(device.account_id).by_id[device.device_id] = device
+            self._fingerprints.add(device.certificate_fingerprint, number)
+        self._records.put(number, record)
+        self.of(device.account_id).roster.replace(number, *searched(device))
 
     def remove(self, device_number: int) -> None:
         """Forget a device."""
-        device = self._by_number.pop(device_number)
-        of_account = self.of(device.account_id)
-        del of_account.by_id[device.device_id]
-        del of_account.numbers[bisect_left(of_account.numbers, device_number)]
-        del self._by_user_name[device.user_name]
-        self._by_fingerprint.pop(device.certificate_fingerprint, None)
+        device = self[device_number]
+        self._records.pop(device_number)
+        self.of(device.account_id).roster.remove(device_number)
+        self._user_names.remove(device.user_name, device_number)
+        if device.certificate_fingerprint:
+            self._fingerprints.remove(device.certificate_fingerprint, device_number)
         if device.device_id != device.user_name:
             self._forget_chosen(device)
 
     def _forget_chosen(self, device: Device) -> None:
-        numbers = self._by_chosen_id[device.device_id]
+        self._chosen.remove(_chosen_name(device.account_id, device.device_id), device.device_number)
+        numbers = self._chosen_ids[device.device_id]
         numbers.remove(device.device_number)
         if not numbers:
-            del self._by_chosen_id[device.device_id]
+            del self._chosen_ids[device.device_id]
+
+    def refuse(self, device_number: int) -> None:
+        """Note that a login of a device was refused; nothing for one that is none any more."""
+        device = self.get(device_number)
+        if device is not None:
+            self.of(device.account_id).roster.refuse(device_number)
 
     # ------------------------------------------------------------ on the way to disk
 
     def reserve_fingerprint(self, fingerprint: str) -> None:
         """Keep a certificate for who is being bound to it (empty: none). Raises ``Conflict`` where it is taken."""
-        if fingerprint in self._by_fingerprint or fingerprint in self._reserved_fingerprints:
+        if not fingerprint:
+            return
+        if fingerprint in self._reserved_fingerprints or self.with_fingerprint(fingerprint) is not None:
             raise Conflict("a device is bound to this certificate already")
-        if fingerprint:
-            self._reserved_fingerprints.add(fingerprint)
+        self._reserved_fingerprints.add(fingerprint)
 
     def release_fingerprint(self, fingerprint: str) -> None:
         """Keep it no longer: the record is on disk, or will never be."""
@@ -155,3 +208,7 @@ class DeviceIndex:
             yield
         finally:
             self.release_fingerprint(fingerprint)
+
+
+def _chosen_name(account_id: int, device_id: str) -> str:
+    return f"{account_id}/{device_id}"

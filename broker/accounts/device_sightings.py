@@ -14,11 +14,15 @@ from broker.storage.tables import SEEN, key_number
 
 
 class Sightings:
-    """The moments of all devices; ``is_there`` tells whether a number is a device's that is not being removed."""
+    """The moments of all devices; ``is_there`` tells whether a number is a device's that is not being removed.
 
-    def __init__(self, ledger: Ledger, is_there: Callable[[int], bool]) -> None:
+    ``refused`` hears of each device at its first refusal since the start.
+    """
+
+    def __init__(self, ledger: Ledger, is_there: Callable[[int], bool], refused: Callable[[int], None]) -> None:
         self._ledger = ledger
         self._is_there = is_there
+        self._refused = refused
         self._last_seen: dict[int, int] = {}
         self._refused_at: dict[int, float] = {}
 
@@ -42,6 +46,8 @@ class Sightings:
 
     def note_refused(self, device_number: int, at: float) -> None:
         """Remember that a login was refused (monotonic seconds), until the process ends."""
+        if device_number not in self._refused_at:
+            self._refused(device_number)
         self._refused_at[device_number] = at
 
     def refused_at(self, device_number: int) -> float | None:

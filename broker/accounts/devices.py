@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakValueDictionary
 
 from broker.accounts.accounts import Accounts
@@ -20,6 +21,7 @@ from broker.accounts.device_description import DeviceChange, DeviceDescription, 
 from broker.accounts.device_grants import DeviceGrants
 from broker.accounts.device_index import DeviceIndex, OfAccount
 from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
+from broker.accounts.device_search import Sought, search
 from broker.accounts.device_sightings import Sightings
 from broker.accounts.ledger import ALONE, PRINCIPAL_NUMBERS, Companion, Ledger
 from broker.accounts.messages import Messages
@@ -33,7 +35,7 @@ from broker.storage.tables import DEVICES, ONLINE, SEEN, number_key
 
 log = logging.getLogger(__name__)
 
-SLICE_DEVICES = 500  # looked at between two turns of the loop
+SLICE_DEVICES = 100  # looked at between two turns of the loop
 Changing = DeviceChange | Rotation | Retirement
 Beside = Callable[[Device, str], Companion]
 """Given a device and its new password, before they are on disk: what is committed with them."""
@@ -87,7 +89,7 @@ class Devices:
         self._index = DeviceIndex()
         self.timeline = TimelineBook(ledger, self.is_staying, wall_ms)
         self.presence = PresenceBook(ledger, self.is_staying)
-        self.sightings = Sightings(ledger, self.is_staying)
+        self.sightings = Sightings(ledger, self.is_staying, self._index.refuse)
         self.messages = Messages(ledger, self.is_staying)
         self._leaving: dict[int, asyncio.Task[None]] = {}  # their removal is on its way to disk
         self._changing: set[asyncio.Task[Device]] = set()
@@ -96,8 +98,8 @@ class Devices:
     def load(self, now_s: int) -> None:
         """Read all devices and grant those that may connect, with the passwords that are valid at this time."""
         self.passwords.load(now_s)
-        for _, value in self._ledger.rows(DEVICES):
-            self._add(Device.decode(value))
+        for _, value in self._ledger.scan(DEVICES):
+            self._add(Device.decode(value), value)
         self.sightings.load()
         self.presence.load()
 
@@ -107,7 +109,8 @@ class Devices:
 
     def get(self, account_id: int, device_id: str) -> Device:
         """Find one device of an account. Raises ``NotFound``, also for another account's device."""
-        device = self._of(account_id).by_id.get(device_id)
+        self._of(account_id)
+        device = self._index.with_id(account_id, device_id)
         if device is None:
             raise NotFound("there is no such device")
         return device
@@ -134,15 +137,15 @@ class Devices:
 
     def count(self, account_id: int) -> int:
         """How many devices an account has."""
-        return len(self._of(account_id).numbers)
+        return len(self._of(account_id).roster)
 
     def page(self, account_id: int, limit: int, offset: int) -> list[Device]:
         """Give up to ``limit`` devices behind the newest ``offset`` ones, newest first; cost is that of the page."""
-        return [self._index[number] for number in self._of(account_id).page(limit, offset)]
+        return [self._index[number] for number in self._of(account_id).roster.page(limit, offset)]
 
     def above(self, account_id: int, number: int, limit: int) -> list[Device]:
         """Give up to ``limit`` devices with numbers above one, oldest first; cost is that of the page."""
-        return [self._index[one] for one in self._of(account_id).above(number, limit)]
+        return [self._index[one] for one in self._of(account_id).roster.above(number, limit)]
 
     async def slices(self, account_id: int, size: int = SLICE_DEVICES) -> AsyncIterator[Sequence[Device]]:
         """Walk an account's devices, newest first, in slices of ``size`` with a turn of the loop between them.
@@ -150,24 +153,20 @@ class Devices:
         What is removed or added during the walk neither repeats nor hides another device.
         """
         below = None
-        while part := self._of(account_id).below(below, size):
+        while part := self._of(account_id).roster.below(below, size):
             yield [self._index[number] for number in part]
             below = part[-1]
             await asyncio.sleep(0)
 
     async def search(
-        self, account_id: int, matches: Callable[[Device], bool], limit: int, offset: int
+        self, account_id: int, sought: Sought, is_in_error: Callable[[int], bool], limit: int, offset: int
     ) -> tuple[list[Device], int]:
-        """Give a page of the devices that match, newest first, and how many match in all."""
-        found: list[Device] = []
-        total = 0
-        async for part in self.slices(account_id):
-            for device in part:
-                if matches(device):
-                    if offset <= total < offset + limit:
-                        found.append(device)
-                    total += 1
-        return found, total
+        """Give a page of the devices that match, newest first, and how many match in all.
+
+        ``is_in_error`` is asked about an active device, by its number, whose login was refused since the start.
+        """
+        roster = self._of(account_id).roster
+        return await search(roster, sought, is_in_error, self._index.__getitem__, limit, offset)
 
     async def create(
         self, account_id: int, description: DeviceDescription, now_s: int, beside: Beside = alone
@@ -192,12 +191,13 @@ class Devices:
         of_account = self._of(account_id)
         self._check_quota(account_id, of_account)
         device_id = description.device_id or new_device_id()
-        if device_id in of_account.by_id or device_id in of_account.reserved:
+        if device_id in of_account.reserved or self._index.with_id(account_id, device_id) is not None:
             raise Conflict(f"there is a device {device_id!r} already")
         self._index.reserve_fingerprint(description.certificate_fingerprint)
         device, password, given = self._draw(account_id, device_id, description, now_s)
         of_account.reserved.add(device_id)
         about(device_id)
+        record = device.encode()
 
         def release() -> None:
             of_account.reserved.discard(device_id)
@@ -205,10 +205,10 @@ class Devices:
 
         def apply() -> None:
             release()
-            self._add(device)
+            self._add(device, record)
             self._added(account_id)
 
-        return Newcomer(device, password, (given, _put(device)), apply, release)
+        return Newcomer(device, password, (given, _put(device, record)), apply, release)
 
     async def delete(self, account_id: int, device_id: str) -> None:
         """Remove a device for good, with all that it has; returns when nothing of it is on disk any more.
@@ -305,17 +305,19 @@ class Devices:
                 raise NotFound("there is no such device")
             changed = change.of(device, now_s)
             with self._index.binding(device, changed):
-                changes = [_put(changed), *self.passwords.forget_ended(device, changed)]
-                await self._ledger.commit(changes, lambda: self._exchange(device, changed), beside=beside(changed))
+                record = changed.encode()
+                changes = [_put(changed, record), *self.passwords.forget_ended(device, changed)]
+                apply = partial(self._exchange, device, changed, record)
+                await self._ledger.commit(changes, apply, beside=beside(changed))
             return changed
 
-    def _exchange(self, device: Device, changed: Device) -> None:
+    def _exchange(self, device: Device, changed: Device, record: bytes) -> None:
         """Let a change be in force: it is on disk."""
         if device.device_number not in self._index:  # it was removed meanwhile
             return
         if changed.certificate_fingerprint != device.certificate_fingerprint:
             self._grants.take_by_certificate(device)
-        self._index.replace(changed)
+        self._index.replace(changed, record)
         self.passwords.note(changed)
         for code in codes_of_change(device, changed):
             self.timeline.note_now(device.device_number, code)
@@ -365,7 +367,7 @@ class Devices:
 
     def _check_quota(self, account_id: int, of_account: OfAccount) -> None:
         plan = self._accounts.plan(account_id)
-        if len(of_account.numbers) + len(of_account.reserved) >= plan.devices_maximum:
+        if len(of_account.roster) + len(of_account.reserved) >= plan.devices_maximum:
             raise QuotaExceeded(f"the plan {plan.name!r} has room for {plan.devices_maximum} devices")
 
     def _draw(
@@ -379,9 +381,9 @@ class Devices:
         device = description.of(number, account_id, device_id, user_name, digest, now_s)
         return device, password, given
 
-    def _add(self, device: Device) -> None:
+    def _add(self, device: Device, record: bytes) -> None:
         self._of(device.account_id)  # the account is known
-        self._index.add(device)
+        self._index.add(device, record)
         self.passwords.note(device)
         if device.active and not self._accounts.get(device.account_id).suspended:
             self._grants.give(device)
@@ -394,5 +396,5 @@ class Devices:
         self.presence.forget(device_number)
 
 
-def _put(device: Device) -> Change:
-    return Change(DEVICES, number_key(device.device_number), device.encode())
+def _put(device: Device, record: bytes) -> Change:
+    return Change(DEVICES, number_key(device.device_number), record)

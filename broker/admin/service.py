@@ -6,12 +6,14 @@ Here belong the verbs behind the REST API, one for each route. Not here: HTTP an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from broker.accounts.counting import Counting
 from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.device_search import Sought
 from broker.accounts.directory import Directory
 from broker.accounts.records import Device
 from broker.admin.access import Access
@@ -50,6 +52,7 @@ MQTT_VERSIONS = ("3.1.1", "5.0")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
+TURN_VIEWS = 50  # the same of devices with all that is known of them
 
 
 class CoreSource(FigureSource, ConnectionSource, PolicyJudge, Protocol):
@@ -166,8 +169,13 @@ class Admin:
         if which == DeviceFilter():
             found, total = devices.page(account_id, limit, offset), devices.count(account_id)
         else:
-            found, total = await devices.search(account_id, self._matcher(which), limit, offset)
-        return DevicePage([self._view(device) for device in found], total)
+            sought = Sought(which.search, which.device_type, which.status)
+            found, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
+        views: list[DeviceView] = []
+        for start in range(0, len(found), TURN_VIEWS):
+            await asyncio.sleep(0)
+            views += map(self._view, found[start : start + TURN_VIEWS])
+        return DevicePage(views, total)
 
     async def change_device(self, account_id: int, device_id: str, change: DeviceChange) -> DeviceView:
         """Change a device; durable when it returns, and who may not stay connected is cut.
@@ -253,18 +261,6 @@ class Admin:
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
-
-    def _matcher(self, which: DeviceFilter) -> Callable[[Device], bool]:
-        needle = which.search.casefold()
-
-        def matches(device: Device) -> bool:
-            return (
-                (not which.device_type or device.device_type == which.device_type)
-                and (not needle or needle in device.name.casefold() or needle in device.description.casefold())
-                and (not which.status or self._standing.status(device) == which.status)
-            )
-
-        return matches
 
     async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:
         async for part in parts:

@@ -43,12 +43,15 @@ class DeviceStanding:
         """``inactive``; ``error`` when it is offline and its last login within a day was refused; else ``active``."""
         if not device.active:
             return "inactive"
-        refused_at = self._devices.sightings.refused_at(device.device_number)
+        return "error" if self.is_in_error(device.device_number) else "active"
+
+    def is_in_error(self, device_number: int) -> bool:
+        """Whether a device, if it is active, is in error."""
+        refused_at = self._devices.sightings.refused_at(device_number)
         if refused_at is None or self._clock.monotonic_ns() / NS_PER_S - refused_at > REFUSAL_SHOWN_S:
-            return "active"
-        presence = self._presence.presence(device.device_number)
-        offline_since = presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
-        return "error" if offline_since else "active"
+            return False
+        presence = self._presence.presence(device_number)
+        return presence.connections == 0 and presence.last_seen_ns / NS_PER_S <= refused_at
 
     def passwords(self, device: Device) -> Sequence[PasswordView]:
         """The passwords that let it in, the newest first."""

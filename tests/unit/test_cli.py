@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from broker.cli import banner, main
 from broker.config import BrokerConfig
 from broker.control import ControlServer
 from broker.doors import Endpoint
+from broker.runtime import Broker
 from broker.storage.data_dir import DataDir
 from tests.upper import Upper
 
@@ -202,3 +204,21 @@ def test_the_banner_names_every_port_and_once_the_key_with_a_line_that_can_be_pa
 def test_an_ipv6_address_stands_in_brackets() -> None:
     text = banner(BrokerConfig(), [Endpoint("http", "http", "::1", 8080)], "KEY")
     assert "http://[::1]:8080/v1/iot/devices" in text
+
+
+def test_a_serving_broker_is_not_walked_over_in_search_of_garbage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = []
+
+    async def serve(_broker: Broker) -> None:
+        frozen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(Broker, "run_until_signal", serve)
+    flags = ["--data-dir", str(tmp_path / "data"), "--mqtt-port", "0", "--http-port", "0"]
+    try:
+        result = CliRunner().invoke(main, ["serve", *flags])
+        assert (result.exit_code, len(frozen)) == (0, 1), result.output
+        assert frozen[0] > 10_000
+    finally:
+        gc.unfreeze()

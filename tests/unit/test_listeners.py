@@ -12,7 +12,7 @@ import pytest
 
 from broker.config import BrokerConfig
 from broker.errors import ConfigError
-from broker.net.listeners import Doors, open_unix_socket
+from broker.net.listeners import Doors, open_socket, open_unix_socket
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
@@ -127,3 +127,10 @@ def test_a_taken_default_port_is_an_error_too() -> None:
         tables = {"http": {"port": 0}, "https": {"port": port}}
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
             Doors.opened(BrokerConfig.model_validate({"listeners": listeners, **tables}), stack)
+
+
+def test_who_is_accepted_is_answered_without_waiting_for_delayed_acknowledgements() -> None:
+    with open_socket("127.0.0.1", 0) as listening:
+        listening.setblocking(True)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
