@@ -30,7 +30,8 @@ from api.idempotency import begin, presented_idempotency_key
 from api.jsonitems import read_items
 from api.jsontext import parse_object, read_body
 from api.limits import Buckets
-from api.middleware import BudgetHeaders, ErrorTable
+from api.middleware import MAY_HAVE_CHANGED, BudgetHeaders, ErrorTable
+from api.paths import SentPaths
 from api.request_ids import RequestIds
 from api.rights import require
 from api.routes import NO_KEY, ApiRequest, ApiRoute, Outcome, Streamed, Text, WithStatus
@@ -65,7 +66,7 @@ def application(
     routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
     told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep), clock), allowed_origins)
-    return HttpOnly(RequestIds(BudgetHeaders(told, buckets, clock)))
+    return HttpOnly(SentPaths(RequestIds(BudgetHeaders(told, buckets, clock))))
 
 
 async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -124,6 +125,8 @@ class PathEndpoint:
             from_loopback=is_from_loopback(scope),
         )
         once = presented_idempotency_key(scope) if row.idempotent else None
+        if row.method != "GET":
+            scope[MAY_HAVE_CHANGED] = True
         work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
         answer = await (until_gone(work, receive) if row.waits else work)
         await answer(scope, receive, send)

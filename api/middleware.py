@@ -6,11 +6,13 @@ Here belong the layers around the routes. Not here: who may come in (``admission
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from math import ceil
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.callers import caller_address
@@ -18,11 +20,12 @@ from api.errors import error_answer, internal_error_answer
 from api.limits import REQUESTS_PER_MINUTE, Buckets, Budget
 from api.request_ids import request_id_of
 from broker.admin import Clock
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Unavailable
 
 log = logging.getLogger(__name__)
 
 BUDGET = "iot_broker.budget"
+MAY_HAVE_CHANGED = "iot_broker.may_have_changed"  # in the scope of a request from when its work begins
 NS_PER_S = 1_000_000_000
 SHOWN_CHARACTERS = 200
 UNSERVED_LINES_PER_S = 10
@@ -32,7 +35,8 @@ class ErrorTable:
     """Turns every error into an answer of the contract's shape; what is no error of ours is logged, and a 500.
 
     Requests that could not be served (503) have a line each too, up to ``UNSERVED_LINES_PER_S``: who sends too many at
-    once, or while the disk takes nothing, does not fill the log.
+    once, or while the disk takes nothing, does not fill the log. A request that the stop cancels is told so if it has
+    changed nothing for certain; whose change is under way has no answer, as after a crash.
     """
 
     def __init__(self, inner: ASGIApp, clock: Clock) -> None:
@@ -54,14 +58,12 @@ class ErrorTable:
             await self._inner(scope, receive, watched)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            if started or MAY_HAVE_CHANGED in scope:
+                raise
+            answer = error_answer(Unavailable("the broker is stopping"))
         except BrokerError as error:
-            answer = error_answer(error)
-            if answer.status_code == 500 or started:
-                log.exception("an error that no answer can tell", extra=_which(scope))
-            elif answer.status_code > 500:
-                self._tell_unserved(error, scope)
-            else:
-                log.debug("a request was refused: %s", error.code, extra=_which(scope))
+            answer = self._told(error, scope, started=started)
         except Exception:
             log.exception("a request failed", extra=_which(scope))
             answer = internal_error_answer()
@@ -70,6 +72,17 @@ class ErrorTable:
         if started:
             raise ConnectionAbortedError("the answer broke off")  # the server closes: half an answer is no answer
         await answer(scope, receive, send)
+
+    def _told(self, error: BrokerError, scope: Scope, *, started: bool) -> JSONResponse:
+        """Give the answer to an error of ours, and write what has to be known of it."""
+        answer = error_answer(error)
+        if answer.status_code == 500 or started:
+            log.exception("an error that no answer can tell", extra=_which(scope))
+        elif answer.status_code > 500:
+            self._tell_unserved(error, scope)
+        else:
+            log.debug("a request was refused: %s", error.code, extra=_which(scope))
+        return answer
 
     def _tell_unserved(self, error: BrokerError, scope: Scope) -> None:
         second = self._clock.monotonic_ns() // NS_PER_S

@@ -21,7 +21,7 @@ from broker.net.crowd import Crowd
 log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 10.0
-SHUTDOWN_TIMEOUT_S = 1.0
+SHUTDOWN_TIMEOUT_S = 30.0  # an answer that waits for its reader has this long from the close on
 ACCEPT_PAUSE_S = 0.5
 ACCEPTS_AT_ONCE = 100
 HANDSHAKES_MAXIMUM = 1000

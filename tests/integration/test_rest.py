@@ -14,6 +14,7 @@ import pytest
 
 import api
 from api.jsontext import BODY_MAXIMUM_BYTES
+from api.paths import ODD
 from broker.ports import Presence
 from tests.upper import Upper
 
@@ -535,6 +536,20 @@ def test_the_plans_number_of_devices_is_the_limit() -> None:
         ("GET", "/v1/iot/nothing", 404, "NOT_FOUND", None),
         ("GET", "/v1/iot/devices/", 404, "NOT_FOUND", None),
         ("GET", "/v1/iot/devices/x%2Fy", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot%2Fdevices", 404, "NOT_FOUND", None),
+        ("GET", "/v1%2fiot/devices", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices%0A", 404, "NOT_FOUND", None),
+        ("GET", "/healthz%0a", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices%00", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices%3Flimit=1", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/quota/%2e%2e/devices", 404, "NOT_FOUND", None),
+        ("GET", "//v1/iot/devices", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot//devices", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices;x", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices%20", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices/%c0%af", 404, "NOT_FOUND", None),
+        ("GET", "/v1/iot/devices/%ff%fe", 404, "NOT_FOUND", None),
+        ("GET", "/V1/iot/devices", 404, "NOT_FOUND", None),
         ("PUT", "/v1/iot/devices", 405, "METHOD_NOT_ALLOWED", "GET, HEAD, POST"),
         ("OPTIONS", "/v1/iot/devices/x", 405, "METHOD_NOT_ALLOWED", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/v1/iot/devices/x/commands", 405, "METHOD_NOT_ALLOWED", "POST"),
@@ -548,6 +563,18 @@ def test_unknown_paths_and_methods_answer_in_the_same_shape(
         answer = await caller.http.request(method, path)
         assert_error(answer, status, code)
         assert answer.headers.get("allow") == allow
+
+    run(body)
+
+
+def test_a_letter_means_the_same_with_its_percent_sign() -> None:
+    async def body(caller: Caller) -> None:
+        assert (await caller.http.get("/v1/iot/%64evices")).status_code == 200
+        assert all(ODD.search(cut) for cut in (b"/%zz", b"/%", b"/%4"))
+        for code in range(256):
+            plain = chr(code).isascii() and (chr(code).isalnum() or chr(code) in "-._~")
+            for sent in (f"/%{code:02x}", f"/%{code:02X}"):
+                assert bool(ODD.search(sent.encode())) != plain, sent
 
     run(body)
 

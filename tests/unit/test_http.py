@@ -12,7 +12,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from broker.net.http import CRUMB_BYTES, CRUMBS_MAXIMUM, HttpServer
+from broker.net import http as http_server
+from broker.net import http_connection
+from broker.net.crowd import Crowd
+from broker.net.http import HttpServer
+from broker.net.http_connection import CRUMB_BYTES, CRUMBS_MAXIMUM
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: broker\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
@@ -65,6 +69,69 @@ def test_a_caller_who_reads_slowly_gets_all_of_its_answer() -> None:
             await server.stop()
 
     asyncio.run(body())
+
+
+class Large:
+    """An application with an answer that no socket holds, in one part, and one that waits for ever below /wait."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begin":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        if scope["path"] != "/":
+            await asyncio.sleep(3600)
+        await PlainTextResponse(bytes(16 * 1024 * 1024))(scope, receive, send)
+
+
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n"])
+def test_who_takes_next_to_nothing_of_an_answer_loses_its_place(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "TAKEN_BYTES_PER_S_MINIMUM", 64 * 1024 * 1024)
+
+    async def body() -> None:
+        crowd = Crowd()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            server = HttpServer(Large(), listening, request_timeout_s=0.2, crowd=crowd)
+            await server.start()
+            reader, writer = await asyncio.open_connection(*listening.getsockname(), limit=4096)
+            writer.write(b"GET / HTTP/1.1\r\nHost: broker\r\n" + head + b"\r\n")
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"\r\n\r\n")
+                while crowd.inside:
+                    await asyncio.sleep(0.02)
+                    with suppress(ConnectionError):
+                        await reader.read(1024)
+            writer.close()
+            await server.stop()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("path", ["/wait", "/begin"])
+def test_a_stop_closes_what_is_not_answered_in_time_and_says_nothing_of_failures(
+    path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "STOP_TIMEOUT_S", 0.1)
+
+    async def body() -> tuple[bytes, int]:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server = HttpServer(Large(), listening)
+            await server.start()
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: broker\r\n\r\n".encode())
+            await asyncio.sleep(0.05)
+            before = len(asyncio.all_tasks())
+            await server.stop()
+            said = b""
+            with suppress(ConnectionError):
+                said = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return said, before - len(asyncio.all_tasks())
+
+    said, ended = asyncio.run(body())
+    assert said.endswith(b"begun\r\n") if path == "/begin" else said == b""
+    assert ended == 2  # the server's own, and the request's
+    assert not [one for one in caplog.records if one.exc_info or "ASGI" in one.getMessage()]
 
 
 async def answer_to(request: bytes) -> bytes:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.net import https
+from broker.net import http as http_server
+from broker.net import http_connection, https
 from broker.net.certificates import MaterialFiles, TlsMaterial, load
 from broker.net.crowd import Crowd
 from broker.net.http import HttpServer
@@ -43,9 +44,9 @@ async def tell_caller(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(door: SecureDoor, **more: object) -> AsyncIterator[int]:
+async def served(door: SecureDoor, application: ASGIApp = tell_caller, **more: object) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = HttpServer(tell_caller, listening, door=door, **more)  # type: ignore[arg-type]
+        server = HttpServer(application, listening, door=door, **more)  # type: ignore[arg-type]
         await server.start()
         try:
             yield listening.getsockname()[1]
@@ -245,6 +246,71 @@ def test_a_request_that_does_not_come_whole_is_cut_in_time(tmp_path: Path, new_l
             caller.writer.write(REQUEST[:10])
             assert await asyncio.wait_for(caller.reader.read(), WAIT_S) == b""
             await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_body_that_drips_is_cut_however_often_it_drips(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path)), request_timeout_s=0.3) as port:
+            caller = await Caller.connected(port)
+            caller.writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+            head = await asyncio.wait_for(caller.reader.readuntil(b"\r\n\r\n"), WAIT_S)
+            assert head.startswith(b"HTTP/1.1 200 ")  # this application needs no body to answer
+            ended = asyncio.create_task(caller.reader.read())
+            async with asyncio.timeout(WAIT_S):
+                while not ended.done():
+                    caller.writer.write(b"x")
+                    await asyncio.sleep(0.05)
+            await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_handshake_that_drips_is_cut_however_often_it_drips(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def body() -> None:
+        hello = ssl.MemoryBIO()
+        client = client_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        crowd = Crowd()
+        async with served(SecureDoor(material(tmp_path), handshake_timeout_s=0.3), crowd=crowd) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            ended = asyncio.create_task(reader.read())
+            for byte in hello.read()[:-1]:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+                if ended.done():
+                    break
+            assert ended.done()
+            writer.close()
+            assert crowd.inside == 0
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_who_takes_next_to_nothing_of_an_answer_loses_its_place(
+    tmp_path: Path, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "TAKEN_BYTES_PER_S_MINIMUM", 64 * 1024 * 1024)
+    monkeypatch.setattr(http_server, "KEEP_ALIVE_S", 1)
+    large = PlainTextResponse(bytes(16 * 1024 * 1024))
+
+    async def body() -> None:
+        crowd = Crowd()
+        async with served(SecureDoor(material(tmp_path)), large, request_timeout_s=0.2, crowd=crowd) as port:
+            caller = await Caller.connected(port)
+            caller.writer.write(REQUEST)
+            async with asyncio.timeout(WAIT_S):
+                await caller.reader.readuntil(b"\r\n\r\n")
+                while crowd.inside:
+                    await asyncio.sleep(0.02)
+                    with contextlib.suppress(ConnectionError):
+                        await caller.reader.read(1024)
+            caller.writer.transport.abort()
 
     in_loop(new_loop, body)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.admission import (
     ACCOUNT_REQUESTS_AT_ONCE_MAXIMUM,
@@ -15,6 +15,7 @@ from api.admission import (
     Admission,
 )
 from api.limits import CAPACITY, Buckets
+from api.middleware import MAY_HAVE_CHANGED, ErrorTable
 from broker.errors import RateLimited, Unavailable
 from tests.upper import NOW_S, Upper
 
@@ -119,3 +120,30 @@ def test_what_needs_no_key_counts_for_the_rate_of_an_address_but_for_who_watches
         await waiting.ask("", "/docs", "198.51.100.7")
 
     run(body)
+
+
+@pytest.mark.parametrize(("more", "status"), [({}, 503), ({MAY_HAVE_CHANGED: True}, None)])
+def test_a_request_that_a_stop_cancels_is_told_so_unless_it_may_have_changed_something(
+    more: dict[str, object], status: int | None
+) -> None:
+    sent: list[Message] = []
+
+    async def route(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.sleep(3600)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read here")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def body() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/v1/iot/devices", "headers": [], **more}
+        task = asyncio.ensure_future(ErrorTable(route, Upper().clock)(scope, receive, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() == (status is None)
+
+    asyncio.run(body())
+    assert (sent[0]["status"] if sent else None) == status
