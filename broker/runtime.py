@@ -32,7 +32,7 @@ from broker.admin import Admin, MetricsText, SystemClock
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
 from broker.control import ControlServer
-from broker.doors import Endpoint, certificate_rules
+from broker.doors import Endpoint, certificate_rules, claim_doors
 from broker.engine import Engine
 from broker.engine.core import RareKind, RarePacket
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, WrongThread
@@ -386,6 +386,7 @@ class Broker:
             budgets=config.account_budgets,
             audit_limits=config.audit,
             webhooks=config.webhooks,
+            registration=config.registration,
             wall_ms=lambda: self._clock.wall_ns() // NS_PER_MS,
         )
         _loaded(directory, self._clock.wall_s())
@@ -405,7 +406,12 @@ class Broker:
         self._directory = directory
         self._first_key = await directory.bootstrap(self._clock.wall_s())
         self._judge = self._authenticator or DirectoryAuthenticator(
-            directory, monotonic=self._clock.monotonic_s, certificate_rules=certificate_rules(self._config.listeners)
+            directory,
+            monotonic=self._clock.monotonic_s,
+            certificate_rules=certificate_rules(self._config.listeners),
+            wall_s=self._clock.wall_s,
+            claim_doors=claim_doors(self._config.listeners),
+            tell=observer.event,
         )
         self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
         assert self._certificates is not None  # just opened
