@@ -37,11 +37,14 @@ def _fields(row: ApiRoute, request: ApiRequest) -> Collection[str]:
     return () if request.body is None else request.body.model_fields_set
 
 
+OF_THE_ACCOUNT = ("key", "claim_token", "authority")
+
+
 async def list_audit(request: ApiRequest) -> AuditAnswer:
     """Tell what was changed in the account; of the operator only that it was the operator."""
     query: AuditQuery = request.query
     entries, total = await request.admin.audit.page(request.account_id, query.limit, query.offset)
-    shown = [AuditEntryAnswer(**entry_fields(view, whole=view.actor.kind == "key")) for view in entries]
+    shown = [AuditEntryAnswer(**entry_fields(view, whole=view.actor.kind in OF_THE_ACCOUNT)) for view in entries]
     return AuditAnswer(entries=shown, total=total, limit=query.limit, offset=query.offset)
 
 

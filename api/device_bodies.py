@@ -12,10 +12,10 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 
 from api.jsontext import compact
 from api.models import Body, DeviceType, never_null, refusal
+from broker.admin import CHOSEN_ID as DEVICE_ID
+from broker.admin import RESERVED_IDS as RESERVED_DEVICE_IDS
 
 METADATA_MAXIMUM_BYTES = 16 * 1024
-DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
-RESERVED_DEVICE_IDS = frozenset({"bulk"})
 FINGERPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}")
 
 

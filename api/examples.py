@@ -19,7 +19,9 @@ MESSAGE = {**DEVICE, "message_id": "msg_q2m5x4t6wz2ak3v7q2m5x4t6wz"}
 CONNECTION = {"connection_id": "4294967296"}
 SESSION = {"session_id": "9.cHVtcA"}
 WEBHOOK = {"webhook_id": "wh_m5x4t6wz2ak3v7q2"}
+CLAIM = {"claim_id": "claim_t6wz2ak3v7q2m5x4"}
 WEBHOOKS = BASE_PATH + "/webhooks"
+CLAIM_TOKENS = BASE_PATH + "/claim-tokens"
 DEVICES = BASE_PATH + "/devices"
 
 
@@ -65,6 +67,12 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
         WEBHOOK, body={"topic_filter": "devices/+/telemetry/temperature", "active": True}
     ),
     ("DELETE", WEBHOOKS + "/{webhook_id}"): Example(WEBHOOK),
+    ("GET", CLAIM_TOKENS): Example(),
+    ("POST", CLAIM_TOKENS): Example(
+        body={"name": "pumps of 2026", "type": "sensor", "device_id_pattern": "pump-*", "uses_maximum": 5000}
+    ),
+    ("GET", CLAIM_TOKENS + "/{claim_id}"): Example(CLAIM),
+    ("DELETE", CLAIM_TOKENS + "/{claim_id}"): Example(CLAIM),
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),

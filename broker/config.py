@@ -117,6 +117,16 @@ class WebhooksConfig(Section):
     pause_after_s: int = Field(default=24 * 3600, ge=1, le=30 * 24 * 3600)
 
 
+class RegistrationConfig(Section):
+    """Devices that are registered at their first connect; each account's figures are its own."""
+
+    claim_tokens_per_account_maximum: int = Field(
+        default=100, ge=0, le=10_000, description="valid ones; as many again may have ended and be shown"
+    )
+    per_s_maximum: float = Field(default=20.0, gt=0, le=100_000, description="devices a second, over time")
+    at_once_maximum: int = Field(default=200, ge=1, le=1_000_000, description="devices at once, after a while of none")
+
+
 class BrokerConfig(Section):
     """Everything about one broker; build it directly, or with ``load_config`` from file, environment and flags."""
 
@@ -133,6 +143,7 @@ class BrokerConfig(Section):
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
     audit: AuditLimits = AuditLimits.model_validate({})
     webhooks: WebhooksConfig = WebhooksConfig.model_validate({})
+    registration: RegistrationConfig = RegistrationConfig.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
     restart_grace_s: float = Field(default=30.0, ge=0, le=3600)

@@ -75,7 +75,8 @@ class ListenerConfig(CertificateFiles):
         default="synced", description="the most that clients of this listener are promised; their account may say less"
     )
     applications_from_anywhere: bool = Field(
-        default=False, description="else API keys are taken from loopback alone; default: whether bytes are encrypted"
+        default=False,
+        description="else API keys and claims are taken from loopback alone; default: whether bytes are encrypted",
     )
     path: str = Field(default=DEFAULT_WEBSOCKET_PATH, pattern=r"^/[!-~]*$", max_length=256)
     subprotocol_required: bool = Field(default=True, description="a WebSocket has to offer the subprotocol mqtt")
@@ -172,6 +173,13 @@ def certificate_rules(listeners: Sequence[ListenerConfig]) -> dict[int, Certific
         for number, one in enumerate(listeners)
         if one.client_certificate != "off"
     }
+
+
+def claim_doors(listeners: Sequence[ListenerConfig]) -> frozenset[int]:
+    """Give the numbers of the listeners that take claims from anywhere: their secret is that of a whole fleet."""
+    return frozenset(
+        number for number, one in enumerate(listeners) if one.applications_from_anywhere or one.unix_path is not None
+    )
 
 
 CLIENT_CERTIFICATE_KEYS = (

@@ -29,7 +29,7 @@ from broker.assembly.judging import Judging
 from broker.assembly.platform import Platform
 from broker.assembly.serving import Serving, tell_endpoints
 from broker.config import BrokerConfig
-from broker.doors import Endpoint, certificate_rules
+from broker.doors import Endpoint, certificate_rules, claim_doors
 from broker.engine.core import RareKind
 from broker.errors import BrokerStopped, NotFound, StoreDamaged, WrongThread
 from broker.local import LocalClients, MessageStream, PublishProperties
@@ -366,6 +366,9 @@ class Broker:
             platform.directory,
             monotonic=self._clock.monotonic_s,
             certificate_rules=certificate_rules(self._config.listeners),
+            wall_s=self._clock.wall_s,
+            claim_doors=claim_doors(self._config.listeners),
+            tell=observer.event,
         )
         return Judging(
             core,

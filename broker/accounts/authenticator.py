@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from broker.accounts.certificates import ClientCertificate, read_certificate
+from broker.accounts.claim_logins import TAKEN, ClaimLogin, NotRegistered, claim_login
 from broker.accounts.directory import Directory
-from broker.accounts.records import Device
-from broker.doors import CertificateRule, network_of
+from broker.accounts.records import ClaimToken, Device
+from broker.doors import CertificateRule, is_loopback, network_of
 from broker.errors import NotFound
 from broker.ports import ConnectRequest, Grant, Refusal
 from broker.reasons import ReasonCode
@@ -73,6 +74,10 @@ class FailureTable:
         self._failures.pop(_digest(address, user_name), None)
 
 
+def _nobody(_name: str, **_fields: object) -> None:
+    """Tell nobody."""
+
+
 def _digest(address: str, user_name: str) -> bytes:
     # No address has a blank.
     return hashlib.blake2b(f"{network_of(address)} {user_name}".encode(), digest_size=16).digest()
@@ -89,6 +94,7 @@ class _Judgement:
     who: str | None = None
     device: Device | None = None
     why: str = WRONG_PASSWORD
+    refusal: Refusal = REFUSED
 
 
 class DirectoryAuthenticator:
@@ -105,8 +111,18 @@ class DirectoryAuthenticator:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         certificate_rules: Mapping[int, CertificateRule] | None = None,
+        wall_s: Callable[[], int] = lambda: 0,
+        claim_doors: Collection[int] = (),
+        tell: Callable[..., None] = _nobody,
     ) -> None:
+        """``claim_doors`` are the listeners that take claims from anywhere; the others do from loopback alone.
+
+        ``tell`` is an observer's ``event``. ``wall_s`` is seconds of UTC.
+        """
         self._directory = directory
+        self._wall_s = wall_s
+        self._claim_doors = claim_doors
+        self._tell = tell
         self._monotonic = monotonic
         self._sleep = sleep
         self._certificate_rules = certificate_rules or {}
@@ -114,7 +130,7 @@ class DirectoryAuthenticator:
 
     async def authenticate(self, request: ConnectRequest) -> Grant | Refusal:
         """Judge one CONNECT; a refusal waits up to a second when the same one failed often."""
-        found = self._judge(request)
+        found = await self._judge(request)
         if found.who is None:
             return REFUSED
         if found.grant is not None:
@@ -126,7 +142,7 @@ class DirectoryAuthenticator:
         delay_s = self._failures.delay_s(request.address, found.who, now)
         if delay_s > 0:
             await self._sleep(delay_s)
-        return REFUSED
+        return found.refusal
 
     def _note_refused(self, device: Device, why: str, request: ConnectRequest, now: float) -> None:
         """Remember whose login was refused, and why, as far as it goes: who may not enter is told that first."""
@@ -139,16 +155,16 @@ class DirectoryAuthenticator:
         protocol = VERSIONS.get(request.protocol_version, "")
         devices.timeline.note_now(device.device_number, why, address=request.address, protocol=protocol)
 
-    def _judge(self, request: ConnectRequest) -> _Judgement:
+    async def _judge(self, request: ConnectRequest) -> _Judgement:
         if not request.certificate:
-            return self._by_password(request)
+            return await self._by_login(request)
         try:
             certificate = read_certificate(request.certificate)
         except ValueError:
             return _Judgement(who=UNREADABLE)
         device = self._holder(certificate, request.listener)
         if device is None:
-            found = self._by_password(request)
+            found = await self._by_login(request)
             return found if found.who is not None else _Judgement(who=certificate.fingerprint)
         grant = self._directory.grant_by_certificate(device, request.user_name, request.password)
         return _Judgement(grant, certificate.fingerprint, device, "refused_certificate_login")
@@ -185,6 +201,62 @@ class DirectoryAuthenticator:
 
     def _is_of(self, device: Device, account: str) -> bool:
         return not account or self._directory.accounts.get(device.account_id).name == account
+
+    async def _by_login(self, request: ConnectRequest) -> _Judgement:
+        login = claim_login(request)
+        return self._by_password(request) if login is None else await self._by_claim(login, request)
+
+    async def _by_claim(self, login: ClaimLogin, request: ConnectRequest) -> _Judgement:
+        """Judge a device that registers itself, or did: it may go on to send its token's secret with its password."""
+        desk = self._directory.claim_desk
+        claim = desk.proven(login) if login.secret else None
+        if claim is not None:
+            await desk.settled(login, claim)
+        known = self._directory.devices.with_user_name(request.user_name or "")
+        if known is None and claim is None:
+            return _Judgement(who=login.claim_id)  # whatever device is named: it is the token that is guessed
+        if known is None and claim is not None:
+            return await self._register(login, claim, request)
+        assert known is not None
+        found = self._by_own_password(login, request, known)
+        if found.grant is None and claim is not None:
+            return self._not_registered(login, claim, request, NotRegistered(TAKEN))
+        return found
+
+    async def _register(self, login: ClaimLogin, claim: ClaimToken, request: ConnectRequest) -> _Judgement:
+        try:
+            if not self._takes_claims(request):
+                raise NotRegistered("refused_claim_elsewhere")
+            now_s, monotonic_s = self._wall_s(), self._monotonic()
+            device = await self._directory.claim_desk.register(login, claim, request, now_s, monotonic_s)
+        except NotRegistered as refused:
+            return self._not_registered(login, claim, request, refused)
+        told = {"device_id": device.device_id, "voucher": claim.claim_id, "account_id": claim.account_id}
+        self._tell("device_registered", **told, address=request.address)
+        return self._by_own_password(login, request, device)
+
+    def _not_registered(
+        self, login: ClaimLogin, claim: ClaimToken, request: ConnectRequest, refused: NotRegistered
+    ) -> _Judgement:
+        """Let the token remember who was refused, and the device whose id is taken, if it is one's."""
+        desk = self._directory.claim_desk
+        refusal = desk.note_refusal(login, claim, refused.code, request.address, self._wall_s())
+        told = {"device_id": refusal.device_id, "voucher": claim.claim_id, "account_id": claim.account_id}
+        self._tell("device_not_registered", why=refused.code, **told, address=request.address)
+        holder = self._directory.devices.find(claim.account_id, refusal.device_id) if refused.code == TAKEN else None
+        return _Judgement(None, request.user_name, holder, refused.code, Refusal(refused.reason_code, refused.code))
+
+    def _by_own_password(self, login: ClaimLogin, request: ConnectRequest, device: Device) -> _Judgement:
+        """Let a device in by the password behind the token's secret, as by that password alone."""
+        own = login.own_password.encode()
+        found = self._by_password(replace(request, password=own))
+        if found.grant is None or not login.secret:
+            return found
+        digest = self._directory.digest_of(device.user_name, own)  # with which it is cut
+        return replace(found, grant=replace(found.grant, credential=digest))
+
+    def _takes_claims(self, request: ConnectRequest) -> bool:
+        return request.listener in self._claim_doors or is_loopback(request.address)
 
     def _by_password(self, request: ConnectRequest) -> _Judgement:
         if request.user_name is None or request.password is None:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
-ActorKind = Literal["key", "admin_key", "command_line"]
+ActorKind = Literal["key", "admin_key", "command_line", "claim_token", "authority"]
 
 INSTALLATION = 0
 """In place of an account's number: a deed that concerns no single account."""
@@ -23,7 +23,10 @@ TARGET_MAXIMUM_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does it, and from where. ``number`` and ``name`` are those of a key; 0 and empty where there is none."""
+    """Who does it, and from where. ``number`` and ``name`` are those of a key; 0 and empty where there is none.
+
+    A claim token and an authority have a ``name`` alone; they act for a device that registers itself.
+    """
 
     kind: ActorKind
     number: int = 0

@@ -13,11 +13,25 @@ from broker.accounts.records import Device
 from broker.errors import BadRequest
 
 TOPIC_LEVEL = re.compile(r"[^+#/\x00]{1,64}")
+CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
+"""What callers may choose as an id, but for ``RESERVED_IDS``; from inside the process it is any level of a topic."""
+RESERVED_IDS = frozenset({"bulk"})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogin:
+    """A login that a new device brings along: ``digest`` is that of its user name and its password."""
+
+    user_name: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceDescription:
-    """What a caller says about a new device; an empty ``device_id`` lets one be generated."""
+    """What a caller says about a new device; an empty ``device_id`` lets one be generated.
+
+    One that brings its ``login`` along has a user name that nobody else can have.
+    """
 
     name: str
     device_type: str
@@ -25,6 +39,7 @@ class DeviceDescription:
     metadata_json: str = "{}"
     device_id: str = ""
     certificate_fingerprint: str = ""
+    login: OwnLogin | None = None  # else one is drawn
 
     def of(self, number: int, account_id: int, device_id: str, user_name: str, digest: bytes, now_s: int) -> Device:
         """Give the device as it is registered."""

@@ -115,6 +115,10 @@ class Devices:
             raise NotFound("there is no such device")
         return device
 
+    def find(self, account_id: int, device_id: str) -> Device | None:
+        """Find one device of an account; None where there is none."""
+        return self._of(account_id).by_id.get(device_id)
+
     def with_user_name(self, user_name: str) -> Device | None:
         """Find the device that logs in with this user name."""
         return self._index.with_user_name(user_name)
@@ -373,8 +377,15 @@ class Devices:
     def _draw(
         self, account_id: int, device_id: str, description: DeviceDescription, now_s: int
     ) -> tuple[Device, str, Change]:
-        """Draw number, user name and password: a chosen id is the account's own, so its user name is generated."""
+        """Draw number, user name and password: a chosen id is the account's own, so its user name is generated.
+
+        Who brings a login along gets none; the password is empty then.
+        """
         number, given = self._ledger.give_number(PRINCIPAL_NUMBERS)
+        if description.login is not None:
+            login = description.login
+            device = description.of(number, account_id, device_id, login.user_name, login.digest, now_s)
+            return device, "", given
         user_name = new_device_id() if description.device_id else device_id
         password = new_password()
         digest = credential(self._secret, user_name, password.encode())

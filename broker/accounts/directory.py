@@ -11,8 +11,12 @@ from broker.accounts.accounts import AccountChange, Accounts
 from broker.accounts.admin_keys import AdminKeys
 from broker.accounts.answers import KeptAnswers
 from broker.accounts.audit import AuditBook
+from broker.accounts.claim_logins import ClaimDesk
+from broker.accounts.claims import Claims
 from broker.accounts.device_batch import DeviceBatch
 from broker.accounts.devices import Devices
+from broker.accounts.enrolled import EnrolledCounts
+from broker.accounts.enrolment import Enrolment
 from broker.accounts.history import History
 from broker.accounts.keys import Keys
 from broker.accounts.last_uses import LastUses
@@ -21,7 +25,7 @@ from broker.accounts.plans import account_limits
 from broker.accounts.records import Account, Device
 from broker.accounts.usage import UsageBook
 from broker.accounts.webhooks import Webhooks
-from broker.config import AccountBudgets, AuditLimits, WebhooksConfig
+from broker.config import AccountBudgets, AuditLimits, RegistrationConfig, WebhooksConfig
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
 from broker.ports import Grant, GrantTable, Store
 
@@ -29,6 +33,7 @@ DEFAULT_NAME = "default"
 DEFAULT_BUDGETS = AccountBudgets.model_validate({})
 DEFAULT_AUDIT_LIMITS = AuditLimits.model_validate({})
 DEFAULT_WEBHOOKS = WebhooksConfig.model_validate({})
+DEFAULT_REGISTRATION = RegistrationConfig.model_validate({})
 
 
 class Directory:
@@ -50,6 +55,7 @@ class Directory:
         audit_limits: AuditLimits = DEFAULT_AUDIT_LIMITS,
         wall_ms: Callable[[], int] = lambda: 0,
         webhooks: WebhooksConfig = DEFAULT_WEBHOOKS,
+        registration: RegistrationConfig = DEFAULT_REGISTRATION,
     ) -> None:
         self._secret = secret
         self._grants = grants
@@ -75,6 +81,13 @@ class Directory:
         self.answers = KeptAnswers(self._ledger)
         self.messages = self.devices.messages
         self.webhooks = Webhooks(self._ledger, secret, self.accounts, webhooks.per_account_maximum)
+        self.enrolled = EnrolledCounts(self._ledger)
+        self.enrolment = Enrolment(
+            self.devices, self.enrolled, registration.per_s_maximum, registration.at_once_maximum
+        )
+        maximum = registration.claim_tokens_per_account_maximum
+        self.claims = Claims(self._ledger, secret, self.accounts, self.enrolled, maximum)
+        self.claim_desk = ClaimDesk(secret, self.accounts, self.claims, self.enrolled, self.devices, self.enrolment)
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -93,6 +106,8 @@ class Directory:
         self.answers.load()
         self.messages.load()
         self.webhooks.load()
+        self.enrolled.load()
+        self.claims.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""
@@ -143,6 +158,10 @@ class Directory:
         if self.accounts.get(device.account_id).suspended:
             return None
         return self.devices.grant_by_certificate(device)
+
+    def digest_of(self, user_name: str, password: bytes) -> bytes:
+        """Give the credential that a user name and password make."""
+        return credential(self._secret, user_name, password)
 
     def _is_password_of(self, device: Device, password: bytes) -> bool:
         return credential(self._secret, device.user_name, password) in self.devices.passwords.digests(device)

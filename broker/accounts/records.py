@@ -138,6 +138,33 @@ class Webhook(Record):
     paused_reason: str = ""  # empty: the account itself has paused it, or nobody
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimToken(Record):
+    """What registers devices of an account at their first connect; how often it did is an ``Enrolled`` of its own.
+
+    ``device_id_pattern`` has ``*`` for any characters of an id.
+    """
+
+    account_id: int
+    claim_id: str
+    name: str
+    digest: bytes
+    device_type: str
+    device_id_pattern: str
+    uses_maximum: int  # 0: without limit
+    created_at: int
+    expires_at: int = 0  # registers nobody from this moment on
+    revoked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled(Record):
+    """How many devices a claim token or an authority has registered, and when the last one."""
+
+    count: int
+    last_at: int
+
+
 def encode_number(number: int) -> bytes:
     """Bytes of a counter (the next number to be given) or of a time (seconds)."""
     packed: bytes = msgpack.packb(number)

@@ -203,6 +203,48 @@ WORDS: Final[dict[str, Words]] = {
     ),
     "certificate_bound": Words("The device was bound to a certificate."),
     "certificate_unbound": Words("The device is bound to no certificate any more."),
+    # ---- registration at the first connect
+    "registered_by_claim": Words("The device was registered at its first connect, by a claim token of its account."),
+    "registered_by_authority": Words(
+        "The device was registered at its first connect, by a certificate of an authority of its account."
+    ),
+    "refused_claim_taken": Words(
+        "A registration was refused: there is a device with this id already, which has another login.",
+        "Let each device have an id of its own; delete the device if it has lost its login.",
+    ),
+    "refused_claim_revoked": Words(
+        "A registration was refused: the claim token was revoked.", "Give the devices a new token."
+    ),
+    "refused_claim_expired": Words(
+        "A registration was refused: the claim token has expired.", "Give the devices a new token."
+    ),
+    "refused_claim_used_up": Words(
+        "A registration was refused: the claim token has registered as many devices as it may.",
+        "Make another token, and look whether all devices that it has registered are yours.",
+    ),
+    "refused_claim_id": Words(
+        "A registration was refused: the user name does not end with an id that a device can have.",
+        "Connect as TOKEN_ID.DEVICE_ID, with 3 to 64 letters, digits, dashes and underscores as the id.",
+    ),
+    "refused_claim_pattern": Words(
+        "A registration was refused: the claim token is not for devices with such an id.",
+        "Look at the token's pattern, and at the id of the device.",
+    ),
+    "refused_claim_password": Words(
+        "A registration was refused: behind the token's secret and a dot there is no password that was drawn.",
+        "Let the device draw 32 random bytes once, keep them, and send them as Base64 (URL-safe, without =).",
+    ),
+    "refused_claim_elsewhere": Words(
+        "A registration was refused: the token's secret came without encryption.",
+        "Connect with TLS, and make a new token.",
+    ),
+    "refused_claim_plan": Words(
+        "A registration was refused: the account has as many devices as its plan allows.", UPGRADE_OR_FEWER
+    ),
+    "refused_claim_rate": Words(
+        "A registration was refused: the account registers as many devices a second as it may.",
+        "Let the device come again a few seconds later.",
+    ),
     # ---- the timeline itself
     "events_lost": Words("More happened than could be kept: events are missing here."),
 }

@@ -4,8 +4,9 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
 from broker.accounts.accounts import AccountChange
+from broker.accounts.claims import ClaimWish
 from broker.accounts.deeds import INSTALLATION, Actor
-from broker.accounts.device_description import DeviceChange, DeviceDescription
+from broker.accounts.device_description import CHOSEN_ID, RESERVED_IDS, DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
 from broker.accounts.moments import MOMENT_EXPECTED, moment_text, parse_moment
 from broker.accounts.plans import Plan
@@ -13,6 +14,7 @@ from broker.accounts.webhooks import WebhookWish
 from broker.admin.admin_keys import AdminKeyView
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.audit import AuditView
+from broker.admin.claims import ClaimView, RefusalView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.connections import ConnectionView, Page, SessionView, Which
 from broker.admin.key_views import KeyContext, KeyView
@@ -41,8 +43,10 @@ from broker.admin.views import (
 from broker.admin.webhooks import WebhookView
 
 __all__ = [
+    "CHOSEN_ID",
     "INSTALLATION",
     "MOMENT_EXPECTED",
+    "RESERVED_IDS",
     "AccountChange",
     "AccountView",
     "Actor",
@@ -51,6 +55,8 @@ __all__ = [
     "AnswerView",
     "AuditView",
     "Claim",
+    "ClaimView",
+    "ClaimWish",
     "Clock",
     "Companion",
     "ConnectionInfo",
@@ -79,6 +85,7 @@ __all__ = [
     "PolicyAnswer",
     "PolicyQuestion",
     "QuotaView",
+    "RefusalView",
     "SessionView",
     "StatsView",
     "SystemClock",

@@ -51,6 +51,7 @@ class Platform:
             budgets=config.account_budgets,
             audit_limits=config.audit,
             webhooks=config.webhooks,
+            registration=config.registration,
             wall_ms=lambda: clock.wall_ns() // NS_PER_MS,
         )
         _load(self.directory, clock.wall_s())

@@ -18,6 +18,7 @@ APPLICATION_USER_NAME = "apikey"
 API_KEY_PREFIX = "wayscloud_iot_prod_"
 ADMIN_KEY_PREFIX = "iot_admin_"
 DEVICE_ID_PREFIX = "iot_dev_"
+CLAIM_ID_PREFIX = "claim_"
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = string.ascii_letters + string.digits
@@ -56,6 +57,12 @@ def admin_key_digest(secret: bytes, admin_key: str) -> bytes:
     return hashlib.blake2b(admin_key.encode(), digest_size=CREDENTIAL_BYTES, key=secret, person=b"admin key").digest()
 
 
+def claim_digest(secret: bytes, claim_id: str, claim_secret: str) -> bytes:
+    """Digest of a claim token's secret; personalised, so that it is nothing that a CONNECT's own login can give."""
+    data = claim_id.encode() + b"." + claim_secret.encode()
+    return hashlib.blake2b(data, digest_size=CREDENTIAL_BYTES, key=secret, person=b"claim token").digest()
+
+
 def new_admin_key() -> str:
     """Draw an admin key with 238 random bits."""
     return ADMIN_KEY_PREFIX + _draw(_BASE62, _API_KEY_CHARACTERS)
@@ -79,6 +86,16 @@ def new_password() -> str:
 def new_message_id() -> str:
     """Draw the id of a command, with 130 random bits; safe as a topic level."""
     return "msg_" + _base32(26)
+
+
+def new_claim_id() -> str:
+    """Draw the id of a claim token, with 80 random bits."""
+    return CLAIM_ID_PREFIX + _base32(16)
+
+
+def new_claim_secret() -> str:
+    """Draw the secret of a claim token, with 238 random bits; it has no dot."""
+    return _draw(_BASE62, _API_KEY_CHARACTERS)
 
 
 def new_webhook_id() -> str:

@@ -20,7 +20,16 @@ from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
 from broker.accounts.messages import ANSWER_MARK, MessageRecord
 from broker.accounts.plans import PLANS
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, decode_number
+from broker.accounts.records import (
+    Account,
+    ApiKey,
+    ClaimToken,
+    Device,
+    Enrolled,
+    UsedInMonth,
+    Webhook,
+    decode_number,
+)
 from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
@@ -32,9 +41,11 @@ from broker.storage.tables import (
     ADMIN_KEYS,
     ANSWERS,
     AUDIT,
+    CLAIMS,
     COUNTERS,
     DAILY,
     DEVICES,
+    ENROLLED,
     FLOWS,
     FORMAT_KEY,
     KEYS,
@@ -244,9 +255,26 @@ def _is_audit(key: bytes, value: bytes) -> bool:
 
 def _is_webhook(key: bytes, value: bytes) -> bool:
     record = Webhook.decode(value)
-    if not all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record)):
+    if not _has_its_types(record):
         return False
     return key == number_key(record.account_id) + record.webhook_id.encode()
+
+
+def _is_claim(key: bytes, value: bytes) -> bool:
+    record = ClaimToken.decode(value)
+    if not _has_its_types(record) or len(record.digest) != CREDENTIAL_BYTES:
+        return False
+    return key == number_key(record.account_id) + record.claim_id.encode()
+
+
+def _is_enrolled(key: bytes, value: bytes) -> bool:
+    record = Enrolled.decode(value)
+    key[4:].decode()
+    return len(key) > 4 and _has_its_types(record) and record.count >= 0
+
+
+def _has_its_types(record: Webhook | ClaimToken | Enrolled) -> bool:
+    return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
 
 CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
@@ -266,6 +294,8 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     ONLINE: _is_seen,
     TRACKED: _is_tracked,
     WEBHOOKS: _is_webhook,
+    CLAIMS: _is_claim,
+    ENROLLED: _is_enrolled,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,
     WILLS: _is_will,

@@ -37,6 +37,11 @@ AUDIT = "audit"
 WEBHOOKS = "webhooks"
 """By account and the webhook's id."""
 
+CLAIMS = "claims"
+"""By account and the claim token's id."""
+ENROLLED = "enrolled"
+"""By account and the id of a claim token or an authority: what it has registered."""
+
 SESSIONS = "sessions"
 """By session number: who it is and how long it is kept."""
 SUBSCRIPTIONS = "subscriptions"
@@ -72,6 +77,8 @@ TABLES = (
     ONLINE,
     TRACKED,
     WEBHOOKS,
+    CLAIMS,
+    ENROLLED,
     SESSIONS,
     SUBSCRIPTIONS,
     WILLS,

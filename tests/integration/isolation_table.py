@@ -133,7 +133,7 @@ class RestRow:
 
 
 NEW_DEVICE = {"name": "made", "type": "sensor"}
-D, W, A = "/v1/iot/devices", "/v1/iot/webhooks", "/v1/admin"
+D, W, C, A = "/v1/iot/devices", "/v1/iot/webhooks", "/v1/iot/claim-tokens", "/v1/admin"
 WEBHOOK = {"url": "https://hooks.example.com/made", "events": ["warnings"]}
 COMMAND = {"payload": 1}
 
@@ -146,6 +146,8 @@ REST = [
     RestRow("GET", "/v1/iot/audit", "devices:read", 200),
     RestRow("GET", W, "devices:read", 200),
     RestRow("GET", W + "/{webhook_id}", "devices:read", 200),
+    RestRow("GET", C, "devices:read", 200),
+    RestRow("GET", C + "/{claim_id}", "devices:read", 200),
     RestRow(
         "POST", "/v1/iot/policy/check", "devices:read", 200,
         {"device_id": "{device_id}", "action": "publish", "topic": "x"},
@@ -162,6 +164,8 @@ REST = [
     RestRow("POST", W, "devices:write", 201, WEBHOOK),
     RestRow("PATCH", W + "/{webhook_id}", "devices:write", 200, {"active": False}),
     RestRow("DELETE", W + "/{webhook_id}", "devices:write", 204),
+    RestRow("POST", C, "devices:write", 201, {"name": "made"}),
+    RestRow("DELETE", C + "/{claim_id}", "devices:write", 204),
     RestRow("POST", D + "/{device_id}/commands", "publish", 202, COMMAND),
     RestRow("POST", D + "/{device_id}/config", "publish", 202, COMMAND),
     RestRow("POST", D + "/{device_id}/firmware", "publish", 202, COMMAND),

@@ -19,7 +19,7 @@ import pytest
 
 from api.app import application
 from api.table import ROUTES
-from broker.admin import DeviceMessage, WebhookWish, Which
+from broker.admin import ClaimWish, DeviceMessage, WebhookWish, Which
 from broker.storage import tables
 from broker.testing import BrokerUnderTest
 from tests.integration.isolation_table import ADMIN, PUBLIC, REST, SCOPES, RestRow, rest_status
@@ -29,9 +29,9 @@ CODES = {401: "AUTH_FAILED", 403: "INSUFFICIENT_PERMISSIONS", 404: "NOT_FOUND"}
 OF_THE_REQUEST = {"x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset"}
 WATCHED = (
     *(tables.ACCOUNTS, tables.KEYS, tables.ADMIN_KEYS, tables.DEVICES, tables.COUNTERS, tables.ANSWERS, tables.AUDIT),
-    *(tables.TRACKED, tables.WEBHOOKS, tables.SESSIONS, tables.RETAINED),
+    *(tables.TRACKED, tables.WEBHOOKS, tables.CLAIMS, tables.ENROLLED, tables.SESSIONS, tables.RETAINED),
 )
-EVERYTHING = "{device_id} {message_id} {webhook_id} {key_name}"
+EVERYTHING = "{device_id} {message_id} {webhook_id} {claim_id} {key_name}"
 ELSEWHERE = ("192.0.2.1", 40000)
 
 Ids = Mapping[str, str]
@@ -100,6 +100,11 @@ class Rest:
                 self.call(admin.webhooks.delete(number, old.webhook_id))
             wish = WebhookWish(f"https://{account}.example/x", ("presence",), "", False)
             made["webhook_id"] = self.call(admin.webhooks.create(number, wish)).webhook_id
+        if "{claim_id}" in wanted:
+            for old in self.call(admin.claims.list(number))[2:]:
+                self.call(admin.claims.revoke(number, old.claim_id))
+            wish = ClaimWish(f"{account}-claim")
+            made["claim_id"] = self.call(admin.claims.create(number, wish))[0].claim_id
         if "{key_name}" in wanted or "{key_id}" in wanted:
             made["key_name"] = self.world.fresh(f"{account}-key")
             made["key_id"] = str(self.world.key(account, name=made["key_name"])[0])
@@ -269,7 +274,14 @@ def test_what_is_allowed_works_and_tells_and_changes_nothing_of_another_account(
     other = "beta" if caller.account != "beta" else "alpha"
     others = rest.objects(other)
     before = rest.shown_to(other)
-    secret = [others["device_id"], others["message_id"], others["webhook_id"], others["key_name"], f"{other}.example"]
+    secret = [
+        others["device_id"],
+        others["message_id"],
+        others["webhook_id"],
+        others["claim_id"],
+        others["key_name"],
+        f"{other}.example",
+    ]
     for row in REST:
         if rest_status(row, caller.knocks_with, caller.scopes, exists=True) == row.success:
             admin = row.opens == ADMIN

@@ -28,6 +28,7 @@ MAKERS = {
     "account_id": ("POST", "/v1/admin/accounts"),
     "key_id": ("POST", "/v1/admin/keys"),
     "webhook_id": ("POST", "/v1/iot/webhooks"),
+    "claim_id": ("POST", "/v1/iot/claim-tokens"),
 }
 
 

@@ -13,11 +13,14 @@ from pydantic import BaseModel
 from api.errors import STATUS
 from api.table import ROUTES
 from benchmarks.scenarios import BY_NAME
-from broker.config import AuditLimits, BrokerConfig, Capabilities, WebhooksConfig, load_config
+from broker.config import AuditLimits, BrokerConfig, Capabilities, RegistrationConfig, WebhooksConfig, load_config
 from broker.doors import HttpConfig, HttpsConfig, ListenerConfig
 from broker.storage.tables import TABLES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+NESTED = {"http", "https", "capabilities", "account_budgets", "audit", "registration", "webhooks"}
 
 
 def rows(text: str) -> dict[str, str]:
@@ -36,13 +39,14 @@ def section(heading: str) -> str:
 @pytest.mark.parametrize(
     ("heading", "model", "nested"),
     [
-        ("## Keys", BrokerConfig, {"http", "https", "capabilities", "account_budgets", "audit", "webhooks"}),
+        ("## Keys", BrokerConfig, NESTED),
         ("### `[[listeners]]`", ListenerConfig, set()),
         ("### `[http]`", HttpConfig, set()),
         ("### `[https]`", HttpsConfig, set()),
         ("### `[capabilities]`", Capabilities, set()),
         ("### `[audit]`", AuditLimits, set()),
         ("### `[webhooks]`", WebhooksConfig, set()),
+        ("### `[registration]`", RegistrationConfig, set()),
     ],
 )
 def test_every_key_is_documented_with_its_default_and_no_other(

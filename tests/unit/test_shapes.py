@@ -13,7 +13,7 @@ from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.messages import MessageRecord
-from broker.accounts.records import Account, ApiKey, Device, UsedInMonth, Webhook, encode_number
+from broker.accounts.records import Account, ApiKey, ClaimToken, Device, Enrolled, UsedInMonth, Webhook, encode_number
 from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, audit_key, day_key, long_key, number_key
@@ -84,6 +84,11 @@ SOUND = {
         number_key(1) + b"wh_1",
         Webhook(1, "wh_1", "https://example.org/", "presence", "", True, b"s" * 16, 1, 1).encode(),
     ),
+    "claims": (
+        number_key(1) + b"claim_1",
+        ClaimToken(1, "claim_1", "fleet", b"d" * 32, "sensor", "pump-*", 100, 1_700_000_000).encode(),
+    ),
+    "enrolled": (number_key(1) + b"claim_1", Enrolled(7, 1_700_000_000).encode()),
     "seen": (number_key(3), encode_number(1_700_000_000)),
     "counters": (b"principal", encode_number(7)),
     "meta": (b"numbers", struct.pack("<QQ", 1, 2)),
@@ -116,6 +121,8 @@ EXACT = (
     "timeline",
     "admin_keys",
     "webhooks",
+    "claims",
+    "enrolled",
 )
 
 
