@@ -109,15 +109,15 @@ class Devices:
 
     def get(self, account_id: int, device_id: str) -> Device:
         """Find one device of an account. Raises ``NotFound``, also for another account's device."""
-        self._of(account_id)
-        device = self._index.with_id(account_id, device_id)
+        device = self.find(account_id, device_id)
         if device is None:
             raise NotFound("there is no such device")
         return device
 
     def find(self, account_id: int, device_id: str) -> Device | None:
         """Find one device of an account; None where there is none."""
-        return self._of(account_id).by_id.get(device_id)
+        self._of(account_id)
+        return self._index.with_id(account_id, device_id)
 
     def with_user_name(self, user_name: str) -> Device | None:
         """Find the device that logs in with this user name."""

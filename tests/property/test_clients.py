@@ -64,6 +64,7 @@ class Peer:
     client: Client
     synced: bool
     kept: bool = False
+    on_disk: bool = False  # once it was, and until it ends: also when its client keeps it no longer
     filters: set[str] = field(default_factory=set)
     awaited: deque[tuple[type[Ack], int]] = field(default_factory=deque)
     exchanges: dict[int, Exchange] = field(default_factory=dict)  # begun by this client
@@ -129,10 +130,10 @@ class Clients(RuleBasedStateMachine):
         answer = client.pick(Connack)
         assert answer.reason_code == 0
         assert answer.session_present == (old is not None and old.kept and not clean)
-        peer = self.peers[who] = Peer(client, synced, kept)
+        peer = self.peers[who] = Peer(client, synced, kept, on_disk=synced and kept)
         if old is not None and answer.session_present:
             peer.filters, peer.taken, peer.last_seen = old.filters, old.taken, old.last_seen
-            peer.exchanges = old.exchanges
+            peer.exchanges, peer.on_disk = old.exchanges, peer.on_disk or old.on_disk
             self.again = True
         for packet_id, one in peer.exchanges.items():  # [MQTT-4.4.0-1]: what was begun is ended
             if one.released:
@@ -341,7 +342,8 @@ class Clients(RuleBasedStateMachine):
                 self.look(who, peer)
                 described = peer.client.described
                 assert described["queued_messages"] <= self.core.limits["queue_messages_maximum"]
-                if peer.client.reads and not peer.kept and not self.core.shard.is_stopped(peer.client.handle):
+                waits = peer.kept or peer.on_disk
+                if peer.client.reads and not waits and not self.core.shard.is_stopped(peer.client.handle):
                     assert described["outbound_inflight"] == len({one.packet_id for one in peer.owed} | peer.taken)
 
     def teardown(self) -> None:
