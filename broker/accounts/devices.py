@@ -152,9 +152,14 @@ class Devices:
 
         What is removed or added during the walk neither repeats nor hides another device.
         """
+        async for numbers in self.numbers(account_id, size):
+            yield [self._index[number] for number in numbers]
+
+    async def numbers(self, account_id: int, size: int) -> AsyncIterator[Sequence[int]]:
+        """Walk the numbers of an account's devices in the same way: for who does not need the records of most."""
         below = None
         while part := self._of(account_id).roster.below(below, size):
-            yield [self._index[number] for number in part]
+            yield part
             below = part[-1]
             await asyncio.sleep(0)
 
