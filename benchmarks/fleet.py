@@ -247,9 +247,8 @@ def tell_pages(server: Server, client: Client, count: int, repetitions: int) -> 
         "by type": {"type": "gateway"},
         "search, type and status": {"search": "row 8", "type": "actuator", "status": "active"},
     }
-    print(
-        "\n| page of 100 | of | median | longest | broker's CPU | hold of the loop, CPU (clock) |\n|---|---|---|---|---|---|"
-    )
+    print("\n| page of 100 | of | median | longest | CPU of the broker | hold of the loop: CPU (clock) |")
+    print("|---|---|---|---|---|---|")
     for name, query in pages.items():
         print(f"| {name} | {measured(server, client.page(**query), repetitions)} |")
     print()
