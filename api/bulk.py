@@ -18,6 +18,7 @@ from broker.admin import DeviceDescription, Outcome
 from broker.errors import BadRequest, BrokerError, Unavailable
 
 TURN_RESULTS = 5  # rendered between two turns of the loop
+TURN_WRITTEN = 20  # times as many are written
 
 
 async def create_devices(request: ApiRequest) -> Streamed:
@@ -25,16 +26,21 @@ async def create_devices(request: ApiRequest) -> Streamed:
 
     All that was registered is durable before the answer begins. Each password is in this answer and in no other.
     """
-    outcomes: list[Outcome] = []
-    slices = request.admin.registration.create_devices(request.account_id, _described(request.body))
-    async for part in slices:
-        outcomes += part
-    refused = [one for one in outcomes if isinstance(one, BrokerError)]
-    if len(refused) == len(outcomes):
+    results: list[bytes] = []  # rendered as they come: of a thousand outcomes the garbage collector would make a pause
+    refused: list[BrokerError] = []
+    created = 0
+    async for part in request.admin.registration.create_devices(request.account_id, _described(request.body)):
+        for start in range(0, len(part), TURN_RESULTS):
+            await asyncio.sleep(0)
+            results.append(escaped([_result(one) for one in part[start : start + TURN_RESULTS]])[1:-1])
+        errors = [one for one in part if isinstance(one, BrokerError)]
+        created += len(part) - len(errors)
+        refused += errors
+    if created == 0:
         for error in refused:
             if isinstance(error, Unavailable):  # nothing was registered, and nothing of it is the caller's fault
                 raise error
-    return Streamed(_parts(outcomes, len(refused)))
+    return Streamed(_parts(results, created, len(refused)))
 
 
 def _described(bodies: Iterable[DeviceBody | BadRequest]) -> Iterator[DeviceDescription | BrokerError]:
@@ -42,14 +48,13 @@ def _described(bodies: Iterable[DeviceBody | BadRequest]) -> Iterator[DeviceDesc
         yield body if isinstance(body, BrokerError) else described(body)
 
 
-async def _parts(outcomes: Sequence[Outcome], failed: int) -> AsyncIterator[bytes]:
+async def _parts(results: Sequence[bytes], created: int, failed: int) -> AsyncIterator[bytes]:
     separator = b'{"results":['
-    for start in range(0, len(outcomes), TURN_RESULTS):
-        part = [_result(one) for one in outcomes[start : start + TURN_RESULTS]]
-        yield separator + escaped(part)[1:-1]
+    for start in range(0, len(results), TURN_WRITTEN):
+        yield separator + b",".join(results[start : start + TURN_WRITTEN])
         separator = b","
         await asyncio.sleep(0)
-    yield b"]," + escaped({"created": len(outcomes) - failed, "failed": failed})[1:]
+    yield b"]," + escaped({"created": created, "failed": failed})[1:]
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

@@ -38,8 +38,9 @@ class DeviceBatch:
         """
         rest = iter(described)
         while part := list(_slice(rest)):
+            await asyncio.sleep(0)  # descriptions may be made while they are read, which takes its time
             yield await self._register(account_id, part, now_s)
-            await asyncio.sleep(0)  # whoever asked has looked at them, which took its time
+            await asyncio.sleep(0)  # and so do the looks at what was registered
 
     async def _register(
         self, account_id: int, part: Sequence[Described], now_s: int

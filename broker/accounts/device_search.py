@@ -14,7 +14,7 @@ from broker._core.roster import ACTIVE, ANY, ERROR, INACTIVE, Roster
 from broker.accounts.records import Device
 
 STATUSES = {"": ANY, "inactive": INACTIVE, "active": ACTIVE, "error": ERROR}
-HOLD_NS = 400_000  # between two turns of the loop, about
+HOLD_NS = 800_000  # between two turns of the loop, at most about
 BETWEEN = b"\xff"  # is in no text, so that nothing is found across it
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
@@ -19,9 +19,9 @@ from broker.accounts.deeds import about
 from broker.accounts.device_changes import codes_of_change
 from broker.accounts.device_description import DeviceChange, DeviceDescription, check_description
 from broker.accounts.device_grants import DeviceGrants
-from broker.accounts.device_index import DeviceIndex, OfAccount
+from broker.accounts.device_index import OfAccount
+from broker.accounts.device_lookup import DeviceLookup
 from broker.accounts.device_passwords import DevicePasswords, Retirement, Rotation
-from broker.accounts.device_search import Sought, search
 from broker.accounts.device_sightings import Sightings
 from broker.accounts.ledger import ALONE, PRINCIPAL_NUMBERS, Companion, Ledger
 from broker.accounts.messages import Messages
@@ -35,7 +35,6 @@ from broker.storage.tables import DEVICES, ONLINE, SEEN, number_key
 
 log = logging.getLogger(__name__)
 
-SLICE_DEVICES = 100  # looked at between two turns of the loop
 Changing = DeviceChange | Rotation | Retirement
 Beside = Callable[[Device, str], Companion]
 """Given a device and its new password, before they are on disk: what is committed with them."""
@@ -65,7 +64,7 @@ class Newcomer:
     release: Callable[[], None]
 
 
-class Devices:
+class Devices(DeviceLookup):
     """All devices of the installation, in memory and in the store."""
 
     def __init__(
@@ -79,14 +78,13 @@ class Devices:
         wall_ms: Callable[[], int],
     ) -> None:
         """``queue_maximum_bytes`` is the budget of one device's queues, 0: none; ``added`` hears of accounts."""
+        super().__init__(accounts)
         self._added = added
         self._ledger = ledger
         self._secret = secret
         self._table = grants
         self.passwords = DevicePasswords(ledger, self.is_staying)
         self._grants = DeviceGrants(secret, grants, accounts, self.passwords, queue_maximum_bytes)
-        self._accounts = accounts
-        self._index = DeviceIndex()
         self.timeline = TimelineBook(ledger, self.is_staying, wall_ms)
         self.presence = PresenceBook(ledger, self.is_staying)
         self.sightings = Sightings(ledger, self.is_staying, self._index.refuse)
@@ -102,75 +100,6 @@ class Devices:
             self._add(Device.decode(value), value)
         self.sightings.load()
         self.presence.load()
-
-    def __len__(self) -> int:
-        """How many devices all accounts have."""
-        return len(self._index)
-
-    def get(self, account_id: int, device_id: str) -> Device:
-        """Find one device of an account. Raises ``NotFound``, also for another account's device."""
-        device = self.find(account_id, device_id)
-        if device is None:
-            raise NotFound("there is no such device")
-        return device
-
-    def find(self, account_id: int, device_id: str) -> Device | None:
-        """Find one device of an account; None where there is none."""
-        self._of(account_id)
-        return self._index.with_id(account_id, device_id)
-
-    def with_user_name(self, user_name: str) -> Device | None:
-        """Find the device that logs in with this user name."""
-        return self._index.with_user_name(user_name)
-
-    def with_fingerprint(self, fingerprint: str) -> Device | None:
-        """Find the device that is bound to the certificate with this SHA-256 (hexadecimal, lower case)."""
-        return self._index.with_fingerprint(fingerprint)
-
-    def named(self, device_id: str) -> Device | None:
-        """Find the one device of all accounts that an id means; None where it means several."""
-        return self._index.named(device_id)
-
-    def numbered(self, device_number: int) -> Device | None:
-        """Find a device by its number, in all accounts."""
-        return self._index.get(device_number)
-
-    def knows(self, device_number: int) -> bool:
-        """Tell whether a device has this number, whatever it may do at the moment."""
-        return device_number in self._index
-
-    def count(self, account_id: int) -> int:
-        """How many devices an account has."""
-        return len(self._of(account_id).roster)
-
-    def page(self, account_id: int, limit: int, offset: int) -> list[Device]:
-        """Give up to ``limit`` devices behind the newest ``offset`` ones, newest first; cost is that of the page."""
-        return [self._index[number] for number in self._of(account_id).roster.page(limit, offset)]
-
-    def above(self, account_id: int, number: int, limit: int) -> list[Device]:
-        """Give up to ``limit`` devices with numbers above one, oldest first; cost is that of the page."""
-        return [self._index[one] for one in self._of(account_id).roster.above(number, limit)]
-
-    async def slices(self, account_id: int, size: int = SLICE_DEVICES) -> AsyncIterator[Sequence[Device]]:
-        """Walk an account's devices, newest first, in slices of ``size`` with a turn of the loop between them.
-
-        What is removed or added during the walk neither repeats nor hides another device.
-        """
-        below = None
-        while part := self._of(account_id).roster.below(below, size):
-            yield [self._index[number] for number in part]
-            below = part[-1]
-            await asyncio.sleep(0)
-
-    async def search(
-        self, account_id: int, sought: Sought, is_in_error: Callable[[int], bool], limit: int, offset: int
-    ) -> tuple[list[Device], int]:
-        """Give a page of the devices that match, newest first, and how many match in all.
-
-        ``is_in_error`` is asked about an active device, by its number, whose login was refused since the start.
-        """
-        roster = self._of(account_id).roster
-        return await search(roster, sought, is_in_error, self._index.__getitem__, limit, offset)
 
     async def create(
         self, account_id: int, description: DeviceDescription, now_s: int, beside: Beside = alone
@@ -359,15 +288,6 @@ class Devices:
     def grant_by_certificate(self, device: Device) -> Grant | None:
         """Give what a device's certificate grants to who has shown it; None unless the device is active."""
         return self._grants.give_by_certificate(device) if self._may_enter(device) else None
-
-    def account_ids(self) -> list[int]:
-        """List the accounts that have, or had, devices."""
-        return list(self._index.by_account)
-
-    def _of(self, account_id: int) -> OfAccount:
-        if account_id not in self._index.by_account:
-            self._accounts.get(account_id)
-        return self._index.of(account_id)
 
     def _check_quota(self, account_id: int, of_account: OfAccount) -> None:
         plan = self._accounts.plan(account_id)

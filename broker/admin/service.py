@@ -226,12 +226,17 @@ class Admin:
         """Store when devices were last seen, passwords and keys last used; asked every minute and before the stop."""
         devices = self._directory.devices
         for account_id in devices.account_ids():
-            async for part in devices.slices(account_id, SLICE_LOGINS):
+            async for numbers in devices.numbers(account_id, SLICE_LOGINS):
+                part = [device for number in numbers if (device := self._seen_since_start(number)) is not None]
                 seen = ((device.device_number, self._standing.last_seen(device)) for device in part)
                 await devices.sightings.record({number: at for number, at in seen if at is not None})
                 await devices.passwords.record_use(self._standing.passwords_used(part))
         self.keys.note_connects()
         await self._directory.flush()
+
+    def _seen_since_start(self, number: int) -> Device | None:
+        """Give a device, if there is anything new to tell of it: of most of a large fleet there is nothing."""
+        return self._directory.devices.numbered(number) if self._standing.was_seen(number) else None
 
     async def forget_old(self) -> None:
         """Remove what is kept for a time alone: answers, the audit log, what became of messages; asked every minute."""

@@ -30,6 +30,10 @@ class DeviceStanding:
         """Whether it has a connection."""
         return self._presence.presence(device.device_number).connections > 0
 
+    def was_seen(self, device_number: int) -> bool:
+        """Whether a device has opened or closed a connection since the start, with whichever password."""
+        return self._presence.presence(device_number).last_seen_ns > 0
+
     def connection(self, device: Device) -> OpenConnection | None:
         """The connection that it has opened last and has still."""
         return self._presence.newest_connection(device.device_number)

@@ -20,7 +20,7 @@ ADMIN_KEY_PREFIX = "iot_admin_"
 DEVICE_ID_PREFIX = "iot_dev_"
 CLAIM_ID_PREFIX = "claim_"
 
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8  # for each byte a letter, all equally often
 _BASE62 = string.ascii_letters + string.digits
 _API_KEY_CHARACTERS = 40
 _DEVICE_ID_CHARACTERS = 16
@@ -110,7 +110,7 @@ def new_delivery_id() -> str:
 
 def _base32(count: int) -> str:
     """Draw letters of an alphabet whose length is a power of two, all at once: a thousand devices come in one list."""
-    return "".join(_BASE32[byte & 31] for byte in secrets.token_bytes(count))
+    return secrets.token_bytes(count).translate(_BASE32).decode()
 
 
 def _draw(alphabet: str, count: int) -> str:

@@ -5,9 +5,10 @@ Here belong what is kept in memory, and how it is found. Not here: what is durab
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,13 +22,16 @@ from broker.accounts.device_search import STATUSES, Sought, search
 from broker.accounts.records import Device
 from broker.errors import Conflict
 
+FoundT = TypeVar("FoundT")
+
 # Letters that fold to others, to more than one, or not at all; bytes that could be taken for what stands between texts.
 PIECES = ("a", "A", "b", "ab", "ß", "SS", "\u017f", "İ", "ﬁ", "ǅ", "Σ", "ς", "ÿ", "þ", "\0", "😀", " ")
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 SHORT = st.lists(st.sampled_from((*PIECES, "\ud800")), max_size=3).map("".join)
 TYPES = st.sampled_from(("sensor", "sensors", "Sensor", "\0", "ÿ"))
 IDS = st.sampled_from(("chosen", "other", "1/chosen", ""))  # empty: one is generated
-FINGERPRINTS = st.sampled_from(("", "", "f" * 64, "0" * 64))
+CERTIFICATES = ("f" * 64, "0" * 64)
+FINGERPRINTS = st.sampled_from(("", "", *CERTIFICATES))
 STATUS = st.sampled_from(tuple(STATUSES))
 ACCOUNTS = st.sampled_from((1, 1, 1, 11))
 PICK = st.integers(0, 10**6)
@@ -61,6 +65,16 @@ def means(device: Device, sought: Sought, in_error: bool) -> bool:
         and sought.status in ("", status)
         and (text in device.name.casefold() or text in device.description.casefold())
     )
+
+
+def finished(coroutine: Coroutine[Any, Any, FoundT]) -> FoundT:
+    """Take all turns of what waits for nothing but its turn."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration as done:
+        found: FoundT = done.value
+        return found
 
 
 class Indexed(RuleBasedStateMachine):
@@ -139,14 +153,25 @@ class Indexed(RuleBasedStateMachine):
         device_type=st.just("") | TYPES,
         status=STATUS,
         limit=st.integers(1, 100),
-        offset=st.integers(0, 300),
+        offset=st.just(0) | st.integers(0, 300),
         hold_ns=st.sampled_from((1, 100, 10**6)),
     )
     def look(
         self, account: int, text: str, device_type: str, status: str, limit: int, offset: int, hold_ns: int
     ) -> None:
-        sought = Sought(text, device_type, status)
+        self._compare(account, Sought(text, device_type, status), limit, offset, hold_ns)
 
+    @precondition(lambda self: self.model)
+    @rule(pick=PICK, start=st.integers(0, 40), length=st.integers(1, 40), ends=st.integers(1, 5))
+    def look_for_a_part(self, pick: int, start: int, length: int, ends: int) -> None:
+        device = self.model[self.picked(pick)]
+        for text in (device.name, device.description):
+            part = text[start % max(1, len(text)) :][:length].swapcase()
+            self._compare(device.account_id, Sought(part), 100, 0, 1000)
+        across = device.name[-ends:] + device.description[:ends]
+        self._compare(device.account_id, Sought(across), 100, 0, 1000)
+
+    def _compare(self, account: int, sought: Sought, limit: int, offset: int, hold_ns: int) -> None:
         def judge(number: int) -> bool:
             assert number in self.refused
             return number in self.in_error
@@ -155,7 +180,7 @@ class Indexed(RuleBasedStateMachine):
             one for one in self._newest_first(account) if means(one, sought, one.device_number in self.in_error)
         ]
         roster = self.index.of(account).roster
-        found = asyncio.run(search(roster, sought, judge, self.index.__getitem__, limit, offset, hold_ns))
+        found = finished(search(roster, sought, judge, self.index.__getitem__, limit, offset, hold_ns))
         assert found == (matching[offset : offset + limit], len(matching))
 
     @rule(account=ACCOUNTS, limit=st.integers(1, 100), offset=st.integers(0, 300), number=st.integers(0, 300))
@@ -183,22 +208,36 @@ class Indexed(RuleBasedStateMachine):
         assert self.index.with_id(device.account_id, device.device_id) == device
         assert self.index.with_id(device.account_id + 1, device.user_name) is None
 
-    @rule(fingerprint=FINGERPRINTS)
-    def find_by_certificate(self, fingerprint: str) -> None:
-        found = next((one for one in self.model if one.certificate_fingerprint == fingerprint != ""), None)
-        assert self.index.with_fingerprint(fingerprint) == found
-
     @invariant()
     def all_are_counted(self) -> None:
         assert len(self.index) == len(self.model)
         assert sum(len(one.roster) for one in self.index.by_account.values()) == len(self.model)
+
+    @invariant()
+    def each_status_is_listed(self) -> None:
+        for status in STATUSES:
+            self._compare(1, Sought(status=status), 20, 0, 10**6)
+
+    @invariant()
+    def a_certificate_is_free_or_its_device_s(self) -> None:
+        for fingerprint in CERTIFICATES:
+            bound = next((one for one in self.model if one.certificate_fingerprint == fingerprint), None)
+            assert self.index.with_fingerprint(fingerprint) == bound
+            if bound is None:
+                self.index.reserve_fingerprint(fingerprint)
+                with pytest.raises(Conflict):
+                    self.index.reserve_fingerprint(fingerprint)
+                self.index.release_fingerprint(fingerprint)
+            else:
+                with pytest.raises(Conflict):
+                    self.index.reserve_fingerprint(fingerprint)
 
     def _newest_first(self, account: int) -> list[Device]:
         return [one for one in self.model[::-1] if one.account_id == account]
 
 
 TestIndexed = Indexed.TestCase
-TestIndexed.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestIndexed.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60), st.integers(1, 20))

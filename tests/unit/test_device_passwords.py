@@ -11,7 +11,8 @@ from broker.accounts.records import Device
 from broker.admin import DeviceChange, DeviceDescription, DeviceFilter
 from broker.errors import NotFound, Unavailable
 from broker.policy.credentials import credential
-from broker.storage.tables import DEVICES, PASSWORDS_USED
+from broker.ports import Presence
+from broker.storage.tables import DEVICES, PASSWORDS_USED, SEEN
 from tests.upper import NOW_S, SECRET, Upper
 
 SENSOR = DeviceDescription("Sensor", "sensor")
@@ -31,6 +32,12 @@ class House:
 
     def digest(self, password: str) -> bytes:
         return credential(SECRET, self.device.user_name, password.encode())
+
+    def come_in(self, *passwords: str) -> None:
+        """Let the device have come in by each of these, and be gone again: as the core notes it."""
+        now_ns = self.upper.clock.monotonic_ns()
+        self.upper.core.present[self.device.device_number] = Presence(0, now_ns)
+        self.upper.core.used.update((self.digest(one), now_ns) for one in passwords)
 
     def lets_in(self, *passwords: str, upper: Upper | None = None) -> list[bool]:
         """By the core's table and by the directory, which must agree."""
@@ -172,7 +179,7 @@ def test_another_accounts_device_and_an_unknown_one_are_not_found() -> None:
 def test_a_deleted_device_leaves_no_password_behind() -> None:
     async def body(house: House) -> None:
         second = await house.rotate(DAY_S)
-        house.upper.core.used = {house.digest(one): house.upper.clock.monotonic_ns() for one in (house.first, second)}
+        house.come_in(house.first, second)
         await house.upper.admin.persist_seen()
         assert len(house.upper.store.load(PASSWORDS_USED)) == 2
         await house.upper.admin.delete_device(1, house.device.device_id)
@@ -185,7 +192,9 @@ def test_a_deleted_device_leaves_no_password_behind() -> None:
 
 def test_a_use_that_is_on_its_way_to_disk_goes_with_its_device() -> None:
     async def body(house: House) -> None:
-        house.upper.core.used[house.digest(house.first)] = house.upper.clock.monotonic_ns()
+        house.come_in()
+        await house.upper.admin.persist_seen()  # so that only the password's use is new
+        house.come_in(house.first)
         house.upper.store.delay()
         noting = asyncio.ensure_future(house.upper.admin.persist_seen())
         await asyncio.sleep(0)
@@ -193,7 +202,7 @@ def test_a_use_that_is_on_its_way_to_disk_goes_with_its_device() -> None:
         await asyncio.sleep(0)
         house.upper.store.release()
         await asyncio.gather(noting, deleting)
-        assert house.upper.store.load(PASSWORDS_USED) == []
+        assert house.upper.store.load(PASSWORDS_USED) == house.upper.store.load(SEEN) == []
 
     run(body)
 
@@ -202,7 +211,7 @@ def test_a_device_is_shown_with_its_passwords_and_their_last_use() -> None:
     async def body(house: House) -> None:
         house.upper.clock.pass_s(100)
         second = await house.rotate(3600)
-        house.upper.core.used[house.digest(house.first)] = house.upper.clock.monotonic_ns()
+        house.come_in(house.first)
         view = await house.upper.admin.get_device(1, house.device.device_id)
         newest, oldest = view.passwords
         assert (newest.created_at, newest.last_used, newest.valid_until) == (NOW_S + 100, None, None)
@@ -220,7 +229,7 @@ def test_a_device_is_shown_with_its_passwords_and_their_last_use() -> None:
 
 def test_the_use_of_a_password_that_has_ended_leaves_the_disk() -> None:
     async def body(house: House) -> None:
-        house.upper.core.used[house.digest(house.first)] = house.upper.clock.monotonic_ns()
+        house.come_in(house.first)
         await house.upper.admin.persist_seen()
         await house.rotate()
         assert house.upper.store.load(PASSWORDS_USED) == []
