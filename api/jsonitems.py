@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from api.jsontext import brief, scan
+from api.jsontext import scan
 from api.turns import Turns
 from broker.errors import BadRequest, PayloadTooLarge
 
 TURN_ITEMS = 16  # judged between two turns of the loop
 TURN_BYTES = 16 * 1024
+SHOWN_BYTES = 200
 
 Judge = Callable[[Any], Any]
 
@@ -31,7 +32,8 @@ async def read_items(
     reading = await scan(body, turns, maximum)
     if not reading.is_object:
         raise BadRequest("the body must be a JSON object")
-    _require_list(name, maximum, [(key, reading.piece(start, end)) for key, start, end, _ in reading.members[:2]])
+    shown = [(key, reading.piece(start, min(end, start + SHOWN_BYTES))) for key, start, end, _ in reading.members[:2]]
+    _require_list(name, maximum, shown)
     if not 1 <= reading.item_count <= maximum:
         raise _refused(name, maximum, f"{reading.item_count} items")
     items: list[Any] = []
@@ -56,7 +58,7 @@ def _require_list(name: str, maximum: int, members: list[tuple[bytes, bytes]]) -
     if not members:
         raise BadRequest(f"{name} is required", field=name, expected="a value")
     if not members[0][1].startswith(b"["):
-        raise _refused(name, maximum, brief(members[0][1]))
+        raise _refused(name, maximum, members[0][1].decode(errors="replace"))
 
 
 def _refused(name: str, maximum: int, provided: Any) -> BadRequest:

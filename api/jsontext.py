@@ -137,6 +137,32 @@ def _begun(text: bytes, items_maximum: int = 0, depth_maximum: int = BODY_DEPTH_
     return JsonScan(text, depth_maximum, items_maximum)
 
 
+def kept_object(text: str) -> dict[str, Any]:
+    """Make an object of text that has been kept; null stands for what is deeper than may be written.
+
+    An earlier version took such metadata.
+    """
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except RecursionError:
+        return {}
+    if text.count("[") + text.count("{") > DEPTH_MAXIMUM:
+        _cut(value)
+    return value
+
+
+def _cut(value: dict[str, Any]) -> None:
+    """Put null in the place of everything that is too deep."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAXIMUM - 1):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    for one in level:
+        for place, deep in list(one.items() if isinstance(one, dict) else enumerate(one)):
+            if isinstance(deep, dict | list):
+                one[place] = None
+
+
 def compact(value: Any) -> bytes:
     """Write a JSON value as compact UTF-8. Raises ``ValueError`` for text that is none, or too deep a value."""
     try:

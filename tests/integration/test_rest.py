@@ -16,8 +16,9 @@ import api
 from api.paths import ODD
 from api.routes import LARGE_BODY_BYTES, ApiRoute
 from api.table import ROUTES
+from broker.accounts.device_description import DeviceDescription
 from broker.ports import Presence
-from tests.upper import Upper
+from tests.upper import NOW_S, Upper
 
 NEW = {"name": "Temperature Sensor 01", "type": "sensor"}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -830,6 +831,17 @@ def test_however_deep_a_body_is_it_is_taken_or_refused_and_what_was_taken_is_sho
         shown = await caller.http.get("/v1/iot/devices")
         assert shown.status_code == 200
         assert shown.json()["total"] == 3
+
+    run(body)
+
+
+def test_a_list_with_metadata_that_an_earlier_version_took_is_answered() -> None:
+    async def body(caller: Caller) -> None:
+        deep = '{"a":' + nested(300) + "}"
+        description = DeviceDescription("Deep", "sensor", metadata_json=deep, device_id="deep")
+        await caller.upper.directory.devices.create(1, description, NOW_S)
+        for path in ("", "/deep"):
+            assert (await caller.http.get(f"/v1/iot/devices{path}")).status_code == 200
 
     run(body)
 

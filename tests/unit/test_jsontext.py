@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api._jsonscan import JsonScan
-from api.jsontext import RawJson, members_of, parse_object, parse_value, scan
+from api.jsontext import RawJson, compact, kept_object, members_of, parse_object, parse_value, scan
 from api.turns import Turns
 from broker.errors import BadRequest
 
@@ -150,6 +150,19 @@ def test_a_payload_is_text(text: bytes) -> None:
     with pytest.raises(ValueError, match="surrogates"):
         parse_value(text)
     assert parse_object(text)
+
+
+@pytest.mark.parametrize("depth", [1, 98, 99, 100, 101, 255, 300, 800, 20_000])
+def test_what_an_earlier_version_kept_too_deep_is_cut_where_it_could_not_be_written(depth: int) -> None:
+    text = '{"a":' + "[" * depth + "]" * depth + ',"b":[{"c":1}]}'
+    value = kept_object(text)
+    assert len(compact(value)) < 1000
+    if depth < 100:
+        assert compact(value).decode() == text
+    elif depth < 1000:
+        assert value["b"] == [{"c": 1}]
+        assert compact(value).count(b"[") == 100
+        assert b"[null]" in compact(value)
 
 
 def test_a_body_of_very_many_values_is_refused_before_they_are_made() -> None:
