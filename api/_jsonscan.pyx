@@ -5,8 +5,8 @@ so many levels and no more. Not here: UTF-8 (the caller has looked), and turns o
 (``jsontext``). No value is made of what is read; a caller makes those that it wants from a piece of the result.
 """
 
-import json
 import math
+from json.decoder import scanstring
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -23,7 +23,7 @@ cdef enum:
 cdef enum:
     CONTAINER_COST = 16
     KEY_COST = 24
-    ESCAPED_KEY_COST = 400
+    ESCAPED_KEY_COST = 100
     FLOAT_COST = 40
 
 cdef enum Expected:
@@ -193,7 +193,7 @@ cdef class JsonScan:
         cdef bytes key
         cdef object before = self.keys[len(self.keys) - 1]
         if escaped:
-            key = json.loads(self.text[began : self.place]).encode("utf-8", "surrogatepass")
+            key = scanstring(self.text[began + 1 : self.place].decode(), 0)[0].encode("utf-8", "surrogatepass")
         else:
             key = self.text[began + 1 : self.place - 1]
         if before is None:
