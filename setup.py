@@ -85,7 +85,9 @@ def native_modules(flavour: Flavour) -> list[Extension]:
             extra_link_args=flavour.link_args,
             define_macros=[*flavour.macros, *trace_macros()],
         )
-        for source in sorted(found.relative_to(ROOT) for found in (ROOT / "broker").glob("*/*.pyx"))
+        for source in sorted(
+            found.relative_to(ROOT) for found in [*ROOT.glob("broker/*/*.pyx"), *ROOT.glob("api/*.pyx")]
+        )
     ]
 
 

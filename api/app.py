@@ -28,7 +28,7 @@ from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
 from api.idempotency import begin, presented_idempotency_key
 from api.jsonitems import read_items
-from api.jsontext import parse_object, read_body
+from api.jsontext import members_of, object_of, read_body, scan
 from api.limits import Buckets
 from api.middleware import MAY_HAVE_CHANGED, BudgetHeaders, ErrorTable
 from api.paths import SentPaths
@@ -36,6 +36,7 @@ from api.request_ids import RequestIds
 from api.rights import require
 from api.routes import NO_KEY, ApiRequest, ApiRoute, Outcome, Streamed, Text, WithStatus
 from api.table import ROUTES
+from api.turns import Turns
 from broker.admin import Admin, Clock, SystemClock
 from broker.errors import BadRequest, NotFound
 
@@ -63,7 +64,8 @@ def application(
     by_path: defaultdict[str, list[ApiRoute]] = defaultdict(list)
     for route in ROUTES:
         by_path[route.path].append(route)
-    routes = [Route(path, PathEndpoint(admin, rows)) for path, rows in by_path.items()]
+    turns = Turns()
+    routes = [Route(path, PathEndpoint(admin, rows, turns)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
     told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep), clock), allowed_origins)
     return HttpOnly(SentPaths(RequestIds(BudgetHeaders(told, buckets, clock))))
@@ -101,8 +103,9 @@ class HttpOnly:
 class PathEndpoint:
     """All methods of one path: picks the row, validates, calls its handler, renders."""
 
-    def __init__(self, admin: Admin, rows: Sequence[ApiRoute]) -> None:
+    def __init__(self, admin: Admin, rows: Sequence[ApiRoute], turns: Turns) -> None:
         self._admin = admin
+        self._turns = turns
         self._rows = {row.method: row for row in rows}
         self._allowed = ", ".join(sorted({*self._rows, *(["HEAD"] if "GET" in self._rows else [])}))
 
@@ -115,7 +118,7 @@ class PathEndpoint:
         key = scope.get(KEY, NO_KEY)
         require(self._admin, row, key, scope["path_params"])
         query = validated(row.query, parse_query(scope["query_string"]))
-        body, given = await read_and_judge(row, scope, receive)
+        body, given = await read_and_judge(row, scope, receive, self._turns)
         request = ApiRequest(
             admin=self._admin,
             key=key,
@@ -174,18 +177,25 @@ async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Sco
         begun.end()
 
 
-async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive) -> tuple[Any, dict[str, Any]]:
+async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive, turns: Turns) -> tuple[Any, dict[str, Any]]:
     """Give the body of a request as its row says (None, one model, or a list), and the object that it came from.
 
-    Raises ``BadRequest``.
+    Raises ``BadRequest``, and ``PayloadTooLarge``.
     """
     if row.body is None:
         return None, {}
-    if row.many is None:
-        given = await read_object(row, scope, receive)
-        return validated(row.body, given), given
-    judge = partial(judged, row.body, row.many.name)
-    return await read_items(await read_body(scope, receive), row.many.name, row.many.maximum, judge), {}
+    body = await read_body(scope, receive, row.request_maximum_bytes)
+    async with turns.of(scope.get(KEY, NO_KEY).account_id):
+        if row.many is not None:
+            judge = partial(judged, row.body, row.many.name)
+            maximum_bytes = row.body_maximum_bytes
+            many = row.many
+            return await read_items(body, many.name, many.maximum, judge, turns, item_maximum_bytes=maximum_bytes), {}
+        given = await read_object(row, body, turns)
+        await turns.between(len(body))
+        judged_body = validated(row.body, given)
+        await turns.between(len(body))
+        return judged_body, given
 
 
 def judged(model: type[ModelT], name: str, value: Any) -> ModelT | BadRequest:
@@ -198,10 +208,12 @@ def judged(model: type[ModelT], name: str, value: Any) -> ModelT | BadRequest:
         return as_bad_request(error)
 
 
-async def read_object(row: ApiRoute, scope: Scope, receive: Receive) -> dict[str, Any]:
+async def read_object(row: ApiRoute, body: bytes, turns: Turns) -> dict[str, Any]:
     """Read the object that a request carries; nothing is an empty one where the route allows it."""
-    body = await read_body(scope, receive)
-    return {} if not body and row.body_may_be_missing else parse_object(body)
+    if not body and row.body_may_be_missing:
+        return {}
+    reading = await scan(body, turns)
+    return members_of(reading, row.raw) if row.raw else object_of(reading)
 
 
 def rendered(row: ApiRoute, answer: Outcome) -> Response:

@@ -10,13 +10,14 @@ import binascii
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from api.jsontext import compact
+from api.jsontext import RawJson, compact
 from api.models import Answer, Body, Query, WholeNumber, refusal
 
 EXPIRY_MAXIMUM_S = 31_536_000  # a year
 WAIT_MAXIMUM_S = 60
+BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MessageState = Literal["queued", "sent", "acknowledged", "answered", "expired", "dropped"]
@@ -25,15 +26,28 @@ MessageState = Literal["queued", "sent", "acknowledged", "answered", "expired", 
 class MessageBody(Body):
     """POST /devices/{device_id}/commands and its like: any JSON value as ``payload``, or bytes as ``payload_base64``.
 
-    What is null is as if it were not there.
+    What is null is as if it were not there, but for the payload: null is JSON.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["payload"], "properties": {"payload_base64": {"type": "null"}}},
+                {
+                    "required": ["payload_base64"],
+                    "properties": {"payload_base64": {"type": "string"}},
+                    "not": {"required": ["payload"]},
+                },
+            ]
+        }
+    )
+
     payload: Any = None
-    payload_base64: str | None = None
+    payload_base64: str | None = Field(None, json_schema_extra={"pattern": BASE64, "contentEncoding": "base64"})
     qos: int = Field(1, ge=0, le=2)
     retain: bool | None = None
     expiry_seconds: int | None = Field(None, ge=1, le=EXPIRY_MAXIMUM_S)
-    message_id: str | None = None
+    message_id: str | None = Field(None, json_schema_extra={"pattern": f"^{MESSAGE_ID.pattern}$"})
 
     @field_validator("message_id")
     @classmethod
@@ -64,7 +78,7 @@ class MessageBody(Body):
         """
         if self.payload_base64 is not None:
             return base64.b64decode(self.payload_base64)
-        return compact(self.payload)
+        return self.payload.text if isinstance(self.payload, RawJson) else compact(self.payload)
 
 
 class SendQuery(Query):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from api import command_models, commands
 from api.device_table import DEVICE
 from api.models import Nothing
-from api.routes import ApiRoute, Handler
+from api.routes import LARGE_BODY_BYTES, ApiRoute, Handler
 from broker.errors import Conflict, NotFound, PayloadTooLarge, QuotaExceeded, RateLimited, Unavailable
 
 
@@ -26,6 +26,8 @@ def _row(level: str, handler: Handler, summary: str) -> ApiRoute:
         scope="publish",
         topic=f"devices/{{device_id}}/{level}",
         idempotent=True,
+        body_maximum_bytes=LARGE_BODY_BYTES,
+        raw="payload",
         waits=True,
     )
 

@@ -6,13 +6,12 @@ Here belongs the translation between models and snapshots. Not here: any rule, a
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
 from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
-from api.jsontext import compact
+from api.jsontext import compact, kept_object
 from api.models import (
     CredentialsQuery,
     DeviceAnswer,
@@ -163,7 +162,7 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
         "description": view.description,
         "type": view.device_type,
         "status": view.status,
-        "metadata": json.loads(view.metadata_json),
+        "metadata": kept_object(view.metadata_json),
         "created_at": moment_text(view.created_at),
         "updated_at": moment_text(view.updated_at),
         "last_seen": None if view.last_seen is None else moment_text(view.last_seen),

@@ -6,6 +6,7 @@ Here belong the header, what makes two requests the same, and giving an answer a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.callers import presented_key
+from api.jsontext import RawJson
 from api.models import Answer
 from broker.admin import Admin, Claim, Companion, GivenAnswer
 from broker.errors import BadRequest
@@ -70,6 +72,7 @@ async def begin(
 ) -> Once | Response:
     """Claim a key for a request, or give the answer that it had. Raises ``Conflict``: see ``Answers.claim``."""
     request = digest(scope["method"], scope["path"], body)
+    await asyncio.sleep(0)  # a digest may have taken a while
     found = await admin.answers.claim(account_id, presented_key(Headers(scope=scope)), key, request)
     if isinstance(found, GivenAnswer):
         return as_response(found, repeated=True)
@@ -77,9 +80,17 @@ async def begin(
 
 
 def digest(method: str, path: str, body: dict[str, Any]) -> bytes:
-    """Tell requests apart by what they ask for: the order of a body's fields, and spaces in it, are nothing of that."""
-    text = json.dumps([method, path, body], sort_keys=True)
+    """Tell requests apart by what they ask for: the order of a body's fields, and spaces in it, are nothing of that.
+
+    What is wanted as text is told apart by its text.
+    """
+    told = {name: _told(value) for name, value in body.items()}
+    text = json.dumps([method, path, told], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=32).digest()
+
+
+def _told(value: Any) -> Any:
+    return [hashlib.blake2b(value.text).hexdigest()] if isinstance(value, RawJson) else value
 
 
 def as_response(answer: GivenAnswer, *, repeated: bool = False) -> Response:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from api.models import Answer, Body, Query, WholeNumber, refusal
 
@@ -51,6 +51,20 @@ class TimelineAnswer(Answer):
 
 class PolicyCheckBody(Body):
     """POST /policy/check: who, by ``device_id`` or ``key_name``, and what; ``topic`` is a filter to subscribe to."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": [one],
+                    "properties": {one: {"type": "string"}, other: {"type": "null"}},
+                }
+                for one, other in (("device_id", "key_name"), ("key_name", "device_id"))
+            ],
+            "if": {"properties": {"action": {"const": "subscribe"}}},
+            "then": {"properties": {"retain": {"const": False}, "payload_bytes": {"const": 0}}},
+        }
+    )
 
     device_id: str | None = Field(None, min_length=1, max_length=64)
     key_name: str | None = Field(None, min_length=1, max_length=64)

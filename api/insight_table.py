@@ -35,5 +35,6 @@ ROUTES = (
         errors=(NotFound, PayloadTooLarge),
         scope="devices:read",
         changes=False,
+        body_maximum_bytes=256 * 1024,  # a topic of 65,535 bytes, all of it escaped
     ),
 )

@@ -1,23 +1,29 @@
-"""JSON as this API reads and writes it: stricter than Python's, and never over its size.
+"""JSON as this API reads and writes it: stricter than Python's, never over its size, and in turns.
 
-Here belong reading a body and the few rules of JSON text. Not here: which fields a body has (``models``).
+Here belong reading a body and making values of it. Not here: the rules of JSON text (``_jsonscan``), and which fields a
+body has (``models``).
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope
 
+from api._jsonscan import JsonScan
+from api.turns import Turns
 from broker.errors import BadRequest, PayloadTooLarge
 
-BODY_MAXIMUM_BYTES = 3 * 512 * 1024  # 1.5 MiB
 DEPTH_MAXIMUM = 100  # of a value that is kept or passed on: what writes answers goes down 255 levels and no further
+BODY_DEPTH_MAXIMUM = DEPTH_MAXIMUM + 1
+VALUES_MAXIMUM = 10_000  # of a body of which Python makes values: more than 16 KiB of metadata can be
+BRIEF_BYTES = 4096
+TEXT = "text without lone surrogates"
+TURN_COST = 32 * 1024  # what is read between two turns of the loop, some half a millisecond
 
 
 class EscapedJSONResponse(JSONResponse):
@@ -28,56 +34,133 @@ class EscapedJSONResponse(JSONResponse):
         return escaped(content)
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """Read a whole body of at most 1.5 MiB; one byte more raises ``PayloadTooLarge``, without reading the rest."""
+@dataclass(frozen=True, slots=True)
+class RawJson:
+    """A JSON value of which nobody here wants to know more than its text, in UTF-8 and without blanks."""
+
+    text: bytes
+
+
+async def read_body(scope: Scope, receive: Receive, maximum_bytes: int) -> bytes:
+    """Read a whole body of at most so many bytes; one more raises ``PayloadTooLarge``, without reading the rest."""
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > BODY_MAXIMUM_BYTES:
-            raise _too_large()
+        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > maximum_bytes):
+            raise _too_large(maximum_bytes)
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > BODY_MAXIMUM_BYTES:
-            raise _too_large()
+        if len(body) > maximum_bytes:
+            raise _too_large(maximum_bytes)
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def scan(body: bytes, turns: Turns, items_maximum: int = 0) -> JsonScan:
+    """Judge a body that must be JSON in UTF-8, in turns. Raises ``BadRequest``."""
+    try:
+        reading = _begun(body, items_maximum)
+        await turns.between(len(body))
+        while not reading.advance(TURN_COST):
+            await turns.next()
+    except ValueError as error:
+        raise not_json(error) from error
+    await turns.between(len(body))
+    return reading
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a body that must be one JSON object in UTF-8. Raises ``BadRequest``."""
     try:
-        value = _loaded(body)
-    except (ValueError, RecursionError) as error:
+        return object_of(_scanned(body))
+    except ValueError as error:
         raise not_json(error) from error
-    if not isinstance(value, dict):
+
+
+def object_of(reading: JsonScan) -> dict[str, Any]:
+    """Make the object that has been read. Raises ``BadRequest`` for what is none, or has very many values."""
+    if not reading.is_object:
         raise BadRequest("the body must be a JSON object")
+    if reading.value_count > VALUES_MAXIMUM:
+        raise BadRequest(f"the body has more than {VALUES_MAXIMUM} values")
+    value: dict[str, Any] = json.loads(reading.compact)
     return value
 
 
-def decoder() -> json.JSONDecoder:
-    """Give what reads JSON text by the rules of this API: no key twice, no NaN, no number that overflows."""
-    return json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite)
+def members_of(reading: JsonScan, raw: str) -> dict[str, Any]:
+    """Make an object's members, but for the one that is wanted as text, and long lists and objects in other places.
+
+    Raises ``BadRequest`` for what is no object.
+    """
+    if not reading.is_object:
+        raise BadRequest("the body must be a JSON object")
+    members = {}
+    for key, start, end, is_no_text in reading.members:
+        name, text = key.decode("utf-8", "surrogatepass"), reading.piece(start, end)
+        if name == raw and is_no_text:
+            raise BadRequest(f"{raw}: expected {TEXT}", field=raw, expected=TEXT)
+        members[name] = RawJson(text) if name == raw else brief(text)
+    return members
+
+
+def brief(text: bytes) -> Any:
+    """Make a value of JSON text that has been judged; of a long list or object, which nobody takes, how it begins."""
+    if len(text) > BRIEF_BYTES and not text.startswith(b'"'):
+        return text[:BRIEF_BYTES].decode(errors="replace")
+    return json.loads(text)
 
 
 def not_json(error: Exception) -> BadRequest:
     """Say that a body is not JSON, and why."""
-    return BadRequest(f"the body is not valid JSON: {_first_line(error)}")
+    return BadRequest(f"the body is not valid JSON: {error}")
 
 
 def parse_value(text: bytes) -> Any:
     """Parse JSON text in UTF-8 that can be written again as it is. Raises ``ValueError`` for anything else."""
+    reading = _scanned(text, DEPTH_MAXIMUM)
+    if reading.has_lone_surrogates:
+        raise ValueError(f"expected {TEXT}")
+    return json.loads(reading.compact)
+
+
+def _scanned(text: bytes, depth_maximum: int = BODY_DEPTH_MAXIMUM) -> JsonScan:
+    reading = _begun(text, depth_maximum=depth_maximum)
+    while not reading.advance(TURN_COST):
+        pass
+    return reading
+
+
+def _begun(text: bytes, items_maximum: int = 0, depth_maximum: int = BODY_DEPTH_MAXIMUM) -> JsonScan:
+    text.decode("utf-8")  # raises what is a ValueError
+    return JsonScan(text, depth_maximum, items_maximum)
+
+
+def kept_object(text: str) -> dict[str, Any]:
+    """Make an object of text that has been kept; null stands for what is deeper than may be written.
+
+    An earlier version took such metadata.
+    """
     try:
-        value = _loaded(text)
-        compact(value)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        value: dict[str, Any] = json.loads(text)
+    except RecursionError:
+        return {}
+    if text.count("[") + text.count("{") > DEPTH_MAXIMUM:
+        _cut(value)
     return value
 
 
-def _loaded(text: bytes) -> Any:
-    return decoder().decode(text.decode("utf-8"))
+def _cut(value: dict[str, Any]) -> None:
+    """Put null in the place of everything that is too deep."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAXIMUM - 1):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    for one in level:
+        for place, deep in list(one.items() if isinstance(one, dict) else enumerate(one)):
+            if isinstance(deep, dict | list):
+                one[place] = None
 
 
 def compact(value: Any) -> bytes:
@@ -106,28 +189,5 @@ def _is_too_deep(value: Any) -> bool:
     return True
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {twice[:100]!r} is there twice")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {text[:100]} is too large")
-    return number
-
-
-def _first_line(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-
-
-def _too_large() -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is over {BODY_MAXIMUM_BYTES} bytes")
+def _too_large(maximum_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {maximum_bytes} bytes")

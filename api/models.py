@@ -88,7 +88,7 @@ class CredentialsQuery(Query):
     """All devices, unless a limit is given."""
 
     limit: Annotated[WholeNumber, Field(ge=1, le=100)] | None = None
-    offset: Annotated[WholeNumber, Field(ge=0, le=OFFSET_MAXIMUM)] = 0
+    offset: Annotated[WholeNumber, Field(ge=0, le=OFFSET_MAXIMUM, description="Only beside a `limit`")] = 0
 
     @model_validator(mode="after")
     def _offset_belongs_to_a_page(self) -> CredentialsQuery:

@@ -93,8 +93,18 @@ def _operation(row: ApiRoute) -> Json:
         content: Json = {"schema": _ref(row.body) if row.many is None else _list(row.body, row.many)}
         if example.body is not None:
             content["example"] = dict(example.body)
-        operation["requestBody"] = {"required": not row.body_may_be_missing, "content": {JSON: content}}
+        operation["requestBody"] = {
+            "required": not row.body_may_be_missing,
+            "description": _size(row),
+            "x-maximum-bytes": row.request_maximum_bytes,
+            "content": {JSON: content},
+        }
     return operation
+
+
+def _size(row: ApiRoute) -> str:
+    size = f"At most {row.request_maximum_bytes:,} bytes"
+    return size if row.many is None else f"{size}, and {row.body_maximum_bytes:,} for each of `{row.many.name}`"
 
 
 def _list(model: type[BaseModel], many: Many) -> Json:
@@ -135,11 +145,15 @@ def _query_parameters(row: ApiRoute, example: Example) -> list[Json]:
     schema = row.query.model_json_schema()
     required = schema.get("required", ())
     return [
-        _with_example(
-            {"name": name, "in": "query", "required": name in required, "schema": _not_null(one)}, example.query
-        )
+        _with_example(_query_parameter(name, one, required=name in required), example.query)
         for name, one in schema.get("properties", {}).items()
     ]
+
+
+def _query_parameter(name: str, schema: Json, *, required: bool) -> Json:
+    plain = _not_null(schema)
+    about = {"description": plain.pop("description")} if "description" in plain else {}
+    return {"name": name, "in": "query", "required": required, **about, "schema": plain}
 
 
 def _with_example(parameter: Json, values: Any) -> Json:

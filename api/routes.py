@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BASE_PATH = "/v1/iot"
 ADMIN_PATH = "/v1/admin"
 
+LARGE_BODY_BYTES = 3 * 512 * 1024  # 1.5 MiB: the contract's
+
 OutcomeT = TypeVar("OutcomeT")
 
 
@@ -92,6 +94,7 @@ class Many:
 
     name: str
     maximum: int
+    whole_maximum_bytes: int = LARGE_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class ApiRoute:
     its handler gives ``admin`` what ``request.keeping`` makes of the outcome. With ``many`` the handler gets a list:
     for each item its ``body``, or the ``BadRequest`` that it deserves. What a row with another method than GET does is
     a change, and noted in the audit log under its handler's name, unless ``changes`` says otherwise; a message is none.
+    A body, and each of many, has up to ``body_maximum_bytes``; a row with ``raw`` gets this field as text
+    (``RawJson``).
     ``content_type`` is that of the success; ``other_answers`` are those, by status, that are no error's. One that
     ``waits`` for somebody is given up when its caller hangs up.
     """
@@ -123,8 +128,15 @@ class ApiRoute:
     many: Many | None = None
     content_type: str = "application/json"
     other_answers: Mapping[int, type[Answer]] = field(default_factory=dict)
+    body_maximum_bytes: int = 64 * 1024
+    raw: str = ""
     changes: bool = True
     waits: bool = False
+
+    @property
+    def request_maximum_bytes(self) -> int:
+        """What a request to this row may carry."""
+        return self.body_maximum_bytes if self.many is None else self.many.whole_maximum_bytes
 
     @property
     def is_change(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from api.models import Answer, Body, never_null, refusal
 
@@ -31,6 +31,13 @@ Filter = Annotated[str, Field(min_length=1, max_length=1024)]
 
 class WebhookBody(Body):
     """POST /webhooks: where to tell what; ``topic_filter`` is that of ``telemetry``, all of it where there is none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["topic_filter"], "properties": {"topic_filter": {"type": "string"}}},
+            "then": {"properties": {"events": {"contains": {"const": "telemetry"}}}},
+        }
+    )
 
     url: Url
     events: Events

@@ -73,7 +73,7 @@ async def _serve(config: BrokerConfig) -> None:
     from broker.runtime import Broker  # the native core is loaded for serving alone
 
     async with Broker(config) as broker:
-        gc.freeze()  # what there is stays: a walk over all of it in search of garbage holds the loop for 30 ms
+        gc.freeze()  # what was loaded stays: to look for garbage in 100,000 devices holds the loop for 0.1 s
         click.echo(banner(config, broker.endpoints, broker.first_key, broker.authority))
         await broker.run_until_signal()
 

@@ -28,6 +28,10 @@ HEAD_MAXIMUM_BYTES = 64 * 1024
 CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
 CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
 BYTES_ACKED = slice(120, 128)  # of Linux' struct tcp_info, since 4.1: tcpi_bytes_acked
+NO_REQUEST = (  # in the shape of the API, which never sees it
+    b'{"error": {"code": "INVALID_PARAMETER", "message": "this is no HTTP request"},'
+    b' "detail": "this is no HTTP request"}'
+)
 CUT = "iot_broker.cut"  # in a request's ``state``: what ends its connection at once
 
 
@@ -127,13 +131,19 @@ class InTime(H11Protocol):
         self._stop_watching()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words, in a shape that is not ours
         """Refuse what is no request; where an answer has begun, what follows is no other one."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-            self._watch()
-        else:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self._cut()
+            return
+        headers = [
+            ("content-type", "application/json"),
+            ("connection", "close"),
+            ("content-length", str(len(NO_REQUEST))),
+        ]
+        answer = h11.Response(status_code=400, headers=headers, reason="Bad Request"), h11.Data(NO_REQUEST)
+        self.transport.write(b"".join(self.conn.send(one) or b"" for one in (*answer, h11.EndOfMessage())))
+        self._close()
 
     def pause_writing(self) -> None:
         """Begin to wait for a caller who does not read its answer."""

@@ -13,10 +13,12 @@ import httpx
 import pytest
 
 import api
-from api.jsontext import BODY_MAXIMUM_BYTES
 from api.paths import ODD
+from api.routes import LARGE_BODY_BYTES, ApiRoute
+from api.table import ROUTES
+from broker.accounts.device_description import DeviceDescription
 from broker.ports import Presence
-from tests.upper import Upper
+from tests.upper import NOW_S, Upper
 
 NEW = {"name": "Temperature Sensor 01", "type": "sensor"}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -403,7 +405,7 @@ def test_a_wrong_field_is_refused_by_its_name(change: dict[str, Any], field: str
         '{"name": "abc", "type": "sensor", "metadata": {"x": -Infinity}}',
         '{"name": "abc", "type": "sensor", "metadata": {"x": 1e999}}',
         '{"name": "abc", "type": "sensor", "metadata": {"x": %s}}' % ("9" * 5000),
-        '{"name": "abc", "type": "sensor", "metadata": ' + '{"a":' * 100_000 + "1" + "}" * 100_001,
+        '{"name": "abc", "type": "sensor", "metadata": ' + '{"a":' * 9_000 + "1" + "}" * 9_001,
         b"\xff\xfe",
         '{"name": "abc"}'.encode("utf-16"),
     ],
@@ -641,19 +643,26 @@ def test_no_success_is_answered_before_it_is_durable() -> None:
     run(body)
 
 
+BODIES = [row for row in ROUTES if row.body is not None and row.path.startswith("/v1/iot")]
+
+
+@pytest.mark.parametrize("row", BODIES, ids=lambda row: row.path)
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_over_its_limit_is_refused_while_it_streams(announced: bool) -> None:
+def test_a_body_over_its_limit_is_refused_while_it_streams(row: ApiRoute, *, announced: bool) -> None:
     async def parts(read: list[int]) -> AsyncIterator[bytes]:
         for number in range(1000):
             read.append(number)
-            yield b" " * 65_536
+            yield b" " * 8_192
 
     async def body(caller: Caller) -> None:
         read: list[int] = []
-        headers = {"content-length": str(BODY_MAXIMUM_BYTES + 1)} if announced else {}
-        answer = await caller.http.post("/v1/iot/devices", content=parts(read), headers=headers)
+        maximum = row.request_maximum_bytes
+        headers = {"content-length": str(maximum + 1)} if announced else {}
+        path = row.path.format(device_id="x", webhook_id="x")
+        answer = await caller.http.request(row.method, path, content=parts(read), headers=headers)
         assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
-        assert len(read) <= (0 if announced else BODY_MAXIMUM_BYTES // 65_536 + 1)
+        assert str(maximum) in answer.text
+        assert len(read) <= (0 if announced else maximum // 8_192 + 1)
 
     run(body)
 
@@ -661,8 +670,11 @@ def test_a_body_over_its_limit_is_refused_while_it_streams(announced: bool) -> N
 def test_a_body_at_its_limit_is_read() -> None:
     async def body(caller: Caller) -> None:
         text = json.dumps(NEW)
-        answer = await caller.http.post("/v1/iot/devices", content=text + " " * (BODY_MAXIMUM_BYTES - len(text)))
+        answer = await caller.http.post("/v1/iot/devices", content=text + " " * (64 * 1024 - len(text)))
         assert answer.status_code == 201
+        path = f"/v1/iot/devices/{answer.json()['device_id']}/commands"
+        sent = await caller.http.post(path, content='{"payload":1' + " " * (LARGE_BODY_BYTES - 13) + "}")
+        assert sent.status_code == 202
 
     run(body)
 
@@ -819,6 +831,17 @@ def test_however_deep_a_body_is_it_is_taken_or_refused_and_what_was_taken_is_sho
         shown = await caller.http.get("/v1/iot/devices")
         assert shown.status_code == 200
         assert shown.json()["total"] == 3
+
+    run(body)
+
+
+def test_a_list_with_metadata_that_an_earlier_version_took_is_answered() -> None:
+    async def body(caller: Caller) -> None:
+        deep = '{"a":' + nested(300) + "}"
+        description = DeviceDescription("Deep", "sensor", metadata_json=deep, device_id="deep")
+        await caller.upper.directory.devices.create(1, description, NOW_S)
+        for path in ("", "/deep"):
+            assert (await caller.http.get(f"/v1/iot/devices{path}")).status_code == 200
 
     run(body)
 

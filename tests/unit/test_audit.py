@@ -153,6 +153,32 @@ def test_each_account_has_its_own_entries_and_the_installation_all() -> None:
     run(body)
 
 
+def test_others_have_their_turns_while_the_end_of_a_long_log_is_looked_for() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.audit
+        numbers = [(number, 1 + number * 7 % 50) for number in range(5, 100_005)]
+        for number, owner in numbers:
+            book._of(owner).append(number)
+        book._last = numbers[-1][0]
+        for offset, limit in ((0, 3), (1, 1), (777, 20), (99_990, 100), (100_000, 5), (10**18, 5)):
+            assert await book._places(limit, offset) == numbers[::-1][offset : offset + limit], offset
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        _, total = await upper.admin.audit.page(None, 10, 99_990)
+        counting.cancel()
+        assert total == 100_000
+        assert turns >= 10
+
+    run(body)
+
+
 def test_of_too_many_entries_the_oldest_of_the_same_account_go() -> None:
     async def body(upper: Upper) -> None:
         upper.directory.audit._limits = AuditLimits(entries_per_account_maximum=10)

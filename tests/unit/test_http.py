@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from contextlib import suppress
@@ -12,6 +13,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from api.errors import error_body
+from broker.errors import BadRequest
 from broker.net import http as http_server
 from broker.net import http_connection
 from broker.net.crowd import Crowd
@@ -154,6 +157,13 @@ def test_a_request_to_upgrade_is_answered_as_the_plain_request_that_it_is(caplog
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_what_is_no_request_is_refused_in_the_shape_of_the_api() -> None:
+    answer = asyncio.run(answer_to(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert (400, json.loads(body)) == error_body(BadRequest("this is no HTTP request"))
+
+
 async def length(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer how long a body is; of /unread without reading it."""
     size, more = 0, scope["path"] != "/unread"
@@ -231,4 +241,6 @@ def test_who_sends_what_is_no_request_is_let_go_and_is_no_error_of_ours(
 
     said = asyncio.run(body())
     assert said.split(b" ")[1] in (b"400", b"200")
+    if b" 400 " in said:
+        assert b"application/json" in said
     assert not [one.message for one in caplog.records if one.levelno >= logging.ERROR]

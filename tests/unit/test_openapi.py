@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from contextlib import nullcontext
 from hashlib import sha256
 from html.parser import HTMLParser
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import ValidationError
 
 from api import docs_page
 from api.errors import STATUS
 from api.examples import EXAMPLES
 from api.openapi import describe
-from api.routes import key_kind
+from api.routes import ApiRoute, key_kind
 from api.table import ROUTES
 
 DOCUMENT = describe(ROUTES, "1.2.3")
@@ -94,7 +96,28 @@ BODIES: list[tuple[str, dict[str, Any], bool]] = [
     ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["presence"]}, True),
     ("WebhookBody", {"url": "gopher://hooks.example.com/", "events": ["presence"]}, False),
     ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["presence", "presence"]}, False),
+    ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["presence"], "topic_filter": "a/#"}, False),
+    ("WebhookBody", {"url": "https://hooks.example.com/", "events": ["telemetry"], "topic_filter": "a/#"}, True),
     ("WebhookChangeBody", {"topic_filter": None}, True),
+    ("MessageBody", {}, False),
+    ("MessageBody", {"payload": None}, True),
+    ("MessageBody", {"payload": 1, "payload_base64": None}, True),
+    ("MessageBody", {"payload": 1, "payload_base64": ""}, False),
+    ("MessageBody", {"payload": None, "payload_base64": "YQ=="}, False),
+    ("MessageBody", {"payload_base64": None}, False),
+    ("MessageBody", {"payload_base64": ""}, True),
+    ("MessageBody", {"payload_base64": "YWE="}, True),
+    ("MessageBody", {"payload_base64": "YWE"}, False),
+    ("MessageBody", {"payload_base64": "Y-E="}, False),
+    ("MessageBody", {"payload": 1, "message_id": "a/b"}, False),
+    ("MessageBody", {"payload": 1, "message_id": None}, True),
+    ("PolicyCheckBody", {"device_id": "d", "action": "publish", "topic": "t", "retain": True}, True),
+    ("PolicyCheckBody", {"device_id": "d", "action": "subscribe", "topic": "t", "retain": True}, False),
+    ("PolicyCheckBody", {"device_id": "d", "action": "subscribe", "topic": "t", "payload_bytes": 1}, False),
+    ("PolicyCheckBody", {"device_id": "d", "key_name": None, "action": "subscribe", "topic": "t"}, True),
+    ("PolicyCheckBody", {"device_id": "d", "key_name": "k", "action": "publish", "topic": "t"}, False),
+    ("PolicyCheckBody", {"key_name": "k", "action": "publish", "topic": "t"}, True),
+    ("PolicyCheckBody", {"action": "publish", "topic": "t"}, False),
     ("WebhookChangeBody", {"events": None}, False),
 ]
 
@@ -103,6 +126,25 @@ BODIES: list[tuple[str, dict[str, Any], bool]] = [
 def test_a_body_is_judged_by_its_schema_as_it_is_by_its_model(model: str, body: dict[str, Any], good: bool) -> None:
     schema = DOCUMENT["components"]["schemas"][model]
     assert Draft202012Validator(schema).is_valid(body) == good
+    row = next(one for one in ROUTES if one.body is not None and one.body.__name__ == model)
+    assert row.body is not None
+    refused = nullcontext() if good or "gopher" in str(body) else pytest.raises(ValidationError)  # admin looks at URLs
+    with refused:
+        row.body.model_validate(body)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROUTES if row.body is not None], ids=lambda row: f"{row.method} {row.path}"
+)
+def test_how_large_a_body_may_be_is_told(row: ApiRoute) -> None:
+    told = OPERATIONS[row.method, row.path]["requestBody"]
+    assert told["x-maximum-bytes"] == row.request_maximum_bytes <= 3 * 512 * 1024
+    assert f"{row.request_maximum_bytes:,}" in told["description"]
+
+
+def test_an_offset_that_needs_a_limit_says_so() -> None:
+    offset = next(one for one in OPERATIONS["GET", "/v1/iot/credentials"]["parameters"] if one["name"] == "offset")
+    assert "limit" in offset["description"]
 
 
 # ---------------------------------------------------------------- the page
