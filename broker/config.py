@@ -146,6 +146,7 @@ class BrokerConfig(Section):
     registration: RegistrationConfig = RegistrationConfig.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
+    system_interval_s: float = Field(default=10.0, ge=1, le=3600)
     restart_grace_s: float = Field(default=30.0, ge=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

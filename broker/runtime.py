@@ -29,6 +29,7 @@ from broker.accounts.directory import DEFAULT_NAME, Directory
 from broker.accounts.telling import Telling
 from broker.accounts.warnings import QuotaWarning
 from broker.admin import Admin, MetricsText, SystemClock
+from broker.admin.system_topics import SystemTopics
 from broker.admin.upkeep import Upkeep
 from broker.config import BrokerConfig
 from broker.control import ControlServer
@@ -120,6 +121,7 @@ class Broker:
         self._front: HttpFront | None = None
         self._entrances: Entrances | None = None
         self._judging: set[asyncio.Task[None]] = set()
+        self._greeted: Callable[[int], None] = lambda _: None
         self._doubts_records = False
         self._stack = AsyncExitStack()
         self._signals = ExitStack()
@@ -389,6 +391,7 @@ class Broker:
             registration=config.registration,
             wall_ms=lambda: self._clock.wall_ns() // NS_PER_MS,
         )
+        stack.callback(directory.chosen_passwords.close)
         _loaded(directory, self._clock.wall_s())
         self._restore(shard, store, directory)
         self._counting = Counting(directory.usage, gateway, self._clock.wall_ns, self._clock.monotonic_ns)
@@ -413,7 +416,9 @@ class Broker:
             claim_doors=claim_doors(self._config.listeners),
             tell=observer.event,
         )
-        self._engine = Engine(shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate)
+        self._engine = Engine(
+            shard, self._ask, self._reactor.peer, observer, self._reactor.peer_certificate, self._greet
+        )
         assert self._certificates is not None  # just opened
         self._entrances = Entrances(self._config, self._reactor, self._certificates, observer)
         stack.push_async_callback(self._end_judging)
@@ -447,6 +452,7 @@ class Broker:
             self._telling.refresh,
         )
         self._start_webhooks(directory, stack)
+        self._start_system_topics(admin, gateway, stack)
         await self._open_doors(stack, admin, doors, upkeep)
         housekeeping = asyncio.create_task(self._keep_house(admin, gateway), name="housekeeping")
         stack.push_async_callback(self._end_housekeeping, housekeeping, admin)
@@ -477,6 +483,17 @@ class Broker:
         directory.usage.warnings.watch(service.warn)
         service.start()
         stack.push_async_callback(service.stop)
+
+    def _start_system_topics(self, admin: Admin, gateway: Gateway, stack: AsyncExitStack) -> None:
+        assert self._directory is not None  # just made
+        topics = SystemTopics(self._directory, admin.figures, gateway, self._config.system_interval_s)
+        self._directory.usage.warnings.watch(topics.warn)
+        self._greeted = lambda handle: _greet(topics, gateway.account_of(handle))
+        task = asyncio.create_task(topics.run(), name="figures below $SYS")
+        stack.push_async_callback(_end, task)
+
+    def _greet(self, handle: int) -> None:
+        self._greeted(handle)
 
     def _restore(self, shard: Shard, store: Store, directory: Directory) -> None:
         """Bring back what is on disk, before anybody comes; what cannot be read is left out, and said."""
@@ -674,6 +691,11 @@ class Broker:
         for task in self._judging:
             task.cancel()
         await asyncio.gather(*self._judging, return_exceptions=True)
+
+
+def _greet(topics: SystemTopics, account_id: int | None) -> None:
+    if account_id is not None:
+        topics.greet(account_id)
 
 
 def _loaded(directory: Directory, now_s: int) -> None:

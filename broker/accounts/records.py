@@ -107,6 +107,8 @@ class Device(Record):
     previous_digest: bytes = b""  # of the password before, while it overlaps; empty: there is none
     previous_created_at: int = 0
     previous_until: int = 0
+    chosen_hash: str = ""  # of a password that somebody has chosen; empty: there is none
+    chosen_digest: bytes = b""  # what stands among the digests for that password: no login gives it
 
 
 @dataclass(frozen=True, slots=True)

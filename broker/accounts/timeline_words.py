@@ -22,6 +22,7 @@ CHECK_CREDENTIALS = (
     "Use the user name and password of the device's last registration or rotation; rotate to get new ones."
 )
 UPGRADE_OR_FEWER = "Close what is not needed any more, or ask for a larger plan."
+QUOTA_REMEDY = "Send less until the first of the next month, or ask for a larger plan."
 SLOWER_OR_QOS = "Read faster, subscribe to less, or let the publisher send less."
 
 WORDS: Final[dict[str, Words]] = {
@@ -143,6 +144,28 @@ WORDS: Final[dict[str, Words]] = {
     "quota_exceeded": Words(
         "A message was refused: the account has used up its messages or its bandwidth of this month.",
         "Wait for the first of the next month, or ask for a larger plan.",
+    ),
+    "warned_messages_80": Words(
+        "With this device's messages the account came to 80 % of the messages that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_messages_100": Words(
+        "With this device's messages the account has used up the messages that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_bandwidth_80": Words(
+        "With this device's messages the account came to 80 % of the bandwidth that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_bandwidth_100": Words(
+        "With this device's messages the account has used up the bandwidth that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_devices_80": Words(
+        "With this device the account came to 80 % of the devices that its plan allows.", UPGRADE_OR_FEWER
+    ),
+    "warned_devices_100": Words(
+        "With this device the account came to as many devices as its plan allows.", UPGRADE_OR_FEWER
     ),
     # ---- deliveries
     "dropped_outbox_full": Words("Messages for the device were dropped: it reads too slowly.", SLOWER_OR_QOS),

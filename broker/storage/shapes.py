@@ -33,6 +33,7 @@ from broker.accounts.records import (
 from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
+from broker.policy.chosen_passwords import is_hash
 from broker.policy.key_rights import KeyRights
 from broker.policy.sealing import NAME_BYTES, NONCE_BYTES
 from broker.ports import Durability
@@ -192,13 +193,18 @@ def _is(kind: type[Account | ApiKey | AdminKey | Device], number_of: str) -> Cal
             return False
         if not isinstance(record, Account) and len(record.digest) != CREDENTIAL_BYTES:
             return False
-        if isinstance(record, Device) and len(record.previous_digest) not in (0, CREDENTIAL_BYTES):
+        if isinstance(record, Device) and not _has_sound_passwords(record):
             return False
         if isinstance(record, ApiKey):
             KeyRights.of_record(record.scopes, record.patterns)
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
     return check
+
+
+def _has_sound_passwords(device: Device) -> bool:
+    sizes = {len(device.previous_digest), len(device.chosen_digest)}
+    return sizes <= {0, CREDENTIAL_BYTES} and (not device.chosen_hash or is_hash(device.chosen_hash))
 
 
 def _is_number(value: bytes) -> bool:
