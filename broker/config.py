@@ -123,6 +123,7 @@ class RegistrationConfig(Section):
     claim_tokens_per_account_maximum: int = Field(
         default=100, ge=0, le=10_000, description="valid ones; as many again may have ended and be shown"
     )
+    authorities_per_account_maximum: int = Field(default=10, ge=0, le=1000, description="that are not revoked")
     per_s_maximum: float = Field(default=20.0, gt=0, le=100_000, description="devices a second, over time")
     at_once_maximum: int = Field(default=200, ge=1, le=1_000_000, description="devices at once, after a while of none")
 

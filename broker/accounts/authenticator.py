@@ -17,7 +17,7 @@ from broker.accounts.certificates import ClientCertificate, read_certificate
 from broker.accounts.chosen_passwords import Proof, TooMany
 from broker.accounts.claim_logins import TAKEN, ClaimLogin, NotRegistered, claim_login
 from broker.accounts.directory import Directory
-from broker.accounts.records import ClaimToken, Device
+from broker.accounts.records import Authority, ClaimToken, Device
 from broker.doors import CertificateRule, is_loopback, network_of
 from broker.errors import NotFound, Unavailable
 from broker.ports import ConnectRequest, Grant, Refusal
@@ -176,6 +176,9 @@ class DirectoryAuthenticator:
             certificate = read_certificate(request.certificate)
         except ValueError:
             return _Judgement(who=UNREADABLE)
+        authority = self._directory.authority_desk.issuer(request.certificate)
+        if authority is not None:  # what it has issued is for its account alone, whatever the listener's rule allows
+            return await self._by_authority(authority, certificate, request)
         device = self._holder(certificate, request.listener)
         if device is None:
             found = await self._by_login(request)
@@ -215,6 +218,27 @@ class DirectoryAuthenticator:
 
     def _is_of(self, device: Device, account: str) -> bool:
         return not account or self._directory.accounts.get(device.account_id).name == account
+
+    async def _by_authority(
+        self, authority: Authority, certificate: ClientCertificate, request: ConnectRequest
+    ) -> _Judgement:
+        desk, address = self._directory.authority_desk, request.address
+        told = {"voucher": authority.authority_id, "account_id": authority.account_id}
+        try:
+            rule = self._certificate_rules.get(request.listener, CertificateRule())
+            if rule.account and self._directory.accounts.get(authority.account_id).name != rule.account:
+                raise NotRegistered("refused_authority_listener")
+            device, is_new = await desk.device(authority, certificate, address, self._wall_s(), self._monotonic())
+        except NotRegistered as refused:
+            device_id = desk.device_id(authority, certificate)[:64]
+            self._tell("device_not_registered", why=refused.code, **told, device_id=device_id, address=address)
+            holder = self._directory.devices.find(authority.account_id, device_id)
+            refusal = Refusal(refused.reason_code, refused.code)
+            return _Judgement(None, certificate.fingerprint, holder, refused.code, refusal)
+        if is_new:
+            self._tell("device_registered", **told, device_id=device.device_id, address=address)
+        grant = self._directory.grant_by_certificate(device, request.user_name, request.password)
+        return _Judgement(grant, certificate.fingerprint, device, "refused_certificate_login")
 
     async def _by_login(self, request: ConnectRequest) -> _Judgement:
         login = claim_login(request)

@@ -358,6 +358,12 @@ class Devices:
         """Give what a device's certificate grants to who has shown it; None unless the device is active."""
         return self._grants.give_by_certificate(device) if self._may_enter(device) else None
 
+    def cut_by_certificate(self, device_number: int) -> None:
+        """Cut who came in as a device by a certificate; it may come again, if that lets it in."""
+        device = self._index.get(device_number)
+        if device is not None:
+            self._grants.take_by_certificate(device)
+
     def account_ids(self) -> list[int]:
         """List the accounts that have, or had, devices."""
         return list(self._index.by_account)

@@ -12,6 +12,8 @@ from broker.accounts.accounts import AccountChange, Accounts
 from broker.accounts.admin_keys import AdminKeys
 from broker.accounts.answers import KeptAnswers
 from broker.accounts.audit import AuditBook
+from broker.accounts.authorities import Authorities
+from broker.accounts.authority_logins import AuthorityDesk
 from broker.accounts.chosen_passwords import ChosenPasswords
 from broker.accounts.claim_logins import ClaimDesk
 from broker.accounts.claims import Claims
@@ -24,7 +26,7 @@ from broker.accounts.keys import Keys
 from broker.accounts.last_uses import LastUses
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
-from broker.accounts.records import Account, Device
+from broker.accounts.records import Account, Authority, Device
 from broker.accounts.usage import UsageBook
 from broker.accounts.warnings import DEVICES_KIND, QuotaWarning
 from broker.accounts.webhooks import Webhooks
@@ -93,6 +95,11 @@ class Directory:
         maximum = registration.claim_tokens_per_account_maximum
         self.claims = Claims(self._ledger, secret, self.accounts, self.enrolled, maximum)
         self.claim_desk = ClaimDesk(secret, self.accounts, self.claims, self.enrolled, self.devices, self.enrolment)
+        maximum = registration.authorities_per_account_maximum
+        self.authorities = Authorities(self._ledger, self.accounts, self.enrolled, maximum)
+        self.authority_desk = AuthorityDesk(
+            self.accounts, self.authorities, self.enrolled, self.devices, self.enrolment
+        )
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -113,6 +120,7 @@ class Directory:
         self.webhooks.load()
         self.enrolled.load()
         self.claims.load()
+        self.authorities.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""
@@ -170,6 +178,12 @@ class Directory:
         if warning.kind == DEVICES_KIND:
             number = max((one.device_number for one in self.devices.page(warning.account_id, 1, 0)), default=0)
         self.devices.timeline.note_now(number, f"warned_{warning.kind}_{warning.percent}")
+
+    async def revoke_authority(self, account_id: int, authority_id: str, now_s: int) -> Authority:
+        """Let an authority vouch for nobody any more, and cut who came in by it. Raises ``NotFound``."""
+        revoked = await self.authorities.revoke(account_id, authority_id, now_s)
+        self.authority_desk.take_all(authority_id)
+        return revoked
 
     def grant_of(self, device: Device, digest: bytes) -> Grant | None:
         """Give what one of a device's passwords grants, by its digest; None where it lets in no more.

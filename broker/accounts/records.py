@@ -148,6 +148,26 @@ class ClaimToken(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Authority(Record):
+    """An authority of an account, whose ``certificate`` is DER; ``code`` is what its proof is for.
+
+    ``names`` is ``subject`` or ``san``: which name of a certificate is the device.
+    """
+
+    account_id: int
+    authority_id: str
+    name: str
+    certificate: bytes
+    code: str
+    names: str
+    device_type: str
+    device_id_pattern: str
+    created_at: int
+    verified_at: int = 0  # 0: nobody has proven that it is the account's
+    revoked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolled(Record):
     """How many devices a claim token or an authority has registered, and when the last one."""
 

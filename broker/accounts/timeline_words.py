@@ -268,6 +268,26 @@ WORDS: Final[dict[str, Words]] = {
         "A registration was refused: the account registers as many devices a second as it may.",
         "Let the device come again a few seconds later.",
     ),
+    "refused_authority_bound": Words(
+        "A login was refused: the certificate names this device, which is bound to another one.",
+        "Bind the device to its new certificate, or to none.",
+    ),
+    "refused_authority_revoked": Words(
+        "A login was refused: the authority that has issued the certificate was revoked.",
+        "Give the device a certificate of another authority.",
+    ),
+    "refused_authority_id": Words(
+        "A registration was refused: the certificate does not name one id that a device can have.",
+        "Let its common name, or its one alternative name, be 3 to 64 letters, digits, dashes and underscores.",
+    ),
+    "refused_authority_pattern": Words(
+        "A registration was refused: the authority is not for devices with such an id.",
+        "Look at the authority's pattern, and at the name in the certificate.",
+    ),
+    "refused_authority_listener": Words(
+        "A login was refused: the listener is for another account's certificates.",
+        "Connect to your account's listener.",
+    ),
     # ---- the timeline itself
     "events_lost": Words("More happened than could be kept: events are missing here."),
 }
