@@ -19,6 +19,19 @@ MESSAGE = {**DEVICE, "message_id": "msg_q2m5x4t6wz2ak3v7q2m5x4t6wz"}
 CONNECTION = {"connection_id": "4294967296"}
 SESSION = {"session_id": "9.cHVtcA"}
 WEBHOOK = {"webhook_id": "wh_m5x4t6wz2ak3v7q2"}
+AUTHORITY = {"authority_id": "ca_x4t6wz2ak3v7q2m5"}
+AUTHORITIES = BASE_PATH + "/authorities"
+AUTHORITY_PEM = (  # an authority whose key nobody has kept
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIIBODCB4KADAgECAgEBMAoGCCqGSM49BAMCMBsxGTAXBgNVBAMMEEV4YW1wbGUg\n"
+    "UHVtcHMgQ0EwIBcNMjAwMTAxMDAwMDAwWhgPMjA5OTEyMzEwMDAwMDBaMBsxGTAX\n"
+    "BgNVBAMMEEV4YW1wbGUgUHVtcHMgQ0EwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n"
+    "AASftC47rqxpLDn2kfJXUtuu2vwqn98hRW1mn+PgjZoB/Ly/4n8TJuOhTvzeP+GI\n"
+    "5ow7H3pOOWd0vTGoEgX8cduxoxMwETAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49\n"
+    "BAMCA0cAMEQCIDZPRaYvZPqhbEwzu9JJKo2R+9ujFVMilgQUXBCFTd3CAiBUN48d\n"
+    "HGDXyPhA5imiRIoSllysDiF4sM9ZiATTtFS+Ug==\n"
+    "-----END CERTIFICATE-----\n"
+)
 CLAIM = {"claim_id": "claim_t6wz2ak3v7q2m5x4"}
 WEBHOOKS = BASE_PATH + "/webhooks"
 CLAIM_TOKENS = BASE_PATH + "/claim-tokens"
@@ -73,6 +86,13 @@ EXAMPLES: Mapping[tuple[str, str], Example] = {
     ),
     ("GET", CLAIM_TOKENS + "/{claim_id}"): Example(CLAIM),
     ("DELETE", CLAIM_TOKENS + "/{claim_id}"): Example(CLAIM),
+    ("GET", AUTHORITIES): Example(),
+    ("POST", AUTHORITIES): Example(
+        body={"name": "Example Pumps", "certificate": AUTHORITY_PEM, "type": "sensor", "device_id_pattern": "pump-*"}
+    ),
+    ("GET", AUTHORITIES + "/{authority_id}"): Example(AUTHORITY),
+    ("POST", AUTHORITIES + "/{authority_id}/verify"): Example(AUTHORITY, body={"certificate": AUTHORITY_PEM}),
+    ("DELETE", AUTHORITIES + "/{authority_id}"): Example(AUTHORITY),
     ("GET", BASE_PATH + "/quota"): Example(),
     ("GET", BASE_PATH + "/usage"): Example(query={"start_date": "2025-11-01", "end_date": "2025-11-07"}),
     ("GET", BASE_PATH + "/stats"): Example(),

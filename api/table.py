@@ -8,6 +8,7 @@ from __future__ import annotations
 from api import (
     admin_table,
     audit_table,
+    authority_table,
     bulk_table,
     claim_table,
     command_table,
@@ -29,6 +30,7 @@ ROUTES = described(
         *insight_table.ROUTES,
         *webhook_table.ROUTES,
         *claim_table.ROUTES,
+        *authority_table.ROUTES,
         *audit_table.ROUTES,
         *admin_table.ROUTES,
         *connections_table.ROUTES,

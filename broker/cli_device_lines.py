@@ -17,9 +17,13 @@ from api.device_bodies import DeviceBody
 from api.errors import as_bad_request
 from api.jsontext import parse_object
 from api.models import DeviceType
+from broker.accounts.device_description import check_user_name
 from broker.errors import BadRequest
+from broker.policy.chosen_passwords import check_chosen
 
 COLUMNS = ("device_id", "name", "type", "description", "metadata", "status", "certificate_fingerprint")
+LOGIN_COLUMNS = ("username", "password")
+TAKEN_COLUMNS = (*COLUMNS, *LOGIN_COLUMNS)
 STATUSES = {"": True, "active": True, "inactive": False}
 PAGE_DEVICES = 100
 PAGE_BYTES = 40 * 1024  # a request to the running broker has 64 KiB
@@ -65,11 +69,9 @@ def read(lines: IO[str], refused: list[tuple[int, str]]) -> Iterator[Line]:
 
 def _check_columns(columns: list[str]) -> None:
     """Refuse a file before anything of it is taken."""
-    unknown = [one for one in columns if one not in COLUMNS]
-    if unknown == ["password"]:
-        raise Unusable("the column password is not taken: passwords are drawn here, and written with the logins")
+    unknown = [one for one in columns if one not in TAKEN_COLUMNS]
     if unknown or len(set(columns)) != len(columns) or "name" not in columns:
-        raise Unusable(f"line 1: expected the columns {', '.join(COLUMNS)}, of which name is needed, each once")
+        raise Unusable(f"line 1: expected the columns {', '.join(TAKEN_COLUMNS)}, of which name is needed, each once")
 
 
 def _device(row: dict[str | Any, Any]) -> dict[str, Any]:
@@ -77,6 +79,11 @@ def _device(row: dict[str | Any, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise Unusable("it has more or fewer fields than the first line")
     said = {name: value for name, value in row.items() if value}
+    login = {name: said.pop(name) for name in LOGIN_COLUMNS if name in said}
+    if "username" in login:
+        check_user_name(login["username"])
+    if "password" in login:
+        check_chosen(login["password"])
     status = STATUSES.get(said.pop("status", ""))
     if status is None:
         raise Unusable("status: expected active or inactive")
@@ -91,7 +98,7 @@ def _device(row: dict[str | Any, Any]) -> dict[str, Any]:
         body = DeviceBody.model_validate(said)
     except ValidationError as error:
         raise as_bad_request(error) from error
-    return _said(body, active=status)
+    return {**_said(body, active=status), **login}
 
 
 def _said(body: DeviceBody, *, active: bool) -> dict[str, Any]:

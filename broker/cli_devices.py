@@ -55,8 +55,9 @@ def import_command(
 ) -> None:
     """Register the devices of the CSV file FILE, and write their logins as CSV.
 
-    Columns: name, and where wanted device_id, type, description, metadata (a JSON object), status, and
-    certificate_fingerprint. Who runs it again registers what is not there yet, by device_id.
+    Columns: name, and where wanted device_id, type, description, metadata (a JSON object), status,
+    certificate_fingerprint, username and password. A password of the file is not written again. Who runs it again
+    registers what is not there yet, by device_id.
     """
     config = load_config(file, os.environ, Flags(data_dir=data_dir))
 

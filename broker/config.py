@@ -123,6 +123,7 @@ class RegistrationConfig(Section):
     claim_tokens_per_account_maximum: int = Field(
         default=100, ge=0, le=10_000, description="valid ones; as many again may have ended and be shown"
     )
+    authorities_per_account_maximum: int = Field(default=10, ge=0, le=1000, description="that are not revoked")
     per_s_maximum: float = Field(default=20.0, gt=0, le=100_000, description="devices a second, over time")
     at_once_maximum: int = Field(default=200, ge=1, le=1_000_000, description="devices at once, after a while of none")
 
@@ -146,6 +147,7 @@ class BrokerConfig(Section):
     registration: RegistrationConfig = RegistrationConfig.model_validate({})
     strict: bool = Field(default=False, description="refuse to start with a damaged store, in place of rescuing it")
     store_map_size_bytes: int = Field(default=64 * 1024 * MIB, ge=16 * MIB)
+    system_interval_s: float = Field(default=10.0, ge=1, le=3600)
     restart_grace_s: float = Field(default=30.0, ge=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -322,7 +322,7 @@ class Broker:
         stack.callback(self._end_local)
         gateway = Gateway(core.reactor, core.journal.durable)
         core.journal.before_seal = gateway.before_seal
-        platform = self._platform = Platform(config, clock, core, gateway, disk.store, secret, observer)
+        platform = self._platform = Platform(config, clock, core, gateway, disk.store, secret, observer, stack)
         self._first_key = await platform.directory.bootstrap(clock.wall_s())
         entrances = Entrances(config, core.reactor, certificates, observer)
         self._judging = self._judge(core, platform, local, entrances, observer)
@@ -337,6 +337,7 @@ class Broker:
         self._metrics = _metrics(core, disk, alarms, platform, certificates)
         admin = self._made_admin(platform, gateway, alarms)
         platform.start_webhooks(config, local, stack)
+        self._judging.greet = platform.start_system_topics(admin.figures, gateway, config.system_interval_s, stack)
         serving = Serving(config, doors, certificates, entrances, self._judging.keep)
         api = application(admin, clock, config.http.allowed_origins)
         upkeep = Upkeep(disk.lmdb, config, lambda: alarms.set(DAMAGE, ""))

@@ -161,6 +161,12 @@ cdef void write_identified(
         remember_alias(connection, &out.topic, out.topic_hash, alias)
 
 
+cdef inline void count_sent(ShardState* shard, Outgoing* out, Session* session, uint32_t total) noexcept nogil:
+    # Topics with `$` are the broker's own: its figures are nobody's usage.
+    if likely_(out.topic.at[0] != c"$"):
+        count_out(shard, session, total)
+
+
 cdef bint send_identified(
         ShardState* shard, Outgoing* out, Session* session, SharedGroup* group, uint8_t qos, uint8_t retain,
         const uint32_t* identifiers, uint32_t count) noexcept nogil:
@@ -178,7 +184,7 @@ cdef bint send_identified(
         count_drop(shard, session, why_no_outbox(shard, connection, total))
         return False
     shard.slice_budget -= total // WORK_BYTES
-    count_out(shard, session, total)
+    count_sent(shard, out, session, total)
     write_identified(
         shard, out, connection, total, first_byte_of(qos, retain), packet_id, identifiers, count, alias)
     shard.counters.messages_sent += 1
@@ -203,7 +209,7 @@ cdef bint send_later(
     packet_id = next_packet_id(shard, out, session, NULL, 2, retain, identifiers, count)
     session.inflight[packet_id & session.inflight_mask] |= INFLIGHT_HELD
     shard.slice_budget -= total // WORK_BYTES
-    count_out(shard, session, total)
+    count_sent(shard, out, session, total)
     hold_publish(shard, session, shard.journal.open_ticket, packet_id)      # of what was recorded just now
     return True
 
@@ -234,7 +240,7 @@ cdef inline bint send_here(
     at = outbox_reserve(shard, connection, total)
     memcpy(at, out.layout_at[layout], total)
     shard.slice_budget -= total // WORK_BYTES
-    count_out(shard, session, total)
+    count_sent(shard, out, session, total)
     at[0] = first_byte_of(qos, retain)  # DUP is 0 on a first delivery [MQTT-3.3.1-1]
     if qos:
         packet_id = next_packet_id(shard, out, session, group, qos, retain, identifiers, count)

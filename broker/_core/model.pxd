@@ -235,6 +235,7 @@ cdef struct TopicSpace:         # the private topics of one account
     uint32_t wildcards          # entries in sets of the trie
     uint32_t subscription_count
     uint64_t filter_bytes       # subscriptions and their filters, as if each had its filter to itself
+    uint32_t system_filters     # subscriptions to the broker's figures
 
 cdef struct Subscription:
     Session* session            # NULL: it stands for a shared group, and is the SharedGroup's first field
@@ -251,6 +252,7 @@ cdef struct Subscription:
     uint8_t dead
     uint8_t has_run             # retained messages are still being delivered to it
     uint8_t benched             # of a group: it stands on its session's bench
+    uint8_t of_system           # its filter is one of the broker's figures, below $SYS
     uint16_t filter_bytes       # of its filter, as in SUBSCRIBE
 
 cdef enum OwnerKind:
@@ -1062,6 +1064,7 @@ cdef struct ShardState:
     uint64_t match_steps        # trie nodes visited, for tests of its bounds
     uint32_t subscription_count     # of all accounts; dead ones too, while a fan-out names them
     uint64_t filter_bytes           # of all accounts
+    uint32_t system_filters         # subscriptions to the broker's figures, of all accounts
     Scratch layouts[4]
     Scratch forwarded           # properties of an inbound PUBLISH without its alias
     # memory

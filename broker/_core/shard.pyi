@@ -106,6 +106,13 @@ class Shard:
         """Give a principal's open connections, sessions that outlive theirs, and messages in all its queues."""
         ...
 
+    def system_readers(self, first: int, count: int) -> tuple[list[int], int]:
+        """Give accounts that have a subscription to topics below `$SYS`, and an application that is connected.
+
+        Looks at ``count`` buckets of their table from ``first`` (0) on; also where to go on, 0 at the end.
+        """
+        ...
+
     def account_connections(self, account_id: int) -> tuple[int, list[int]]:
         """Give the most connections that an account has had at once today, and those of now by ``set_door``.
 

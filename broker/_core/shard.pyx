@@ -598,6 +598,22 @@ cdef class Shard:
             return 0, [0] * DOOR_INSIDE
         return connections_peak(self.state, account), [account.by_door[i] for i in range(DOOR_INSIDE)]
 
+    def system_readers(self, uint32_t first, uint32_t count):
+        cdef Account* account
+        cdef uint32_t bucket = first
+        cdef list found = []
+        self.check_owner()
+        if not self.state.system_filters:
+            return found, 0
+        while bucket <= self.state.account_mask and bucket - first < count:
+            account = self.state.accounts[bucket]
+            while account != NULL:
+                if account.space.system_filters and account.connections > account.device_connections:
+                    found.append(account.account_id)
+                account = account.next
+            bucket += 1
+        return found, bucket if bucket <= self.state.account_mask else 0
+
     # ------------------------------------------------------------ what happens to devices
 
     def watch_stories(self):

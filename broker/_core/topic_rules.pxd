@@ -17,4 +17,7 @@ cdef bint valid_topic_name(const uint8_t* p, uint32_t n, uint32_t levels_maximum
 cdef uint32_t inner_filter_at(const uint8_t* p, uint32_t n) noexcept nogil
 # A filter whose wildcards stand where they may; of a shared subscription, its name and inner filter.
 cdef bint valid_topic_filter(const uint8_t* p, uint32_t n, uint32_t levels_maximum) noexcept nogil
+# Whether a name or a filter (of a shared subscription, the inner one) is the broker's own: `$SYS`, or below it. No
+# other filter matches those names. [MQTT-4.7.2-1]
+cdef bint is_of_system(const uint8_t* p, uint32_t n) noexcept nogil
 cdef bint has_wildcard(const uint8_t* p, uint32_t n) noexcept nogil

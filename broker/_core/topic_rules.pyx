@@ -104,6 +104,10 @@ cdef uint32_t inner_filter_at(const uint8_t* p, uint32_t n) noexcept nogil:
     return at + 1       # n + 1: it has no inner filter, and is not valid
 
 
+cdef bint is_of_system(const uint8_t* p, uint32_t n) noexcept nogil:
+    return n >= 4 and memcmp(p, b"$SYS", 4) == 0 and (n == 4 or p[4] == c"/")
+
+
 cdef bint valid_shared_filter(const uint8_t* p, uint32_t n, uint32_t inner, uint32_t levels_maximum) noexcept nogil:
     if inner == SHARE_NAME_AT + 1 or inner >= n:    # no name, or no filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]
         return False

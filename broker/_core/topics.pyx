@@ -31,6 +31,7 @@ from broker._core.topic_rules cimport (
     has_wildcard,
     hash_bytes,
     inner_filter_at,
+    is_of_system,
 )
 from broker._core.trie cimport (
     find_node,
@@ -272,6 +273,9 @@ cdef inline void count_filter(
     cdef int64_t size = <int64_t>sizeof(Subscription) + subscription.filter_bytes
     space.filter_bytes += sign * size
     shard.filter_bytes += sign * size
+    if unlikely_(subscription.of_system):
+        space.system_filters += sign
+        shard.system_filters += sign
 
 
 cdef bint has_filter_room(ShardState* shard, Account* account, uint32_t n) noexcept nogil:
@@ -285,10 +289,11 @@ cdef bint has_filter_room(ShardState* shard, Account* account, uint32_t n) noexc
 cdef Subscription* add_subscription(
         ShardState* shard, TopicSpace* space, Session* session, const uint8_t* filter, uint32_t n) noexcept nogil:
     cdef Subscription* subscription = <Subscription*>arena_take_zeroed(&shard.arena, sizeof(Subscription))
+    cdef uint32_t inner = inner_filter_at(filter, n)
     cdef uint8_t kind
     cdef void* owner
     subscription.session = session
-    if unlikely_(inner_filter_at(filter, n)):
+    if unlikely_(inner):
         subscription.owner = group_of_filter(shard, space, filter, n, True)
         subscription.owner_kind = OWNER_GROUP
         join(group_of(subscription), subscription)
@@ -297,6 +302,7 @@ cdef Subscription* add_subscription(
         attach(space, subscription, owner, kind)
     link_to_session(session, subscription)
     subscription.filter_bytes = <uint16_t>n
+    subscription.of_system = is_of_system(filter + inner, n - inner)
     space.subscription_count += 1
     shard.subscription_count += 1
     count_filter(shard, space, subscription, 1)

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.accounts.certificates import ClientCertificate, read_certificate
+from broker.accounts.chosen_passwords import Proof, TooMany
 from broker.accounts.claim_logins import TAKEN, ClaimLogin, NotRegistered, claim_login
 from broker.accounts.directory import Directory
-from broker.accounts.records import ClaimToken, Device
+from broker.accounts.records import Authority, ClaimToken, Device
 from broker.doors import CertificateRule, is_loopback, network_of
-from broker.errors import NotFound
+from broker.errors import NotFound, Unavailable
 from broker.ports import ConnectRequest, Grant, Refusal
 from broker.reasons import ReasonCode
 from broker.stories import VERSIONS
@@ -31,6 +32,7 @@ REMEMBERED_MAXIMUM = 10_000
 
 WRONG_PASSWORD = "refused_wrong_password"  # noqa: S105 - a code of the timeline
 UNREADABLE = "a certificate that cannot be read"  # in a user name's place: no blank is in a fingerprint
+BUSY = Refusal(ReasonCode.SERVER_BUSY)
 REFUSED = Refusal(ReasonCode.NOT_AUTHORIZED)  # contract, section 3: CONNACK 5 in 3.1.1, 0x87 in 5.0
 
 
@@ -51,6 +53,7 @@ class FailureTable:
     def __init__(self, maximum: int = REMEMBERED_MAXIMUM) -> None:
         self._maximum = maximum
         self._failures: OrderedDict[bytes, _Failures] = OrderedDict()
+        self._last_at: OrderedDict[str, float] = OrderedDict()  # when a network failed last
 
     def __len__(self) -> int:
         return len(self._failures)
@@ -66,8 +69,19 @@ class FailureTable:
         self._failures.move_to_end(key)
         if len(self._failures) > self._maximum:
             self._failures.popitem(last=False)
+        self._note_network(network_of(address), now)
         beyond = failures.count - FREE_FAILURES
         return min(FIRST_DELAY_S * 2 ** min(beyond - 1, 10), MAXIMUM_DELAY_S) if beyond > 0 else 0.0
+
+    def has_failed(self, address: str, now: float) -> bool:
+        """Tell whether somebody failed from an address's network within a minute, whoever it was."""
+        return now - self._last_at.get(network_of(address), -FORGET_AFTER_S) < FORGET_AFTER_S
+
+    def _note_network(self, network: str, now: float) -> None:
+        self._last_at[network] = now
+        self._last_at.move_to_end(network)
+        if len(self._last_at) > self._maximum:
+            self._last_at.popitem(last=False)
 
     def forget(self, address: str, user_name: str) -> None:
         """Forget the failures of one that has proven itself."""
@@ -132,7 +146,7 @@ class DirectoryAuthenticator:
         """Judge one CONNECT; a refusal waits up to a second when the same one failed often."""
         found = await self._judge(request)
         if found.who is None:
-            return REFUSED
+            return found.refusal
         if found.grant is not None:
             self._failures.forget(request.address, found.who)
             return found.grant
@@ -162,6 +176,9 @@ class DirectoryAuthenticator:
             certificate = read_certificate(request.certificate)
         except ValueError:
             return _Judgement(who=UNREADABLE)
+        authority = self._directory.authority_desk.issuer(request.certificate)
+        if authority is not None:  # what it has issued is for its account alone, whatever the listener's rule allows
+            return await self._by_authority(authority, certificate, request)
         device = self._holder(certificate, request.listener)
         if device is None:
             found = await self._by_login(request)
@@ -202,9 +219,30 @@ class DirectoryAuthenticator:
     def _is_of(self, device: Device, account: str) -> bool:
         return not account or self._directory.accounts.get(device.account_id).name == account
 
+    async def _by_authority(
+        self, authority: Authority, certificate: ClientCertificate, request: ConnectRequest
+    ) -> _Judgement:
+        desk, address = self._directory.authority_desk, request.address
+        told = {"voucher": authority.authority_id, "account_id": authority.account_id}
+        try:
+            rule = self._certificate_rules.get(request.listener, CertificateRule())
+            if rule.account and self._directory.accounts.get(authority.account_id).name != rule.account:
+                raise NotRegistered("refused_authority_listener")
+            device, is_new = await desk.device(authority, certificate, address, self._wall_s(), self._monotonic())
+        except NotRegistered as refused:
+            device_id = desk.device_id(authority, certificate)[:64]
+            self._tell("device_not_registered", why=refused.code, **told, device_id=device_id, address=address)
+            holder = self._directory.devices.find(authority.account_id, device_id)
+            refusal = Refusal(refused.reason_code, refused.code)
+            return _Judgement(None, certificate.fingerprint, holder, refused.code, refusal)
+        if is_new:
+            self._tell("device_registered", **told, device_id=device.device_id, address=address)
+        grant = self._directory.grant_by_certificate(device, request.user_name, request.password)
+        return _Judgement(grant, certificate.fingerprint, device, "refused_certificate_login")
+
     async def _by_login(self, request: ConnectRequest) -> _Judgement:
         login = claim_login(request)
-        return self._by_password(request) if login is None else await self._by_claim(login, request)
+        return await self._by_password(request) if login is None else await self._by_claim(login, request)
 
     async def _by_claim(self, login: ClaimLogin, request: ConnectRequest) -> _Judgement:
         """Judge a device that registers itself, or did: it may go on to send its token's secret with its password."""
@@ -218,7 +256,7 @@ class DirectoryAuthenticator:
         if known is None and claim is not None:
             return await self._register(login, claim, request)
         assert known is not None
-        found = self._by_own_password(login, request, known)
+        found = await self._by_own_password(login, request, known)
         if found.grant is None and claim is not None:
             return self._not_registered(login, claim, request, NotRegistered(TAKEN))
         return found
@@ -233,7 +271,7 @@ class DirectoryAuthenticator:
             return self._not_registered(login, claim, request, refused)
         told = {"device_id": device.device_id, "voucher": claim.claim_id, "account_id": claim.account_id}
         self._tell("device_registered", **told, address=request.address)
-        return self._by_own_password(login, request, device)
+        return await self._by_own_password(login, request, device)
 
     def _not_registered(
         self, login: ClaimLogin, claim: ClaimToken, request: ConnectRequest, refused: NotRegistered
@@ -246,10 +284,10 @@ class DirectoryAuthenticator:
         holder = self._directory.devices.find(claim.account_id, refusal.device_id) if refused.code == TAKEN else None
         return _Judgement(None, request.user_name, holder, refused.code, Refusal(refused.reason_code, refused.code))
 
-    def _by_own_password(self, login: ClaimLogin, request: ConnectRequest, device: Device) -> _Judgement:
+    async def _by_own_password(self, login: ClaimLogin, request: ConnectRequest, device: Device) -> _Judgement:
         """Let a device in by the password behind the token's secret, as by that password alone."""
         own = login.own_password.encode()
-        found = self._by_password(replace(request, password=own))
+        found = await self._by_password(replace(request, password=own))
         if found.grant is None or not login.secret:
             return found
         digest = self._directory.digest_of(device.user_name, own)  # with which it is cut
@@ -258,11 +296,31 @@ class DirectoryAuthenticator:
     def _takes_claims(self, request: ConnectRequest) -> bool:
         return request.listener in self._claim_doors or is_loopback(request.address)
 
-    def _by_password(self, request: ConnectRequest) -> _Judgement:
+    async def _by_password(self, request: ConnectRequest) -> _Judgement:
         if request.user_name is None or request.password is None:
             return _Judgement()
         device = self._directory.devices.with_user_name(request.user_name)
         if device is not None and device.certificate_fingerprint and request.listener in self._certificate_rules:
             return _Judgement(None, request.user_name, device, "refused_certificate_needed")
         grant = self._directory.grant_for(request.user_name, request.password)
-        return _Judgement(grant, request.user_name, device)
+        if grant is not None or device is None or not device.chosen_hash:
+            return _Judgement(grant, request.user_name, device)
+        return await self._by_chosen_password(device, request.user_name, request.password, request.address)
+
+    async def _by_chosen_password(self, device: Device, user_name: str, password: bytes, address: str) -> _Judgement:
+        """Compare with the hash of a password that somebody has chosen, unless the device may not come in anyway."""
+        directory = self._directory
+        if directory.grant_of(device, device.chosen_digest) is None:
+            return _Judgement(None, user_name, device)
+        proof = Proof(network_of(address), directory.digest_of(user_name, password), device.chosen_hash, password)
+        try:
+            failed = self._failures.has_failed(address, self._monotonic())
+            right = await directory.chosen_passwords.is_right(proof, failed_lately=failed)
+        except TooMany:
+            return _Judgement(refusal=BUSY)
+        except Unavailable:
+            return _Judgement(refusal=Refusal(ReasonCode.SERVER_UNAVAILABLE))
+        latest = directory.devices.numbered(device.device_number)  # it took a while
+        if not right or latest is None:
+            return _Judgement(None, user_name, latest)
+        return _Judgement(directory.grant_of(latest, device.chosen_digest), user_name, latest)

@@ -11,26 +11,37 @@ from dataclasses import dataclass, fields, replace
 from broker.accounts.certificates import check_fingerprint
 from broker.accounts.records import Device
 from broker.errors import BadRequest
+from broker.policy.credentials import APPLICATION_USER_NAME, CLAIM_ID_PREFIX, DEVICE_ID_PREFIX
 
 TOPIC_LEVEL = re.compile(r"[^+#/\x00]{1,64}")
 CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
 """What callers may choose as an id, but for ``RESERVED_IDS``; from inside the process it is any level of a topic."""
 RESERVED_IDS = frozenset({"bulk"})
+USER_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+USER_NAME_EXPECTED = (
+    f"1 to 128 characters, none of them a control; not {APPLICATION_USER_NAME}, and not beginning with "
+    f"{DEVICE_ID_PREFIX} or {CLAIM_ID_PREFIX}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnLogin:
-    """A login that a new device brings along: ``digest`` is that of its user name and its password."""
+    """What a new device brings along of its login; what is empty is drawn.
 
-    user_name: str
-    digest: bytes
+    ``digest`` is that of its user name and its password. ``chosen_hash`` is that of a password which somebody has
+    chosen; ``digest`` then stands for it alone.
+    """
+
+    user_name: str = ""
+    digest: bytes = b""
+    chosen_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceDescription:
     """What a caller says about a new device; an empty ``device_id`` lets one be generated.
 
-    One that brings its ``login`` along has a user name that nobody else can have.
+    ``login`` is what it brings along of one.
     """
 
     name: str
@@ -39,7 +50,7 @@ class DeviceDescription:
     metadata_json: str = "{}"
     device_id: str = ""
     certificate_fingerprint: str = ""
-    login: OwnLogin | None = None  # else one is drawn
+    login: OwnLogin = OwnLogin()
 
     def of(self, number: int, account_id: int, device_id: str, user_name: str, digest: bytes, now_s: int) -> Device:
         """Give the device as it is registered."""
@@ -57,6 +68,8 @@ class DeviceDescription:
             created_at=now_s,
             updated_at=now_s,
             certificate_fingerprint=self.certificate_fingerprint,
+            chosen_hash=self.login.chosen_hash,
+            chosen_digest=digest if self.login.chosen_hash else b"",
         )
 
 
@@ -75,6 +88,19 @@ class DeviceChange:
         """Give the device as it will be."""
         said = {one.name: getattr(self, one.name) for one in fields(self)}
         return replace(device, updated_at=now_s, **{name: value for name, value in said.items() if value is not None})
+
+
+def check_user_name(user_name: str) -> str:
+    """Return a user name that an operator has chosen. Raises ``BadRequest`` for what could be somebody else's."""
+    reserved = user_name == APPLICATION_USER_NAME or user_name.startswith((DEVICE_ID_PREFIX, CLAIM_ID_PREFIX))
+    if USER_NAME.fullmatch(user_name) is None or reserved:
+        raise BadRequest(
+            f"username: expected {USER_NAME_EXPECTED}",
+            field="username",
+            provided=user_name,
+            expected=USER_NAME_EXPECTED,
+        )
+    return user_name
 
 
 def check_description(description: DeviceDescription) -> None:

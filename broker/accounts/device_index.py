@@ -76,6 +76,7 @@ class DeviceIndex:
         self._chosen = Names()  # under account and id
         self._chosen_ids: dict[str, set[int]] = {}
         self._reserved_fingerprints: set[str] = set()
+        self._reserved_user_names: set[str] = set()
         self.by_account: dict[int, OfAccount] = {}
 
     def __len__(self) -> int:
@@ -183,6 +184,19 @@ class DeviceIndex:
             self.of(device.account_id).roster.refuse(device_number)
 
     # ------------------------------------------------------------ on the way to disk
+
+    def reserve(self, fingerprint: str, user_name: str) -> None:
+        """Keep both for a new device (empty: none). Raises ``Conflict`` where one of them is taken."""
+        if user_name in self._by_user_name or user_name in self._reserved_user_names:
+            raise Conflict("a device has this user name already")
+        self.reserve_fingerprint(fingerprint)
+        if user_name:
+            self._reserved_user_names.add(user_name)
+
+    def release(self, fingerprint: str, user_name: str) -> None:
+        """Keep them no longer: the record is on disk, or will never be."""
+        self.release_fingerprint(fingerprint)
+        self._reserved_user_names.discard(user_name)
 
     def reserve_fingerprint(self, fingerprint: str) -> None:
         """Keep a certificate for who is being bound to it (empty: none). Raises ``Conflict`` where it is taken."""

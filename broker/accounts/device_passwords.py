@@ -30,12 +30,13 @@ class Rotation:
         changed = replace(device, updated_at=now_s, digest=self.digest, password_created_at=now_s)
         if self.overlap_s == 0:
             return Retirement().of(changed, now_s)
-        return replace(
+        overlapping = replace(
             changed,
             previous_digest=device.digest,
             previous_created_at=created_at(device),
             previous_until=now_s + self.overlap_s,
         )
+        return _without_ended(overlapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,14 @@ class Retirement:
 
     def of(self, device: Device, _now_s: int) -> Device:
         """Give the device with its newest password alone."""
-        return replace(device, previous_digest=b"", previous_created_at=0, previous_until=0)
+        return _without_ended(replace(device, previous_digest=b"", previous_created_at=0, previous_until=0))
+
+
+def _without_ended(device: Device) -> Device:
+    """Let the hash of a chosen password go when that lets in no more."""
+    if device.chosen_digest in (device.digest, device.previous_digest):
+        return device
+    return replace(device, chosen_hash="", chosen_digest=b"")
 
 
 def created_at(device: Device) -> int:

@@ -116,9 +116,9 @@ class Devices(DeviceLookup):
     def begin(self, account_id: int, description: DeviceDescription, now_s: int) -> Newcomer:
         """Judge a new device and reserve what has to be its own, for who commits it.
 
-        Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id or the certificate is
-        taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic: with it goes
-        everything under ``devices/{device_id}/``.
+        Raises ``QuotaExceeded`` at the plan's number of devices, ``Conflict`` when a chosen id, a user name or the
+        certificate is taken, and ``BadRequest`` for a fingerprint that is none, and an id that is no level of a topic:
+        with it goes everything under ``devices/{device_id}/``.
         """
         check_description(description)
         of_account = self._of(account_id)
@@ -126,7 +126,7 @@ class Devices(DeviceLookup):
         device_id = description.device_id or new_device_id()
         if device_id in of_account.reserved or self._index.with_id(account_id, device_id) is not None:
             raise Conflict(f"there is a device {device_id!r} already")
-        self._index.reserve_fingerprint(description.certificate_fingerprint)
+        self._index.reserve(description.certificate_fingerprint, description.login.user_name)
         device, password, given = self._draw(account_id, device_id, description, now_s)
         of_account.reserved.add(device_id)
         about(device_id)
@@ -134,7 +134,7 @@ class Devices(DeviceLookup):
 
         def release() -> None:
             of_account.reserved.discard(device_id)
-            self._index.release_fingerprint(device.certificate_fingerprint)
+            self._index.release(device.certificate_fingerprint, description.login.user_name)
 
         def apply() -> None:
             release()
@@ -289,6 +289,12 @@ class Devices(DeviceLookup):
         """Give what a device's certificate grants to who has shown it; None unless the device is active."""
         return self._grants.give_by_certificate(device) if self._may_enter(device) else None
 
+    def cut_by_certificate(self, device_number: int) -> None:
+        """Cut who came in as a device by a certificate; it may come again, if that lets it in."""
+        device = self._index.get(device_number)
+        if device is not None:
+            self._grants.take_by_certificate(device)
+
     def _check_quota(self, account_id: int, of_account: OfAccount) -> None:
         plan = self._accounts.plan(account_id)
         if len(of_account.roster) + len(of_account.reserved) >= plan.devices_maximum:
@@ -299,16 +305,13 @@ class Devices(DeviceLookup):
     ) -> tuple[Device, str, Change]:
         """Draw number, user name and password: a chosen id is the account's own, so its user name is generated.
 
-        Who brings a login along gets none; the password is empty then.
+        What a device brings along of its login is not drawn: its password is empty then.
         """
         number, given = self._ledger.give_number(PRINCIPAL_NUMBERS)
-        if description.login is not None:
-            login = description.login
-            device = description.of(number, account_id, device_id, login.user_name, login.digest, now_s)
-            return device, "", given
-        user_name = new_device_id() if description.device_id else device_id
-        password = new_password()
-        digest = credential(self._secret, user_name, password.encode())
+        login = description.login
+        user_name = login.user_name or (new_device_id() if description.device_id else device_id)
+        password = "" if login.digest else new_password()
+        digest = login.digest or credential(self._secret, user_name, password.encode())
         device = description.of(number, account_id, device_id, user_name, digest, now_s)
         return device, password, given
 

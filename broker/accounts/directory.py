@@ -6,11 +6,15 @@ Here belong start-up, the first start, and what touches all three. Not here: the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from broker.accounts.accounts import AccountChange, Accounts
 from broker.accounts.admin_keys import AdminKeys
 from broker.accounts.answers import KeptAnswers
 from broker.accounts.audit import AuditBook
+from broker.accounts.authorities import Authorities
+from broker.accounts.authority_logins import AuthorityDesk
+from broker.accounts.chosen_passwords import ChosenPasswords
 from broker.accounts.claim_logins import ClaimDesk
 from broker.accounts.claims import Claims
 from broker.accounts.device_batch import DeviceBatch
@@ -22,8 +26,9 @@ from broker.accounts.keys import Keys
 from broker.accounts.last_uses import LastUses
 from broker.accounts.ledger import Ledger
 from broker.accounts.plans import account_limits
-from broker.accounts.records import Account, Device
+from broker.accounts.records import Account, Authority, Device
 from broker.accounts.usage import UsageBook
+from broker.accounts.warnings import DEVICES_KIND, QuotaWarning
 from broker.accounts.webhooks import Webhooks
 from broker.config import AccountBudgets, AuditLimits, RegistrationConfig, WebhooksConfig
 from broker.policy.credentials import APPLICATION_USER_NAME, credential
@@ -77,10 +82,12 @@ class Directory:
         )
         self.batch = DeviceBatch(self.devices, self._ledger)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
+        self.usage.warnings.watch(self._note_warning)
         self.history = History(self._ledger)
         self.answers = KeptAnswers(self._ledger)
         self.messages = self.devices.messages
         self.webhooks = Webhooks(self._ledger, secret, self.accounts, webhooks.per_account_maximum)
+        self.chosen_passwords = ChosenPasswords()
         self.enrolled = EnrolledCounts(self._ledger)
         self.enrolment = Enrolment(
             self.devices, self.enrolled, registration.per_s_maximum, registration.at_once_maximum
@@ -88,6 +95,11 @@ class Directory:
         maximum = registration.claim_tokens_per_account_maximum
         self.claims = Claims(self._ledger, secret, self.accounts, self.enrolled, maximum)
         self.claim_desk = ClaimDesk(secret, self.accounts, self.claims, self.enrolled, self.devices, self.enrolment)
+        maximum = registration.authorities_per_account_maximum
+        self.authorities = Authorities(self._ledger, self.accounts, self.enrolled, maximum)
+        self.authority_desk = AuthorityDesk(
+            self.accounts, self.authorities, self.enrolled, self.devices, self.enrolment
+        )
         self._budgets = budgets
 
     def load(self, now_s: int) -> None:
@@ -108,6 +120,7 @@ class Directory:
         self.webhooks.load()
         self.enrolled.load()
         self.claims.load()
+        self.authorities.load()
 
     def known(self) -> Callable[[int], bool]:
         """Give a test for numbers of principals that exist here now, whether they are let in or not."""
@@ -158,6 +171,30 @@ class Directory:
         if self.accounts.get(device.account_id).suspended:
             return None
         return self.devices.grant_by_certificate(device)
+
+    def _note_warning(self, warning: QuotaWarning) -> None:
+        """Put a warning into the timeline of the device that has brought its account there."""
+        number = warning.device_number
+        if warning.kind == DEVICES_KIND:
+            number = max((one.device_number for one in self.devices.page(warning.account_id, 1, 0)), default=0)
+        self.devices.timeline.note_now(number, f"warned_{warning.kind}_{warning.percent}")
+
+    async def revoke_authority(self, account_id: int, authority_id: str, now_s: int) -> Authority:
+        """Let an authority vouch for nobody any more, and cut who came in by it. Raises ``NotFound``."""
+        revoked = await self.authorities.revoke(account_id, authority_id, now_s)
+        self.authority_desk.take_all(authority_id)
+        return revoked
+
+    def grant_of(self, device: Device, digest: bytes) -> Grant | None:
+        """Give what one of a device's passwords grants, by its digest; None where it lets in no more.
+
+        It names the grant with which whoever comes in by it is cut.
+        """
+        grant = self.devices.grant_for(device.user_name, digest)
+        if grant is None or self.accounts.get(device.account_id).suspended:
+            return None
+        self._grants.put_grant(digest, grant)  # as for any other: its account may be on its way back
+        return replace(grant, credential=digest)
 
     def digest_of(self, user_name: str, password: bytes) -> bytes:
         """Give the credential that a user name and password make."""

@@ -119,6 +119,8 @@ class Device(Record):
     previous_digest: bytes = b""  # of the password before, while it overlaps; empty: there is none
     previous_created_at: int = 0
     previous_until: int = 0
+    chosen_hash: str = ""  # of a password that somebody has chosen; empty: there is none
+    chosen_digest: bytes = b""  # what stands among the digests for that password: no login gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,26 @@ class ClaimToken(Record):
     uses_maximum: int  # 0: without limit
     created_at: int
     expires_at: int = 0  # registers nobody from this moment on
+    revoked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Authority(Record):
+    """An authority of an account, whose ``certificate`` is DER; ``code`` is what its proof is for.
+
+    ``names`` is ``subject`` or ``san``: which name of a certificate is the device.
+    """
+
+    account_id: int
+    authority_id: str
+    name: str
+    certificate: bytes
+    code: str
+    names: str
+    device_type: str
+    device_id_pattern: str
+    created_at: int
+    verified_at: int = 0  # 0: nobody has proven that it is the account's
     revoked_at: int = 0
 
 

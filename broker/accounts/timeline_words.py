@@ -22,6 +22,7 @@ CHECK_CREDENTIALS = (
     "Use the user name and password of the device's last registration or rotation; rotate to get new ones."
 )
 UPGRADE_OR_FEWER = "Close what is not needed any more, or ask for a larger plan."
+QUOTA_REMEDY = "Send less until the first of the next month, or ask for a larger plan."
 SLOWER_OR_QOS = "Read faster, subscribe to less, or let the publisher send less."
 
 WORDS: Final[dict[str, Words]] = {
@@ -144,6 +145,28 @@ WORDS: Final[dict[str, Words]] = {
         "A message was refused: the account has used up its messages or its bandwidth of this month.",
         "Wait for the first of the next month, or ask for a larger plan.",
     ),
+    "warned_messages_80": Words(
+        "With this device's messages the account came to 80 % of the messages that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_messages_100": Words(
+        "With this device's messages the account has used up the messages that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_bandwidth_80": Words(
+        "With this device's messages the account came to 80 % of the bandwidth that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_bandwidth_100": Words(
+        "With this device's messages the account has used up the bandwidth that its plan allows in a month.",
+        QUOTA_REMEDY,
+    ),
+    "warned_devices_80": Words(
+        "With this device the account came to 80 % of the devices that its plan allows.", UPGRADE_OR_FEWER
+    ),
+    "warned_devices_100": Words(
+        "With this device the account came to as many devices as its plan allows.", UPGRADE_OR_FEWER
+    ),
     # ---- deliveries
     "dropped_outbox_full": Words("Messages for the device were dropped: it reads too slowly.", SLOWER_OR_QOS),
     "dropped_queue_full": Words(
@@ -244,6 +267,26 @@ WORDS: Final[dict[str, Words]] = {
     "refused_claim_rate": Words(
         "A registration was refused: the account registers as many devices a second as it may.",
         "Let the device come again a few seconds later.",
+    ),
+    "refused_authority_bound": Words(
+        "A login was refused: the certificate names this device, which is bound to another one.",
+        "Bind the device to its new certificate, or to none.",
+    ),
+    "refused_authority_revoked": Words(
+        "A login was refused: the authority that has issued the certificate was revoked.",
+        "Give the device a certificate of another authority.",
+    ),
+    "refused_authority_id": Words(
+        "A registration was refused: the certificate does not name one id that a device can have.",
+        "Let its common name, or its one alternative name, be 3 to 64 letters, digits, dashes and underscores.",
+    ),
+    "refused_authority_pattern": Words(
+        "A registration was refused: the authority is not for devices with such an id.",
+        "Look at the authority's pattern, and at the name in the certificate.",
+    ),
+    "refused_authority_listener": Words(
+        "A login was refused: the listener is for another account's certificates.",
+        "Connect to your account's listener.",
     ),
     # ---- the timeline itself
     "events_lost": Words("More happened than could be kept: events are missing here."),

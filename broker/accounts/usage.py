@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -18,7 +18,7 @@ from broker.accounts.accounts import Accounts
 from broker.accounts.days import OWN, DayBook, day_of
 from broker.accounts.ledger import Ledger, nothing
 from broker.accounts.records import UsedInMonth
-from broker.accounts.warnings import QuotaWarning, QuotaWarnings
+from broker.accounts.warnings import DEVICES_KIND, QuotaWarning, QuotaWarnings
 from broker.ports import OWN_PRINCIPALS, Change, GrantTable, UsageRow
 from broker.storage.tables import USAGE, key_number, number_key
 
@@ -33,6 +33,8 @@ class Used:
     messages: int = 0
     bytes: int = 0
     warned: int = 0  # bits of ``QuotaWarning``
+    next_messages: int = 0  # at which there is something to warn of, 0: nobody has looked yet
+    next_bytes: int = 0
 
 
 def month_of(wall_s: int) -> int:
@@ -67,6 +69,7 @@ class UsageBook:
         self._seen: int | None = None  # what the clock said last
         self._used: dict[int, Used] = {}
         self._told: dict[int, Used] = {}  # the whole month's quota as the core was told it
+        self._brought: dict[tuple[int, int], int] = {}  # by whose device, by account and bit, until that is told
         self._unwritten: dict[int, None] = {}  # accounts, in the order in which they changed
 
     def load(self) -> None:
@@ -116,6 +119,8 @@ class UsageBook:
             used.bytes += bytes_in + bytes_out
             if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
                 self._unwritten[account_id] = None
+                if used.messages >= used.next_messages or used.bytes >= used.next_bytes:
+                    self._note_who(account_id, used, principal_id)
                 counted = messages_in, bytes_in, messages_out, bytes_out
                 self.days.add(account_id, self._day, self._device(principal_id), counted)
         self._see_day(wall_s)
@@ -150,18 +155,38 @@ class UsageBook:
                 self.of(one.account_id).warned &= ~one.bit
             raise
         self.days.settled()
+        for one in reached:
+            self._brought.pop((one.account_id, one.bit), None)
         self.warnings.tell(reached)
 
     def _reached(self, account_id: int) -> list[QuotaWarning]:
         """Mark what an account has to be warned of: the commit that comes keeps the mark, and then it is told."""
         assert self._month is not None  # somebody has told the time
         used = self.of(account_id)
-        found = list(self.warnings.reached(account_id, used.messages, used.bytes, used.warned, self._month))
+        reached = self.warnings.reached(account_id, used.messages, used.bytes, used.warned, self._month)
+        found = [replace(one, device_number=self._brought.get((account_id, one.bit), 0)) for one in reached]
         for one in found:
             used.warned |= one.bit
         if found:
             self._used[account_id] = used
         return found
+
+    def given(self, account_id: int) -> list[QuotaWarning]:
+        """Give the last warning of each kind that an account was given in this month, with figures of now."""
+        if self._month is None:
+            return []
+        used = self.of(account_id)
+        reached = self.warnings.reached(account_id, used.messages, used.bytes, 0, self._month)
+        last = {one.kind: one for one in reached if one.bit & used.warned}
+        return list(last.values())
+
+    def _note_who(self, account_id: int, used: Used, principal_id: int | None) -> None:
+        """Remember whose messages have brought an account to what it will be warned of."""
+        month = self._month or 0
+        for one in self.warnings.reached(account_id, used.messages, used.bytes, used.warned, month):
+            if one.kind != DEVICES_KIND:
+                self._brought.setdefault((account_id, one.bit), self._device(principal_id))
+        used.next_messages, used.next_bytes = self.warnings.next_steps(account_id, used.messages, used.bytes)
 
     def set_quota(self, account_id: int) -> None:
         """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
@@ -172,6 +197,8 @@ class UsageBook:
         whole = Used(plan.messages_per_month, plan.bytes_per_month)
         told = self._told.get(account_id)
         self._told[account_id] = whole
+        if account_id in self._used:
+            self._used[account_id].next_messages = 0  # its thresholds are others now
         if told is None:
             used = self.of(account_id)
             self._table.set_quota(account_id, whole.messages - used.messages, whole.bytes - used.bytes)
@@ -214,6 +241,7 @@ class UsageBook:
         """Give back what was used; what the core counts at this moment is the new month's."""
         self._month = month
         ended, self._used = self._used, {}
+        self._brought = {}
         for account_id, used in ended.items():
             self._changed(account_id)
             if account_id in self._told:

@@ -6,6 +6,7 @@ record), and what is done about it by those who watch.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from broker.accounts.accounts import Accounts
 log = logging.getLogger(__name__)
 
 PERCENTS = (80, 100)
-KINDS = ("messages", "bandwidth", "devices")
+DEVICES_KIND = "devices"
+KINDS = ("messages", "bandwidth", DEVICES_KIND)
+BEYOND = 2**63  # more than anybody can use
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaWarning:
     """An account has come to ``percent`` of its plan; ``bandwidth`` is in bytes, ``month`` as ``2025-11``.
 
-    ``bit`` is its place among what an account was warned of in a month.
+    ``bit`` is its place among what an account was warned of in a month. ``device_number`` is the device that has
+    brought it there, by what was counted for it; 0 where it was none, or nobody knows.
     """
 
     account_id: int
@@ -33,6 +37,12 @@ class QuotaWarning:
     maximum: int
     month: str
     bit: int
+    device_number: int = 0
+
+    def payload(self) -> bytes:
+        """Say it as JSON, to those to whom it concerns."""
+        said = {name: getattr(self, name) for name in ("kind", "percent", "used", "maximum", "month")}
+        return json.dumps(said, separators=(",", ":")).encode()
 
 
 Watcher = Callable[[QuotaWarning], None]
@@ -49,6 +59,11 @@ class QuotaWarnings:
     def watch(self, watcher: Watcher) -> None:
         """Call back with each warning, when it is on disk that it was given: none comes twice, also after a crash."""
         self._watchers.append(watcher)
+
+    def next_steps(self, account_id: int, messages: int, size: int) -> tuple[int, int]:
+        """Give the messages and the bytes at which an account has come to its next thresholds."""
+        plan = self._accounts.plan(account_id)
+        return _next_step(messages, plan.messages_per_month), _next_step(size, plan.bytes_per_month)
 
     def reached(self, account_id: int, messages: int, size: int, warned: int, month: int) -> Iterator[QuotaWarning]:
         """Give what an account has reached and was not warned of; ``warned`` are the bits of what it was."""
@@ -70,3 +85,8 @@ class QuotaWarnings:
                     watcher(warning)
                 except Exception:
                     log.exception("one who watches quotas failed")
+
+
+def _next_step(used: int, maximum: int) -> int:
+    steps = (-(-maximum * percent // 100) for percent in PERCENTS)  # rounded up
+    return next((step for step in steps if step > used), BEYOND)

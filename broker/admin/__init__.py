@@ -4,6 +4,7 @@ Not here: HTTP, JSON, command lines; and no rule that belongs to a lower floor.
 """
 
 from broker.accounts.accounts import AccountChange
+from broker.accounts.authorities import AuthorityWish
 from broker.accounts.claims import ClaimWish
 from broker.accounts.deeds import INSTALLATION, Actor
 from broker.accounts.device_description import CHOSEN_ID, RESERVED_IDS, DeviceChange, DeviceDescription
@@ -14,6 +15,7 @@ from broker.accounts.webhooks import WebhookWish
 from broker.admin.admin_keys import AdminKeyView
 from broker.admin.answers import Claim, GivenAnswer
 from broker.admin.audit import AuditView
+from broker.admin.authorities import AuthorityView
 from broker.admin.claims import ClaimView, RefusalView
 from broker.admin.clock import Clock, SystemClock
 from broker.admin.connections import ConnectionView, Page, SessionView, Which
@@ -54,6 +56,8 @@ __all__ = [
     "AdminKeyView",
     "AnswerView",
     "AuditView",
+    "AuthorityView",
+    "AuthorityWish",
     "Claim",
     "ClaimView",
     "ClaimWish",

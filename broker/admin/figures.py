@@ -132,10 +132,11 @@ class Figures:
 
     # ------------------------------------------------------------ stats
 
-    async def stats(self, account_id: int) -> StatsView:
-        """Tell how an account stands."""
+    async def stats(self, account_id: int, *, settled: bool = True) -> StatsView:
+        """Tell how an account stands; where it need not be ``settled``, as it was counted a second or so ago."""
         devices = await self._devices(account_id)
-        await self._counting.settle()
+        if settled:
+            await self._counting.settle()
         today = await self._directory.history.day(account_id, day_of(self._clock.wall_s()))
         month = self._directory.usage.of(account_id)
         rates = self._counting.rate(account_id)

@@ -21,6 +21,7 @@ from broker.admin.accounts import AccountVerbs
 from broker.admin.admin_keys import AdminKeyVerbs
 from broker.admin.answers import Answers, Keeping, kept_by
 from broker.admin.audit import AuditTrail
+from broker.admin.authorities import AuthorityVerbs
 from broker.admin.claims import ClaimVerbs
 from broker.admin.clock import Clock
 from broker.admin.commands import Commands
@@ -64,8 +65,8 @@ class Admin:
     """The face of a running broker for everything outside MQTT.
 
     ``access``, ``accounts``, ``keys``, ``admin_keys``, ``audit``, ``operator``, ``figures``, ``registration``,
-    ``commands``, ``answers``, ``timelines``, ``policies``, ``connections``, ``webhooks`` and ``claims``
-    have verbs of their own.
+    ``commands``, ``answers``, ``timelines``, ``policies``, ``connections``, ``webhooks``, ``claims`` and
+    ``authorities``    have verbs of their own.
 
     ``endpoints`` is asked for the listeners as they really listen, when clients are told ports. Until ``start_serving``
     and after ``stop_serving`` the broker is not ready, and changes are refused as ``Unavailable``. ``tell_figures``
@@ -108,6 +109,7 @@ class Admin:
         self.policies = PolicyCheck(directory, core)
         self.connections = Connections(directory, core, [one.name for one in config.listeners])
         self.webhooks = WebhookDesk(directory.webhooks, config, clock, self._require_serving)
+        self.authorities = AuthorityVerbs(directory, clock, self._require_serving)
         self.claims = ClaimVerbs(directory, clock, self._require_serving)
         self.figures = Figures(directory, counting, core, self._standing, clock, config.capabilities)
         self.answers = Answers(directory.answers, clock)

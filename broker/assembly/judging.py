@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 class Judging:
     """Lets ``authenticator`` judge who may come in; ``own`` says that it is an embedder's.
 
-    ``engine`` takes the judgements, and answers all else that is rare. An answer takes ``timeout_s`` at most: nobody
+    ``engine`` takes the judgements, and answers all else that is rare; ``greet`` is called with the handles of those who
+    want to be told figures below ``$SYS`` at once. An answer takes ``timeout_s`` at most: nobody
     waits any longer.
     """
 
@@ -55,7 +56,15 @@ class Judging:
         self._shown = shown
         self._own = own
         self._timeout_s = timeout_s
-        self.engine = Engine(core.shard, self._ask, reactor.peer, observer, reactor.peer_certificate)
+        self.greet: Callable[[int], None] = _nobody
+        self.engine = Engine(
+            core.shard,
+            self._ask,
+            reactor.peer,
+            observer,
+            reactor.peer_certificate,
+            lambda handle: self.greet(handle),
+        )
         self.under_way: set[asyncio.Task[None]] = set()
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -98,6 +107,10 @@ class Judging:
         self.engine.judged(handle, outcome)
         if certificate:
             self._shown.note(handle, request.listener, certificate)
+
+
+def _nobody(_handle: int) -> None:
+    """Greet nobody: there is nothing to be told yet."""
 
 
 def _judgement(outcome: object) -> Grant | Refusal:

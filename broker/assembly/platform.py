@@ -6,6 +6,7 @@ of theirs (``broker.accounts``, ``broker.webhooks``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -14,6 +15,8 @@ from broker.accounts.directory import Directory
 from broker.accounts.telling import Telling
 from broker.accounts.warnings import QuotaWarning
 from broker.admin.clock import SystemClock
+from broker.admin.figures import Figures
+from broker.admin.system_topics import SystemTopics
 from broker.assembly.chores import every, keep_doing
 from broker.assembly.core import Core
 from broker.config import BrokerConfig
@@ -42,6 +45,7 @@ class Platform:
         store: Store,
         secret: bytes,
         observer: Observer,
+        stack: AsyncExitStack,
     ) -> None:
         self._clock = clock
         self.directory = Directory(
@@ -54,6 +58,7 @@ class Platform:
             registration=config.registration,
             wall_ms=lambda: clock.wall_ns() // NS_PER_MS,
         )
+        stack.callback(self.directory.chosen_passwords.close)
         _load(self.directory, clock.wall_s())
         core.restore(store, self.directory.known(), config.restart_grace_s)
         usage = self.directory.usage
@@ -76,6 +81,21 @@ class Platform:
         self.directory.usage.warnings.watch(service.warn)
         service.start()
         stack.push_async_callback(service.stop)
+
+    def start_system_topics(
+        self, figures: Figures, gateway: Gateway, interval_s: int, stack: AsyncExitStack
+    ) -> Callable[[int], None]:
+        """Publish figures of accounts below ``$SYS``, until the stack ends; gives who greets a new subscriber of them."""
+        topics = SystemTopics(self.directory, figures, gateway, interval_s)
+        self.directory.usage.warnings.watch(topics.warn)
+        keep_doing(stack, "figures below $SYS", topics.run())
+
+        def greet(handle: int) -> None:
+            account_id = gateway.account_of(handle)
+            if account_id is not None:
+                topics.greet(account_id)
+
+        return greet
 
     def keep_going(self, stack: AsyncExitStack) -> None:
         """Count, tell, and end what is over, until the stack ends; what is left then is stored."""

@@ -32,12 +32,15 @@ class Engine:
         address_of: AddressOf,
         observer: Observer,
         certificate_of: CertificateOf = lambda _: b"",
+        system_reader: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """``system_reader`` hears of connections that have subscribed to something below `$SYS`."""
         self._core = core
         self._ask = ask
         self._address_of = address_of
         self._observer = observer
         self._certificate_of = certificate_of
+        self._system_reader = system_reader
 
     def answer(self, rare: Iterable[RarePacket]) -> None:
         """Answer packets in the order given; each connection has at most one among them."""
@@ -91,6 +94,8 @@ class Engine:
             self._ask(handle, self._request(handle, version, listener, decoded))
         elif isinstance(decoded, Subscribe):
             self._core.reply(handle, encode(subscribe(self._core, handle, decoded), version))
+            if any("$SYS" in one.topic_filter for one in decoded.subscriptions):  # one too many is no harm
+                self._system_reader(handle)
         elif isinstance(decoded, Unsubscribe):
             self._core.reply(handle, encode(unsubscribe(self._core, handle, decoded), version))
         else:  # AUTH, although no CONNECT could name a method

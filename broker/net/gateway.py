@@ -256,6 +256,24 @@ class Gateway:
                 return
         self._reactor.soon()
 
+    def tell_figure(self, account_id: int, topic_name: str, payload: bytes) -> None:
+        """Publish a figure to those who are there, with QoS 0; it is nobody's usage."""
+        self._shard.publish(account_id, topic_name.encode(), payload, 0, self._reactor.now_ns(), counted=False)
+        self._reactor.soon()
+
+    def system_readers(self, first: int, count: int) -> tuple[list[int], int]:
+        """Give accounts that have somebody connected who may read figures below `$SYS`."""
+        return self._shard.system_readers(first, count)
+
+    def account_drops(self, account_id: int) -> list[int]:
+        """Give what an account's sessions did not get, by reason, since the start."""
+        return self._shard.drops(account_id)
+
+    def account_of(self, handle: int) -> int | None:
+        """Tell whose a network connection is; None for one that is none, or no more."""
+        row = self._shard.connection(handle)
+        return None if row is None else ConnectionNow._make(row).account_id
+
     def take_stories(self, at_most: int) -> Sequence[Story]:
         """Take what has happened to devices."""
         return [story_of(one) for one in self._shard.take_stories(at_most)]

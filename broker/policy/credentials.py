@@ -98,6 +98,11 @@ def new_claim_secret() -> str:
     return _draw(_BASE62, _API_KEY_CHARACTERS)
 
 
+def new_authority_id() -> str:
+    """Draw the id of an account's authority, with 80 random bits."""
+    return "ca_" + _base32(16)
+
+
 def new_webhook_id() -> str:
     """Draw the id of a webhook, with 80 random bits."""
     return "wh_" + _base32(16)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
+from broker.accounts.authority_certificates import describe
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
@@ -23,6 +24,7 @@ from broker.accounts.plans import PLANS
 from broker.accounts.records import (
     Account,
     ApiKey,
+    Authority,
     ClaimToken,
     Device,
     Enrolled,
@@ -33,6 +35,7 @@ from broker.accounts.records import (
 from broker.accounts.timeline_records import is_timeline
 from broker.config import QUEUE_FULL_POLICIES
 from broker.errors import StoreError
+from broker.policy.chosen_passwords import is_hash
 from broker.policy.key_rights import KeyRights
 from broker.policy.sealing import NAME_BYTES, NONCE_BYTES
 from broker.ports import Durability
@@ -41,6 +44,7 @@ from broker.storage.tables import (
     ADMIN_KEYS,
     ANSWERS,
     AUDIT,
+    AUTHORITIES,
     CLAIMS,
     COUNTERS,
     DAILY,
@@ -192,13 +196,18 @@ def _is(kind: type[Account | ApiKey | AdminKey | Device], number_of: str) -> Cal
             return False
         if not isinstance(record, Account) and len(record.digest) != CREDENTIAL_BYTES:
             return False
-        if isinstance(record, Device) and len(record.previous_digest) not in (0, CREDENTIAL_BYTES):
+        if isinstance(record, Device) and not _has_sound_passwords(record):
             return False
         if isinstance(record, ApiKey):
             KeyRights.of_record(record.scopes, record.patterns)
         return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
     return check
+
+
+def _has_sound_passwords(device: Device) -> bool:
+    sizes = {len(device.previous_digest), len(device.chosen_digest)}
+    return sizes <= {0, CREDENTIAL_BYTES} and (not device.chosen_hash or is_hash(device.chosen_hash))
 
 
 def _is_number(value: bytes) -> bool:
@@ -267,13 +276,21 @@ def _is_claim(key: bytes, value: bytes) -> bool:
     return key == number_key(record.account_id) + record.claim_id.encode()
 
 
+def _is_authority(key: bytes, value: bytes) -> bool:
+    record = Authority.decode(value)
+    if not _has_its_types(record) or record.names not in ("subject", "san"):
+        return False
+    describe(record.certificate)
+    return key == number_key(record.account_id) + record.authority_id.encode()
+
+
 def _is_enrolled(key: bytes, value: bytes) -> bool:
     record = Enrolled.decode(value)
     key[4:].decode()
     return len(key) > 4 and _has_its_types(record) and record.count >= 0
 
 
-def _has_its_types(record: Webhook | ClaimToken | Enrolled) -> bool:
+def _has_its_types(record: Webhook | ClaimToken | Authority | Enrolled) -> bool:
     return all(type(getattr(record, one.name)).__name__ == one.type for one in dataclasses.fields(record))
 
 
@@ -295,6 +312,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     TRACKED: _is_tracked,
     WEBHOOKS: _is_webhook,
     CLAIMS: _is_claim,
+    AUTHORITIES: _is_authority,
     ENROLLED: _is_enrolled,
     SESSIONS: _is_session,
     SUBSCRIPTIONS: _is_subscription,

@@ -39,6 +39,8 @@ WEBHOOKS = "webhooks"
 
 CLAIMS = "claims"
 """By account and the claim token's id."""
+AUTHORITIES = "authorities"
+"""By account and the authority's id."""
 ENROLLED = "enrolled"
 """By account and the id of a claim token or an authority: what it has registered."""
 
@@ -78,6 +80,7 @@ TABLES = (
     TRACKED,
     WEBHOOKS,
     CLAIMS,
+    AUTHORITIES,
     ENROLLED,
     SESSIONS,
     SUBSCRIPTIONS,

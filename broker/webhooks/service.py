@@ -6,7 +6,6 @@ Here belong following changes, warnings, and the slots for requests. Not here: o
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import ssl
@@ -94,14 +93,7 @@ class WebhookService:
 
     def warn(self, warning: QuotaWarning) -> None:
         """Tell the webhooks of an account that it comes to the end of what its plan allows."""
-        payload = {
-            "kind": warning.kind,
-            "percent": warning.percent,
-            "used": warning.used,
-            "maximum": warning.maximum,
-            "month": warning.month,
-        }
-        event = Event(WARNINGS, self._wall_s(), json.dumps(payload).encode())
+        event = Event(WARNINGS, self._wall_s(), warning.payload())
         for webhook in self._webhooks.of(warning.account_id):
             if webhook.webhook_id in self._runners and WARNINGS in webhook.events.split(","):
                 self._waiting[webhook.webhook_id].put(event)

@@ -132,6 +132,7 @@ class RestRow:
         return any(isinstance(one, str) and "{" in one for one in said)
 
 
+CA = "/v1/iot/authorities"
 NEW_DEVICE = {"name": "made", "type": "sensor"}
 D, W, C, A = "/v1/iot/devices", "/v1/iot/webhooks", "/v1/iot/claim-tokens", "/v1/admin"
 WEBHOOK = {"url": "https://hooks.example.com/made", "events": ["warnings"]}
@@ -146,6 +147,8 @@ REST = [
     RestRow("GET", "/v1/iot/audit", "devices:read", 200),
     RestRow("GET", W, "devices:read", 200),
     RestRow("GET", W + "/{webhook_id}", "devices:read", 200),
+    RestRow("GET", CA, "devices:read", 200),
+    RestRow("GET", CA + "/{authority_id}", "devices:read", 200),
     RestRow("GET", C, "devices:read", 200),
     RestRow("GET", C + "/{claim_id}", "devices:read", 200),
     RestRow(
@@ -164,6 +167,9 @@ REST = [
     RestRow("POST", W, "devices:write", 201, WEBHOOK),
     RestRow("PATCH", W + "/{webhook_id}", "devices:write", 200, {"active": False}),
     RestRow("DELETE", W + "/{webhook_id}", "devices:write", 204),
+    RestRow("POST", CA, "devices:write", 400, {"name": "made", "certificate": "none"}),
+    RestRow("POST", CA + "/{authority_id}/verify", "devices:write", 400, {"certificate": "none"}),
+    RestRow("DELETE", CA + "/{authority_id}", "devices:write", 204),
     RestRow("POST", C, "devices:write", 201, {"name": "made"}),
     RestRow("DELETE", C + "/{claim_id}", "devices:write", 204),
     RestRow("POST", D + "/{device_id}/commands", "publish", 202, COMMAND),

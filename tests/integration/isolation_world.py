@@ -182,11 +182,15 @@ class Watchers:
         self._stack.close()
 
     def seen(self, account: str) -> list[tuple[str, bytes]]:
-        """All that has come to an account since the last look, presence apart."""
+        """All that has come to an account since the last look, presence and the broker's figures apart."""
         mark = self._world.fresh("look").encode()
         self._world.publish(account, "look", mark)
         found = read_until(self._clients[account], mark)
-        return [(topic, payload) for topic, payload in found if not topic.endswith("/presence")]
+        return [
+            (topic, payload)
+            for topic, payload in found
+            if not topic.endswith("/presence") and not topic.startswith("$SYS/account/")
+        ]
 
 
 def read_until(client: Client, mark: bytes) -> list[tuple[str, bytes]]:

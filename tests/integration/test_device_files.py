@@ -150,6 +150,35 @@ def test_lines_that_are_wrong_are_told_by_their_number_and_the_others_go_in(
     assert "fields" in words["line 11"]
 
 
+def test_logins_that_devices_have_already_are_taken_and_not_written_again(
+    served: Running, account: str, tmp_path: Path
+) -> None:
+    source = write(
+        tmp_path / "devices.csv",
+        "boiler,The boiler,boiler@works,correct horse,",
+        "pump,The pump,pump@works,,",
+        "valve,The valve,,battery staple,",
+        "twin,The twin,pump@works,,",
+        "weak,The weak,,1234567,",
+        "odd,The odd,iot_dev_mine,,",
+        head="device_id,name,username,password,type\n",
+    )
+    done = served.cli("devices", "import", source, "--account", account)
+    assert done.stderr.splitlines()[-1] == f"{source}: 3 created, 3 refused"
+    assert "1234567" not in done.stderr
+    made = logins(done.stdout)
+    assert (made["boiler"]["username"], made["boiler"]["password"]) == ("boiler@works", "")
+    assert (made["pump"]["username"], len(made["pump"]["password"])) == ("pump@works", 43)
+    passwords = {"boiler": "correct horse", "pump": made["pump"]["password"], "valve": "battery staple"}
+    for device_id, password in passwords.items():
+        for _ in range(2):
+            with Client(served.broker.direct_port) as client:
+                client.login(made[device_id]["username"], password, device_id)
+    again = served.cli("devices", "import", source, "--account", account, "--rotate")
+    assert again.stderr.splitlines()[-1] == f"{source}: 1 rotated, 5 refused"
+    assert "keeps its own" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -157,7 +186,7 @@ def test_lines_that_are_wrong_are_told_by_their_number_and_the_others_go_in(
         (b"name,name\nabc,abc\n", "line 1: expected the columns"),
         (b"name,colour\nabc,red\n", "line 1: expected the columns"),
         (b"", "line 1: expected the columns"),
-        (b"name,password\nabcd,secret\n", "the column password is not taken"),
+        (b"name,secret\nabcd,secret\n", "expected the columns"),
         (b"device_id,name\nabc,\xff\n", "no UTF-8"),
         (b'device_id,name\nabc,"Device\n', "no CSV"),
     ],

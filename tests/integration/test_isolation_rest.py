@@ -19,19 +19,28 @@ import pytest
 
 from api.app import application
 from api.table import ROUTES
-from broker.admin import ClaimWish, DeviceMessage, WebhookWish, Which
+from broker.admin import AuthorityWish, ClaimWish, DeviceMessage, WebhookWish, Which
 from broker.storage import tables
 from broker.testing import BrokerUnderTest
 from tests.integration.isolation_table import ADMIN, PUBLIC, REST, SCOPES, RestRow, rest_status
 from tests.integration.isolation_world import Watchers, World
+from tests.support import pki
 
-CODES = {401: "AUTH_FAILED", 403: "INSUFFICIENT_PERMISSIONS", 404: "NOT_FOUND"}
+CODES = {400: "INVALID_PARAMETER", 401: "AUTH_FAILED", 403: "INSUFFICIENT_PERMISSIONS", 404: "NOT_FOUND"}
 OF_THE_REQUEST = {"x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset"}
 WATCHED = (
     *(tables.ACCOUNTS, tables.KEYS, tables.ADMIN_KEYS, tables.DEVICES, tables.COUNTERS, tables.ANSWERS, tables.AUDIT),
-    *(tables.TRACKED, tables.WEBHOOKS, tables.CLAIMS, tables.ENROLLED, tables.SESSIONS, tables.RETAINED),
+    *(
+        tables.TRACKED,
+        tables.WEBHOOKS,
+        tables.CLAIMS,
+        tables.ENROLLED,
+        tables.AUTHORITIES,
+        tables.SESSIONS,
+        tables.RETAINED,
+    ),
 )
-EVERYTHING = "{device_id} {message_id} {webhook_id} {claim_id} {key_name}"
+EVERYTHING = "{device_id} {message_id} {webhook_id} {claim_id} {authority_id} {key_name}"
 ELSEWHERE = ("192.0.2.1", 40000)
 
 Ids = Mapping[str, str]
@@ -100,6 +109,11 @@ class Rest:
                 self.call(admin.webhooks.delete(number, old.webhook_id))
             wish = WebhookWish(f"https://{account}.example/x", ("presence",), "", False)
             made["webhook_id"] = self.call(admin.webhooks.create(number, wish)).webhook_id
+        if "{authority_id}" in wanted:
+            for one in self.call(admin.authorities.list(number)):  # unproven ones are forgotten
+                self.call(admin.authorities.revoke(number, one.authority_id))
+            wish = AuthorityWish(f"{account}-ca", pki.authority(f"{account} CA").pem.decode())
+            made["authority_id"] = self.call(admin.authorities.create(number, wish)).authority_id
         if "{claim_id}" in wanted:
             for old in self.call(admin.claims.list(number))[2:]:
                 self.call(admin.claims.revoke(number, old.claim_id))
@@ -279,6 +293,7 @@ def test_what_is_allowed_works_and_tells_and_changes_nothing_of_another_account(
         others["message_id"],
         others["webhook_id"],
         others["claim_id"],
+        others["authority_id"],
         others["key_name"],
         f"{other}.example",
     ]

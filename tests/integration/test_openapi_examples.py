@@ -19,6 +19,7 @@ from api.table import ROUTES
 from broker._core.packets import encode
 from broker.testing import BrokerUnderTest
 from broker.wire import Connect
+from tests.support import pki
 
 ROWS = [(row.method, row.path) for row in ROUTES]
 
@@ -29,6 +30,7 @@ MAKERS = {
     "key_id": ("POST", "/v1/admin/keys"),
     "webhook_id": ("POST", "/v1/iot/webhooks"),
     "claim_id": ("POST", "/v1/iot/claim-tokens"),
+    "authority_id": ("POST", "/v1/iot/authorities"),
 }
 
 
@@ -57,6 +59,9 @@ class Published:
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
         query = {name: value for (place, name), value in examples.items() if place == "query"}
         headers = known_headers or self.headers(operation)
+        if path.endswith("/verify"):  # of the code of this authority
+            shown = self.http.get(path.removesuffix("/verify"), headers=headers).json()
+            body = {"certificate": pki.client(shown["verification_code"], self.authority).pem.decode()}
         return self.http.request(method, path, params=query, json=body, headers=headers)
 
     def headers(self, operation: dict[str, Any]) -> dict[str, str]:
@@ -95,6 +100,9 @@ class Published:
         """Send the example that makes something, under a name that is not taken yet where names are."""
         operation = self.document["paths"][path][method.lower()]
         body = dict(operation["requestBody"]["content"]["application/json"]["example"])
+        if path.endswith("/authorities"):
+            self.authority = pki.authority()
+            body["certificate"] = self.authority.pem.decode()  # one whose key is known
         if path.startswith("/v1/admin"):
             self._number += 1
             body["name"] = f"{body['name']} {self._number}"

@@ -13,10 +13,21 @@ from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.messages import MessageRecord
-from broker.accounts.records import Account, ApiKey, ClaimToken, Device, Enrolled, UsedInMonth, Webhook, encode_number
+from broker.accounts.records import (
+    Account,
+    ApiKey,
+    Authority,
+    ClaimToken,
+    Device,
+    Enrolled,
+    UsedInMonth,
+    Webhook,
+    encode_number,
+)
 from broker.accounts.timeline_records import Entry, Recent, encode_recent, recent_key
 from broker.storage.shapes import is_record
 from broker.storage.tables import TABLES, audit_key, day_key, long_key, number_key
+from tests.support import pki
 
 
 def message(
@@ -87,6 +98,10 @@ SOUND = {
     "claims": (
         number_key(1) + b"claim_1",
         ClaimToken(1, "claim_1", "fleet", b"d" * 32, "sensor", "pump-*", 100, 1_700_000_000).encode(),
+    ),
+    "authorities": (
+        number_key(1) + b"ca_1",
+        Authority(1, "ca_1", "own", pki.trusted().der, "c0de", "san", "sensor", "*", 1, 2, 3).encode(),
     ),
     "enrolled": (number_key(1) + b"claim_1", Enrolled(7, 1_700_000_000).encode()),
     "seen": (number_key(3), encode_number(1_700_000_000)),
