@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class Judging:
     """Lets ``authenticator`` judge who may come in; ``own`` says that it is an embedder's.
 
-    ``engine`` takes the judgements, and answers all else that is rare; ``greet`` is called with the handles of those who
-    want to be told figures below ``$SYS`` at once. An answer takes ``timeout_s`` at most: nobody
+    ``engine`` takes the judgements, and answers all else that is rare; ``greet`` is called with the handles of those
+    who want to be told figures below ``$SYS`` at once. An answer takes ``timeout_s`` at most: nobody
     waits any longer.
     """
 

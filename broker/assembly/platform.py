@@ -83,9 +83,9 @@ class Platform:
         stack.push_async_callback(service.stop)
 
     def start_system_topics(
-        self, figures: Figures, gateway: Gateway, interval_s: int, stack: AsyncExitStack
+        self, figures: Figures, gateway: Gateway, interval_s: float, stack: AsyncExitStack
     ) -> Callable[[int], None]:
-        """Publish figures of accounts below ``$SYS``, until the stack ends; gives who greets a new subscriber of them."""
+        """Publish figures of accounts below ``$SYS`` until the stack ends; gives who greets their new subscribers."""
         topics = SystemTopics(self.directory, figures, gateway, interval_s)
         self.directory.usage.warnings.watch(topics.warn)
         keep_doing(stack, "figures below $SYS", topics.run())
