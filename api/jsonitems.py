@@ -16,7 +16,7 @@ from api.jsontext import decoder, not_json
 from broker.errors import BadRequest
 
 BLANKS = re.compile(r"[ \t\n\r]*")
-TURN_ITEMS = 8  # read between two turns of the loop
+TURN_ITEMS = 16  # read between two turns of the loop
 TURN_CHARACTERS = 16 * 1024
 
 Judge = Callable[[Any], Any]
