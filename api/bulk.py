@@ -17,8 +17,8 @@ from api.routes import ApiRequest, Streamed
 from broker.admin import DeviceDescription, Outcome
 from broker.errors import BadRequest, BrokerError, Unavailable
 
-TURN_RESULTS = 5  # rendered between two turns of the loop
-TURN_WRITTEN = 20  # times as many are written
+TURN_RESULTS = 10  # rendered between two turns of the loop
+TURN_WRITTEN = 10  # times as many are written
 
 
 async def create_devices(request: ApiRequest) -> Streamed:
