@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -130,8 +131,10 @@ class PathEndpoint:
         once = presented_idempotency_key(scope) if row.idempotent else None
         if row.method != "GET":
             scope[MAY_HAVE_CHANGED] = True
-        work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
-        answer = await (until_gone(work, receive) if row.waits else work)
+        long = row.many is not None  # of an account one such request is worked on, however many come
+        async with self._turns.of(request.account_id) if long else nullcontext():
+            work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
+            answer = await (until_gone(work, receive) if row.waits else work)
         await answer(scope, receive, send)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 import api
 from api.bulk_table import DEVICES_MAXIMUM
 from api.errors import error_body
+from broker.admin.registration import Registration
 from broker.errors import StoreError
 from tests.integration.test_rest import NEW, Caller, assert_error, run
 from tests.upper import Upper
@@ -193,6 +195,30 @@ def test_others_have_their_turns_while_a_thousand_devices_are_registered() -> No
         assert await counting > 3 * DEVICES_MAXIMUM / 32
 
     run(body)
+
+
+def test_of_an_account_one_list_is_worked_on_however_many_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[int] = []
+    under_way = 0
+    create_devices = Registration.create_devices
+
+    async def watched(self: Registration, *arguments: Any) -> AsyncIterator[Any]:
+        nonlocal under_way
+        under_way += 1
+        inside.append(under_way)
+        async for part in create_devices(self, *arguments):
+            yield part
+        under_way -= 1
+
+    monkeypatch.setattr(Registration, "create_devices", watched)
+
+    async def body(caller: Caller) -> None:
+        devices = [{**NEW, "name": f"Device {number}"} for number in range(40)]
+        answers = await asyncio.gather(*(bulk(caller, devices) for _ in range(5)))
+        assert [one.json()["created"] for one in answers] == [40] * 5
+
+    run(body)
+    assert inside == [1] * 5
 
 
 async def turns() -> int:
