@@ -57,6 +57,7 @@ class Authorities:
         self._maximum = maximum
         self._by_account: dict[int, dict[str, Authority]] = {}
         self._by_subject: dict[bytes, dict[str, Authority]] = {}  # those that are proven, revoked ones too
+        self._by_key: dict[str, dict[str, Authority]] = {}  # the same, by the digest of their keys
         self._coming: dict[int, int] = {}
         self._proving: set[str] = set()  # digests of keys whose proof is on its way to disk
         self._ending: set[str] = set()
@@ -131,7 +132,8 @@ class Authorities:
             return authority
         check_proof(proof_pem, authority.certificate, authority.code, now_s)
         key = describe(authority.certificate).key_digest
-        if key in self._proving or any(self._has_key(one, key) for one in self._others(account_id)):
+        holders = self._by_key.get(key, {}).values()
+        if key in self._proving or any(self.is_active(one) and one.account_id != account_id for one in holders):
             raise Conflict("this authority is another account's")
         verified = replace(authority, verified_at=now_s)
         self._proving.add(key)
@@ -174,12 +176,6 @@ class Authorities:
 
     # ------------------------------------------------------------ what is in force
 
-    def _others(self, account_id: int) -> list[Authority]:
-        return [one for owner, of_owner in self._by_account.items() if owner != account_id for one in of_owner.values()]
-
-    def _has_key(self, authority: Authority, key_digest: str) -> bool:
-        return self.is_active(authority) and describe(authority.certificate).key_digest == key_digest
-
     def _arrived(self, authority: Authority) -> None:
         self._gone(authority.account_id)
         self._apply(authority)
@@ -194,8 +190,9 @@ class Authorities:
     def _apply(self, authority: Authority) -> None:
         self._by_account.setdefault(authority.account_id, {})[authority.authority_id] = authority
         if authority.verified_at:
-            subject = describe(authority.certificate).subject
-            self._by_subject.setdefault(subject, {})[authority.authority_id] = authority
+            read = describe(authority.certificate)
+            self._by_subject.setdefault(read.subject, {})[authority.authority_id] = authority
+            self._by_key.setdefault(read.key_digest, {})[authority.authority_id] = authority
 
 
 def _key(authority: Authority) -> bytes:

@@ -20,6 +20,7 @@ from broker.accounts.records import Authority, Device
 from broker.errors import BrokerError
 
 BOUND = "refused_authority_bound"
+GONE_MAXIMUM = 1000
 
 
 class AuthorityDesk:
@@ -66,8 +67,15 @@ class AuthorityDesk:
             refusal = LastRefusal(now_s, refused.code, said, address)
             self._counts.note_refusal(authority.account_id, authority.authority_id, refusal)
             raise
-        self._came.setdefault(authority.authority_id, set()).add(found[0].device_number)
+        self._note_came(authority, found[0].device_number)
         return found
+
+    def _note_came(self, authority: Authority, device_number: int) -> None:
+        """Remember who has come in; those that were deleted since are forgotten when there are too many of them."""
+        came = self._came.setdefault(authority.authority_id, set())
+        came.add(device_number)
+        if len(came) > 2 * self._devices.count(authority.account_id) + GONE_MAXIMUM:
+            self._came[authority.authority_id] = {one for one in came if self._devices.knows(one)}
 
     def take_all(self, authority_id: str) -> None:
         """Cut who came in by an authority, which vouches for nobody any more."""
