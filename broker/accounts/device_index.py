@@ -187,7 +187,7 @@ class DeviceIndex:
 
     def reserve(self, fingerprint: str, user_name: str) -> None:
         """Keep both for a new device (empty: none). Raises ``Conflict`` where one of them is taken."""
-        if user_name in self._by_user_name or user_name in self._reserved_user_names:
+        if user_name in self._reserved_user_names or (user_name and self.with_user_name(user_name) is not None):
             raise Conflict("a device has this user name already")
         self.reserve_fingerprint(fingerprint)
         if user_name:
