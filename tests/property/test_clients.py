@@ -294,7 +294,6 @@ class Clients(RuleBasedStateMachine):
             return peer
         peer.awaited.clear()
         peer.owed.clear()
-        peer.exchanges = {number: one for number, one in peer.exchanges.items() if one.released}
         if not peer.kept:
             assert peer.client.version == 4
             del self.peers[who]
