@@ -5,12 +5,13 @@ Belongs here: alternation, repetition, which runs count. Not here: what a run is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,18 +116,26 @@ def run_beside_newcomers(scenario: Scenario, running: Running, arguments: list[s
 def run_beside_rest(running: Running, arguments: list[str], plan: Plan) -> generator.Report:
     """The load undisturbed, and again beside backends that use the REST API, who have what is left of the core."""
     undisturbed = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    with backends(running, plan) as told:
+        report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
+    quiet = {f"undisturbed_{name}": undisturbed[name] for name in ("latency_p50_us", "latency_p99_us")}
+    return report | quiet | told
+
+
+@contextlib.contextmanager
+def backends(running: Running, plan: Plan) -> Iterator[generator.Report]:
+    """Let backends use the REST API meanwhile; afterwards the report says what came of it."""
     words = [sys.executable, "-m", "benchmarks.rest_load", "--port", str(running.http_port)]
     words += ["--callers", str(running.folder / "callers.json")]
     words += ["--rate-per-s", str(REST_PER_S), "--seconds", str(plan.seconds + REST_LONGER_S)]
     command = [*pinned(plan.generator_core), *IN_WHAT_IS_LEFT, *words]
-    beside = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=generator.ROOT)
-    with beside:
-        report = generator.run(arguments, core=plan.generator_core, wrapper=plan.wrapper)
-        said = beside.stdout.read() if beside.stdout else ""
-    if beside.returncode:
+    told: generator.Report = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=generator.ROOT) as process:
+        yield told
+        said = process.stdout.read() if process.stdout else ""
+    if process.returncode:
         raise generator.GeneratorFailed("the REST API could not be asked")
-    quiet = {f"undisturbed_{name}": undisturbed[name] for name in ("latency_p50_us", "latency_p99_us")}
-    return report | quiet | json.loads(said)
+    told |= json.loads(said)
 
 
 def _without_pids(running: Running) -> list[str]:

@@ -53,7 +53,7 @@ class Core:
         self.shard = Shard(
             core_limits(config.capabilities),
             secret=secret,
-            hash_seed=_hash_seed(secret),
+            hash_seed=hash_seed(secret),
             now_ns=clock.monotonic_ns(),
         )
         self.reactor = Reactor(
@@ -130,6 +130,6 @@ def _not_yet(_one: RarePacket) -> None:
     raise AssertionError("nobody reads from sockets before there is somebody who answers")
 
 
-def _hash_seed(secret: bytes) -> int:
+def hash_seed(secret: bytes) -> int:
     """Give the seed of hashes, some of which are on disk: the same at each start, and nobody else's."""
     return int.from_bytes(hashlib.blake2b(b"hash seed", key=secret, digest_size=8).digest(), "little")

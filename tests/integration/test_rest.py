@@ -658,7 +658,7 @@ def test_a_body_over_its_limit_is_refused_while_it_streams(row: ApiRoute, *, ann
         read: list[int] = []
         maximum = row.request_maximum_bytes
         headers = {"content-length": str(maximum + 1)} if announced else {}
-        path = row.path.format(device_id="x", webhook_id="x")
+        path = row.path.format(device_id="x", webhook_id="x", authority_id="x")
         answer = await caller.http.request(row.method, path, content=parts(read), headers=headers)
         assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
         assert str(maximum) in answer.text

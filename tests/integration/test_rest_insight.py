@@ -115,7 +115,7 @@ def test_another_account_s_device_has_no_timeline_and_no_rights_here() -> None:
 
 def test_every_code_of_the_table_is_documented() -> None:
     text = DOCUMENT.read_text(encoding="utf-8").split("## Timeline")[1].split("\n## ")[0]
-    documented = set(re.findall(r"`([a-z_]+)`", text))
+    documented = set(re.findall(r"`([a-z_0-9]+)`", text))
     assert set(WORDS) <= documented
 
 

@@ -66,10 +66,10 @@ def test_a_warning_comes_to_who_reads_and_waits_for_who_is_away(broker: BrokerUn
     client = Client(broker.direct_port, V5).login("apikey", broker.api_key, "warned")
     assert client.subscribe("$SYS/account/warnings/#", options=1) == [1]
     device = broker.register_device(device_id="loud")
-    number = broker.broker._directory.devices.get(1, "loud").device_number  # type: ignore[union-attr]
+    number = broker.broker._platform.directory.devices.get(1, "loud").device_number  # type: ignore[union-attr]
 
     async def use() -> None:
-        usage = broker.broker._directory.usage  # type: ignore[union-attr]
+        usage = broker.broker._platform.directory.usage  # type: ignore[union-attr]
         usage.add([(1, number, 8_000_000, 0, 0, 0)], broker.broker._clock.wall_s())
         await usage.write()
 

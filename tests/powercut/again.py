@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broker._core.shard import Shard
+from broker.assembly.core import hash_seed
 from broker.engine import Engine
 from broker.errors import StoreDamaged
 from broker.ports import Store
-from broker.runtime import _hash_seed
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import TABLES
 from broker.wire import Connack
@@ -27,7 +27,7 @@ class Again(Core):
     def __init__(self, tables: Mapping[str, Mapping[bytes, bytes]], secret: bytes, wall_ns: int) -> None:
         super().__init__()
         self.wall_ns = wall_ns
-        self.shard = Shard(self.limits, secret=secret, hash_seed=_hash_seed(secret), now_ns=self.now_ns)
+        self.shard = Shard(self.limits, secret=secret, hash_seed=hash_seed(secret), now_ns=self.now_ns)
         self.shard.set_wall(self.now_ns, wall_ns)
         self.store = MemoryStore(tables)
         self.engine = Engine(self.shard, self._ask, lambda _handle: "somewhere", self.observer)

@@ -18,11 +18,11 @@ from broker.accounts.authenticator import DirectoryAuthenticator
 from broker.accounts.certificates import comparable_name, read_certificate
 from broker.accounts.device_description import DeviceChange, DeviceDescription
 from broker.accounts.records import Device
+from broker.assembly.judging import _judgement
 from broker.doors import CertificateRule
 from broker.errors import BadRequest, Conflict, NotFound, Unavailable
 from broker.ports import ConnectRequest, Grant, Policy, Refusal
 from broker.reasons import ReasonCode
-from broker.runtime import _judgement
 from tests.support import pki
 from tests.upper import NOW_S, Upper
 

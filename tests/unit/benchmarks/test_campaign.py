@@ -58,7 +58,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, shares: list[float]) -> None:
         for mark in ("measuring", "measured") if on_mark else ():
             on_mark(mark)
         faults = dict.fromkeys(("lost", "duplicated", "reordered"), 0) | {"received": 900, "publish_s": 0.5}
-        faults |= {"latency_p50_us": 20.0, "connected": 2000, "duration_s": 1.5}
+        faults |= {"latency_p50_us": 20.0, "latency_p99_us": 40.0, "connected": 2000, "duration_s": 1.5}
         return {"core_busy_share": 0.5 + taken, "broker_cpu_share": 0.5, "command": ["loadgen", *arguments], **faults}
 
     monkeypatch.setattr(generator, "run", run)
@@ -125,6 +125,7 @@ def test_every_scenario_has_a_table(monkeypatch: pytest.MonkeyPatch, scenario: S
     answers(monkeypatch, [])
     monkeypatch.setattr(figures, "read", lambda _: figures.parse(HELD.format(short=1, medium=2, all=3)))
     monkeypatch.setattr(disk, "sync_times_us", lambda *_, **__: [100.0])
+    monkeypatch.setattr(campaign, "backends", lambda *_: contextlib.nullcontext({"rest_per_s": 500.0}))
     results, _ = play([Idle("iot-broker"), Idle("mosquitto-tuned")], scenario)
     text = table.scenario_text(scenario, results, {})
     assert scenario.title in text
