@@ -138,10 +138,10 @@ def open_socket(port: int, receive_buffer_bytes: int = 0) -> socket.socket:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     try:
         one.connect(("127.0.0.1", port))
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # an error where the other end is closed already
     except OSError:
         one.close()
         raise
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return one
 
 
