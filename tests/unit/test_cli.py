@@ -180,7 +180,7 @@ def test_check_config_says_what_would_be_used_or_names_the_wrong_key(tmp_path: P
     assert checked.exit_code == 0
     assert "127.0.0.1:9090" in checked.stdout
     refused = iot_broker("check-config", "--config", bad)
-    assert (refused.exit_code, refused.stderr) == (2, "iot-broker: unknown key 'http.prot'\n")
+    assert (refused.exit_code, refused.stderr) == (2, "iot-broker: unknown key 'http.prot'; is 'port' meant?\n")
 
 
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
