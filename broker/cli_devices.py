@@ -88,11 +88,12 @@ def export_command(account: str, file: Path | None, data_dir: Path | None) -> No
 
     async def whole() -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(COLUMNS)
         after: int | None = 0
         async with asking(config) as ask:
             while after is not None:
                 page = await ask("devices.export", {"account": account, "after": after, "limit": PAGE_DEVICES})
+                if after == 0:  # who is refused gets no table
+                    writer.writerow(COLUMNS)
                 writer.writerows(map(_row, page["devices"]))
                 after = page["next"]
 

@@ -164,7 +164,7 @@ def _ask_running(config: BrokerConfig, command: str, arguments: dict[str, Any]) 
 def _owned(config: BrokerConfig) -> DataDir:
     """Become the owner of a data directory that is there, with what a crash has interrupted in it finished."""
     if not config.data_dir.exists():
-        raise StoreError(f"there is no data directory {config.data_dir}")
+        raise StoreError(f"there is no data directory {config.data_dir}; --data-dir says where it is")
     owned = DataDir.claim(config.data_dir)
     try:
         finish_moves(owned.path)
