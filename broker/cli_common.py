@@ -45,7 +45,10 @@ def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _give_up(error: Exception, code: int) -> NoReturn:
-    click.echo(f"iot-broker: {error}", err=True)
+    words = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        words = f"{error.filename}: {error.strerror}"  # Python's own words begin with a number
+    click.echo(f"iot-broker: {words}", err=True)
     sys.exit(code)
 
 

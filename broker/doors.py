@@ -34,17 +34,22 @@ DEFAULT_WEBSOCKET_PATH = "/mqtt"
 TRUE_WORDS = (True, "true", "True", "1", 1)
 
 
+MODE_MAXIMUM = 0o777
+
+
 def _octal(value: object) -> object:
     """Take the text of a mode as people write it, in octal digits; TOML has a form of its own, ``0o660``."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value.removeprefix("0o"), 8)
-    except ValueError as error:
-        raise ValueError("expected octal digits, such as 0660") from error
+    if isinstance(value, str):
+        try:
+            value = int(value.removeprefix("0o"), 8)
+        except ValueError as error:
+            raise ValueError("expected octal digits, such as 0660") from error
+    if isinstance(value, int) and value > MODE_MAXIMUM:
+        raise ValueError('expected at most 0777 in octal digits, which TOML has as 0o660 or "0660"')
+    return value
 
 
-UnixMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o777)]
+UnixMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=MODE_MAXIMUM)]
 
 
 class CertificateFiles(Section):

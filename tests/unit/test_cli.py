@@ -233,6 +233,13 @@ def test_an_export_that_is_refused_prints_no_head_of_a_table(tmp_path: Path) -> 
     assert refused.stderr == f"iot-broker: there is no data directory {tmp_path}/nowhere; --data-dir says where it is\n"
 
 
+def test_a_file_that_cannot_be_written_is_named_without_numbers(tmp_path: Path) -> None:
+    (tmp_path / "devices.csv").write_text("name,type\nPump,other\n")
+    logins = tmp_path / "nowhere" / "logins.csv"
+    refused = iot_broker("devices", "import", tmp_path / "devices.csv", "--credentials", logins, "--data-dir", tmp_path)
+    assert (refused.exit_code, refused.stderr) == (1, f"iot-broker: {logins}: No such file or directory\n")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     iot_broker("keys", "create", "backend", "--data-dir", tmp_path)
     program = "from broker.cli import main; main()"
