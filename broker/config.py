@@ -23,6 +23,7 @@ from broker.doors import (
     HttpsConfig,
     ListenerConfig,
     Protocol,
+    PublicHost,
     Transport,
     authority,
     is_loopback,
@@ -140,7 +141,7 @@ class BrokerConfig(Section):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), max_length=1000, description="who may say for whom it speaks, by X-Forwarded-For or PROXY"
     )
-    public_host: str = Field(default="localhost", min_length=1, max_length=253)
+    public_host: PublicHost = "localhost"
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = Field(default={})
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})

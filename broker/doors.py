@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from broker.origins import PageOrigin, PageOriginOrAny
 from broker.sections import DurabilityName, Port, Section
@@ -33,6 +33,20 @@ DEFAULT_UNIX_MODE = 0o660
 DEFAULT_WEBSOCKET_PATH = "/mqtt"
 TRUE_WORDS = (True, "true", "True", "1", 1)
 
+
+def _host_alone(host: str) -> str:
+    """Take a name or an address as certificates and credentials name it; a URL, or a port behind it, is refused."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        if any(one in "/:@?#[]\\" or one.isspace() or not one.isprintable() for one in host):
+            raise ValueError(
+                f"expected a host name or an address, without scheme, port and path, not {host!r}"
+            ) from error
+    return host
+
+
+PublicHost = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_host_alone)]
 
 MODE_MAXIMUM = 0o777
 

@@ -98,6 +98,20 @@ def test_two_that_would_listen_in_one_place_are_refused(tmp_path: Path, text: st
     assert len(load_config(written(tmp_path, free)).listeners) == 2
 
 
+@pytest.mark.parametrize("host", ["https://mqtt.example.org", "mqtt.example.org:8883", "a/b", "a b", "::1]", "a\nb"])
+def test_a_public_host_is_a_name_or_an_address_and_nothing_beside_it(host: str) -> None:
+    with pytest.raises(
+        ConfigError, match="public_host: expected a host name or an address, without scheme, port"
+    ) as told:
+        load_config(environ={"IOT_BROKER_PUBLIC_HOST": host})
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["mqtt.example.org", "broker_1", "192.0.2.10", "2001:db8::1", "münchen.example"])
+def test_names_and_addresses_of_both_kinds_are_public_hosts(host: str) -> None:
+    assert load_config(environ={"IOT_BROKER_PUBLIC_HOST": host}).public_host == host
+
+
 def test_a_variable_with_one_underscore_for_two_is_told_the_right_one() -> None:
     with pytest.raises(ConfigError, match=r"between table and key: IOT_BROKER_HTTP__PORT$"):
         load_config(environ={"IOT_BROKER_HTTP_PORT": "1"})
