@@ -90,7 +90,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-@main.command("check-config")
+@main.command("check-config", short_help="Judge file, environment and certificates.")
 @config_option
 @told_in_one_line
 def check_config(file: Path | None) -> None:

@@ -30,7 +30,7 @@ PAGE_DEVICES = 100
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
-@click.group("devices")
+@click.group("devices", short_help="Many devices, as CSV.")
 def devices_group() -> None:
     """Devices as CSV, of a running broker or of its data directory."""
 
@@ -38,7 +38,7 @@ def devices_group() -> None:
 account_option = click.option("--account", default=DEFAULT_NAME, show_default=True, help="Whose devices they are.")
 
 
-@devices_group.command("import")
+@devices_group.command("import", short_help="Register the devices of a CSV file.")
 @click.argument("source", metavar="FILE", type=click.Path(dir_okay=False, exists=True, path_type=Path))
 @account_option
 @click.option(
@@ -75,7 +75,7 @@ def import_command(
         sys.exit(FAILED)
 
 
-@devices_group.command("export")
+@devices_group.command("export", short_help="Write an account's devices as CSV.")
 @account_option
 @config_option
 @data_dir_option

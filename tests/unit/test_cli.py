@@ -264,6 +264,12 @@ def test_help_is_asked_for_by_h_as_well_and_names_the_usual_ports() -> None:
     assert all(f"({port})" in short.stdout for port in (1883, 8883, 8083, 8084, 8080, 8443))
 
 
+@pytest.mark.parametrize("group", ["", "keys", "admin-keys", "accounts", "devices", "store"])
+def test_what_a_command_does_is_listed_in_whole_sentences(group: str) -> None:
+    listed = iot_broker(*group.split(), "--help").stdout
+    assert "..." not in listed.split("Commands:")[1]
+
+
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "c.toml").write_text("[http]\nport = 9191\n")
     monkeypatch.setenv("IOT_BROKER_CONFIG", str(tmp_path / "c.toml"))
