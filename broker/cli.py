@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _port = click.IntRange(0, 65_535)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="iot-broker", message="iot-broker %(version)s")
 def main() -> None:
     """Run and look after an MQTT broker and device platform."""
@@ -52,12 +53,14 @@ main.add_command(accounts_group)
 @config_option
 @data_dir_option
 @click.option("--host", metavar="H", help="Listen on this address, MQTT and HTTP.")
-@click.option("--mqtt-port", type=_port, metavar="N", help="Port of the first listener for TCP; 0 picks a free one.")
-@click.option("--mqtts-port", type=_port, metavar="N", help="Port of the first listener for TLS.")
-@click.option("--ws-port", type=_port, metavar="N", help="Port of the first listener for WebSockets.")
-@click.option("--wss-port", type=_port, metavar="N", help="Port of the first listener for WebSockets over TLS.")
-@click.option("--http-port", type=_port, metavar="N", help="Port of the REST API; 0 picks a free one.")
-@click.option("--https-port", type=_port, metavar="N", help="Port of the REST API over TLS.")
+@click.option(
+    "--mqtt-port", type=_port, metavar="N", help="Port of the first listener for TCP (1883); 0 picks a free one."
+)
+@click.option("--mqtts-port", type=_port, metavar="N", help="Port of the first listener for TLS (8883).")
+@click.option("--ws-port", type=_port, metavar="N", help="Port of the first listener for WebSockets (8083).")
+@click.option("--wss-port", type=_port, metavar="N", help="Port of the first listener for WebSockets over TLS (8084).")
+@click.option("--http-port", type=_port, metavar="N", help="Port of the REST API (8080); 0 picks a free one.")
+@click.option("--https-port", type=_port, metavar="N", help="Port of the REST API over TLS (8443).")
 @click.option("--strict", is_flag=True, help="Refuse to start with a damaged store (exit code 3).")
 @click.option("--open", "open_mode", is_flag=True, help="Let anyone do anything, on loopback only.")
 @told_in_one_line
@@ -87,12 +90,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-@main.command("check-config")
+@main.command("check-config", short_help="Judge file, environment and certificates.")
 @config_option
 @told_in_one_line
 def check_config(file: Path | None) -> None:
-    """Judge file and environment without starting anything; exit code 2 and one line when they cannot be used."""
+    """Judge file, environment and certificates; exit code 2 and one line when they cannot be used.
+
+    Nothing is started. Certificates, keys, authorities and revocation lists that are configured are read as at a
+    start, so that whoever runs this has to be able to read them.
+    """
+    from broker.net.certificates.configured import judge_configured  # certificates are loaded for those who judge them
+
     config = load_config(file, os.environ)
+    for doubt in judge_configured(config, datetime.now(UTC)):
+        click.echo(f"iot-broker: {doubt}", err=True)
     places = [f"{one.name} on {one.address}" for one in config.listeners]
     places.append(f"http on {authority(config.http.host, config.http.port)}")
     places += [f"https on {authority(config.https.host, config.https.port)}"] if config.https.enabled else []

@@ -33,7 +33,7 @@ def accounts_group() -> None:
     """Accounts, of a running broker or of its data directory."""
 
 
-@accounts_group.command("create")
+@accounts_group.command("create", short_help="Make an account with a topic space of its own.")
 @click.argument("name")
 @click.option("--plan", type=click.Choice(list(PLANS)), default=DEFAULT_PLAN, show_default=True)
 @click.option("--durability", type=click.Choice(DURABILITIES), default=DURABILITIES[0], show_default=True)
@@ -66,7 +66,7 @@ def show_account(name: str, file: Path | None, data_dir: Path | None) -> None:
     print_table(ACCOUNT_COLUMNS, [ask(file, data_dir, "accounts.show", {"name": name})])
 
 
-@accounts_group.command("set-plan")
+@accounts_group.command("set-plan", short_help="Put an account on another plan.")
 @click.argument("name")
 @click.argument("plan", type=click.Choice(list(PLANS)))
 @config_option
@@ -78,7 +78,7 @@ def set_plan(name: str, plan: str, file: Path | None, data_dir: Path | None) -> 
     click.echo(f"account {name!r} is on plan {plan!r}", err=True)
 
 
-@accounts_group.command("set-durability")
+@accounts_group.command("set-durability", short_help="Choose what its clients are promised.")
 @click.argument("name")
 @click.argument("level", type=click.Choice(DURABILITIES))
 @config_option
@@ -90,7 +90,7 @@ def set_durability(name: str, level: str, file: Path | None, data_dir: Path | No
     click.echo(f"account {name!r} is at level {level!r}", err=True)
 
 
-@accounts_group.command("set-queue-full-policy")
+@accounts_group.command("set-queue-full-policy", short_help="Choose what a full queue does.")
 @click.argument("name")
 @click.argument("policy", type=click.Choice(POLICIES))
 @config_option
@@ -102,7 +102,7 @@ def set_queue_full_policy(name: str, policy: str, file: Path | None, data_dir: P
     click.echo(f"full queues of account {name!r}: {policy!r}", err=True)
 
 
-@accounts_group.command("suspend")
+@accounts_group.command("suspend", short_help="Cut and refuse all that is an account's.")
 @click.argument("name")
 @config_option
 @data_dir_option

@@ -62,7 +62,7 @@ async def asking(config: BrokerConfig) -> AsyncIterator[Ask]:
 def _opened(config: BrokerConfig, clock: SystemClock, stack: AsyncExitStack, *, making: bool) -> Directory:
     """Open the store of a data directory until the stack ends; a new one where it may be made."""
     if not config.data_dir.exists() and not making:
-        raise StoreError(f"there is no data directory {config.data_dir}")
+        raise StoreError(f"there is no data directory {config.data_dir}; --data-dir says where it is")
     owned = stack.enter_context(DataDir.claim(config.data_dir))
     finish_moves(owned.path)
     secret = owned.secret()

@@ -5,6 +5,8 @@ Not here: any command.
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -34,6 +36,8 @@ def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             _give_up(error, UNUSABLE)
         except StoreDamaged as error:
             _give_up(error, DAMAGED)
+        except BrokenPipeError as error:
+            _hang_up(error)
         except (BrokerError, OSError) as error:
             _give_up(error, FAILED)
 
@@ -41,8 +45,21 @@ def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _give_up(error: Exception, code: int) -> NoReturn:
-    click.echo(f"iot-broker: {error}", err=True)
+    words = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        words = f"{error.filename}: {error.strerror}"  # Python's own words begin with a number
+    click.echo(f"iot-broker: {words}", err=True)
     sys.exit(code)
+
+
+def _hang_up(error: Exception) -> NoReturn:
+    """End quietly where whoever reads the output (``head``) has seen enough; what is buffered goes nowhere."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    if not any(state & select.POLLERR for _, state in output.poll(0)):
+        _give_up(error, FAILED)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(FAILED)
 
 
 _file = click.Path(dir_okay=False, path_type=Path)

@@ -30,7 +30,7 @@ PAGE_DEVICES = 100
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
-@click.group("devices")
+@click.group("devices", short_help="Many devices, as CSV.")
 def devices_group() -> None:
     """Devices as CSV, of a running broker or of its data directory."""
 
@@ -38,7 +38,7 @@ def devices_group() -> None:
 account_option = click.option("--account", default=DEFAULT_NAME, show_default=True, help="Whose devices they are.")
 
 
-@devices_group.command("import")
+@devices_group.command("import", short_help="Register the devices of a CSV file.")
 @click.argument("source", metavar="FILE", type=click.Path(dir_okay=False, exists=True, path_type=Path))
 @account_option
 @click.option(
@@ -75,7 +75,7 @@ def import_command(
         sys.exit(FAILED)
 
 
-@devices_group.command("export")
+@devices_group.command("export", short_help="Write an account's devices as CSV.")
 @account_option
 @config_option
 @data_dir_option
@@ -88,11 +88,12 @@ def export_command(account: str, file: Path | None, data_dir: Path | None) -> No
 
     async def whole() -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(COLUMNS)
         after: int | None = 0
         async with asking(config) as ask:
             while after is not None:
                 page = await ask("devices.export", {"account": account, "after": after, "limit": PAGE_DEVICES})
+                if after == 0:  # who is refused gets no table
+                    writer.writerow(COLUMNS)
                 writer.writerows(map(_row, page["devices"]))
                 after = page["next"]
 

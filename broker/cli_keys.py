@@ -35,12 +35,12 @@ expires_option = click.option(
 )
 
 
-@click.group("keys")
+@click.group("keys", short_help="API keys of accounts.")
 def keys_group() -> None:
     """API keys, of a running broker or of its data directory."""
 
 
-@keys_group.command("create")
+@keys_group.command("create", short_help="Make an API key and print it, once.")
 @click.argument("name")
 @click.option("--account", default=DEFAULT_NAME, show_default=True, help="The account it acts for.")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, help="Only this; may be repeated.")
@@ -70,7 +70,7 @@ def create_key(
     click.echo(made["api_key"])
 
 
-@keys_group.command("list")
+@keys_group.command("list", short_help="List API keys, ended ones too.")
 @click.option("--account", default=None, help="Only this account's keys.")
 @config_option
 @data_dir_option
@@ -81,7 +81,7 @@ def list_keys(account: str | None, file: Path | None, data_dir: Path | None) -> 
     print_table(KEY_COLUMNS, [_in_words(row) for row in rows])
 
 
-@keys_group.command("revoke")
+@keys_group.command("revoke", short_help="End an API key and cut who came in by it.")
 @click.argument("key_id", type=int)
 @config_option
 @data_dir_option
@@ -92,12 +92,12 @@ def revoke_key(key_id: int, file: Path | None, data_dir: Path | None) -> None:
     click.echo(f"key {key_id} {revoked['name']!r} of account {revoked['account']!r} is revoked", err=True)
 
 
-@click.group("admin-keys")
+@click.group("admin-keys", short_help="Admin keys, which open /v1/admin over HTTP.")
 def admin_keys_group() -> None:
     """Admin keys, which open /v1/admin over HTTP, of a running broker or of its data directory."""
 
 
-@admin_keys_group.command("create")
+@admin_keys_group.command("create", short_help="Make an admin key and print it, once.")
 @click.argument("name")
 @expires_option
 @config_option
@@ -110,7 +110,7 @@ def create_admin_key(name: str, expires_at: int | None, file: Path | None, data_
     click.echo(made["admin_key"])
 
 
-@admin_keys_group.command("list")
+@admin_keys_group.command("list", short_help="List admin keys, ended ones too.")
 @config_option
 @data_dir_option
 @told_in_one_line

@@ -30,7 +30,7 @@ from broker.storage.rescue import STORE, acknowledge, finish_moves, look, stored
 LONG_S = 24 * 3600.0  # a copy takes as long as it takes
 
 
-@click.command("backup")
+@click.command("backup", short_help="Copy store, secret and certificates.")
 @click.argument("destination", metavar="DIR", type=folder_path)
 @config_option
 @data_dir_option
@@ -64,7 +64,7 @@ def _copy_store(config: BrokerConfig, folder: Path) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-@click.command("restore")
+@click.command("restore", short_help="Put a backup into a data directory.")
 @click.argument("backup", metavar="DIR", type=folder_path)
 @click.option("--force", is_flag=True, help="Move what is in the data directory aside first.")
 @config_option
@@ -82,12 +82,12 @@ def restore_command(backup: Path, force: bool, file: Path | None, data_dir: Path
     click.echo(f"the backup of {manifest['made_at']} is in {config.data_dir}", err=True)
 
 
-@click.group("store")
+@click.group("store", short_help="Look at what is on disk.")
 def store_group() -> None:
     """Look at what is on disk, of a running broker or of its data directory."""
 
 
-@store_group.command("check")
+@store_group.command("check", short_help="Check every page and record.")
 @click.option("--backup", type=folder_path, metavar="DIR", help="Check this backup, with its manifest, instead.")
 @config_option
 @data_dir_option
@@ -114,7 +114,7 @@ def check_command(backup: Path | None, file: Path | None, data_dir: Path | None)
         sys.exit(FAILED)
 
 
-@store_group.command("stats")
+@store_group.command("stats", short_help="Tell what the store holds and takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @config_option
 @data_dir_option
@@ -139,7 +139,7 @@ def stats_command(as_json: bool, file: Path | None, data_dir: Path | None) -> No
         click.echo(f"\n{told['findings']} findings: see `iot-broker store check`", err=True)
 
 
-@store_group.command("acknowledge")
+@store_group.command("acknowledge", short_help="End the alarm of a damaged store.")
 @config_option
 @data_dir_option
 @told_in_one_line
@@ -164,7 +164,7 @@ def _ask_running(config: BrokerConfig, command: str, arguments: dict[str, Any]) 
 def _owned(config: BrokerConfig) -> DataDir:
     """Become the owner of a data directory that is there, with what a crash has interrupted in it finished."""
     if not config.data_dir.exists():
-        raise StoreError(f"there is no data directory {config.data_dir}")
+        raise StoreError(f"there is no data directory {config.data_dir}; --data-dir says where it is")
     owned = DataDir.claim(config.data_dir)
     try:
         finish_moves(owned.path)

@@ -11,6 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,7 +23,9 @@ from broker.doors import (
     HttpsConfig,
     ListenerConfig,
     Protocol,
+    PublicHost,
     Transport,
+    authority,
     is_loopback,
     move_doors,
     with_default_doors,
@@ -138,7 +141,7 @@ class BrokerConfig(Section):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), max_length=1000, description="who may say for whom it speaks, by X-Forwarded-For or PROXY"
     )
-    public_host: str = Field(default="localhost", min_length=1, max_length=253)
+    public_host: PublicHost = "localhost"
     public_ports: dict[Protocol, Annotated[int, Field(ge=1, le=65_535)]] = Field(default={})
     capabilities: Capabilities = Capabilities.model_validate({})
     account_budgets: AccountBudgets = AccountBudgets.model_validate({})
@@ -165,6 +168,19 @@ class BrokerConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _nobody_listens_where_another_does(self) -> BrokerConfig:
+        doors = [(one.name, one.address) for one in self.listeners if one.unix_path is not None or one.port]
+        doors += [("http", authority(self.http.host, self.http.port))] if self.http.port else []
+        if self.https.enabled and self.https.port:
+            doors.append(("https", authority(self.https.host, self.https.port)))
+        taken: dict[str, str] = {}
+        for name, address in doors:
+            if address in taken:
+                raise ValueError(f"{taken[address]!r} and {name!r} would both listen on {address}")
+            taken[address] = name
+        return self
+
+    @model_validator(mode="after")
     def _listeners_can_be_served(self) -> BrokerConfig:
         for number, listener in enumerate(self.listeners):
             if listener.proxy_protocol and listener.unix_path is None and not self.trusted_proxies:
@@ -182,6 +198,24 @@ class BrokerConfig(Section):
             if not is_loopback(host):
                 raise ValueError(f"open mode is for loopback only, but {name!r} listens on {host}")
         return self
+
+
+NETWORK = "expected an address or a network, such as 10.0.0.0/8 or ::1"
+EXPECTED = {
+    "tuple_type": "expected a list",
+    "ip_v4_network": NETWORK,
+    "ip_v6_network": NETWORK,
+    "ip_v4_network_error": NETWORK,
+    "ip_v6_network_error": NETWORK,
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "float_parsing": "expected a number",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "string_type": "expected a text, in quotes",
+    "model_type": "expected a table",
+    "dict_type": "expected a table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +285,7 @@ def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         if path[0] not in BrokerConfig.model_fields:
-            raise ConfigError(f"environment variable {name}: there is no key {path[0]!r}")
+            raise ConfigError(f"environment variable {name}: there is no key {path[0]!r}{_variable_meant(path[0])}")
         table: Any = values
         for key in path[:-1]:
             table = table.setdefault(key, {})
@@ -287,10 +321,34 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def _variable_meant(path: str) -> str:
+    """Tell of the two underscores behind a table, of which one is easily forgotten; empty where no table is named."""
+    for table, field in BrokerConfig.model_fields.items():
+        if path.startswith(f"{table}_") and hasattr(field.annotation, "model_fields"):
+            variable = f"{ENVIRONMENT_PREFIX}{table}__{path.removeprefix(f'{table}_')}".upper()
+            return f"; two underscores stand between table and key: {variable}"
+    return ""
+
+
 def _first_words(error: ValidationError) -> str:
+    """Say in one line which key it is and what was expected, in the words of those who wrote the file."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    # Between the keys stand the names of validators and of tables' shapes, which are ours alone.
+    place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
     if first["type"] == "extra_forbidden":
-        return f"unknown key {place!r}"
-    words = first["msg"].removeprefix("Value error, ")
+        return f"unknown key {place!r}{_key_meant(first['loc'])}"
+    words = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if place == "listeners" and first["type"] == "tuple_type":
+        words += " of tables: [[listeners]], in two pairs of brackets"
     return f"{place}: {words}" if place else words
+
+
+def _key_meant(loc: tuple[int | str, ...]) -> str:
+    """Name the key that looks most like an unknown one in its table; empty where none does."""
+    table: Any = BrokerConfig
+    for part in loc[:-1]:
+        if isinstance(part, str):
+            table = table.model_fields[part].annotation
+            table = get_args(table)[0] if get_args(table) else table
+    alike = get_close_matches(str(loc[-1]), table.model_fields, n=1, cutoff=0.7)
+    return f"; is {alike[0]!r} meant?" if alike else ""

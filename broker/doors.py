@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from broker.origins import PageOrigin, PageOriginOrAny
 from broker.sections import DurabilityName, Port, Section
@@ -34,17 +34,36 @@ DEFAULT_WEBSOCKET_PATH = "/mqtt"
 TRUE_WORDS = (True, "true", "True", "1", 1)
 
 
+def _host_alone(host: str) -> str:
+    """Take a name or an address as certificates and credentials name it; a URL, or a port behind it, is refused."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        if any(one in "/:@?#[]\\" or one.isspace() or not one.isprintable() for one in host):
+            raise ValueError(
+                f"expected a host name or an address, without scheme, port and path, not {host!r}"
+            ) from error
+    return host
+
+
+PublicHost = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_host_alone)]
+
+MODE_MAXIMUM = 0o777
+
+
 def _octal(value: object) -> object:
     """Take the text of a mode as people write it, in octal digits; TOML has a form of its own, ``0o660``."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value.removeprefix("0o"), 8)
-    except ValueError as error:
-        raise ValueError("expected octal digits, such as 0660") from error
+    if isinstance(value, str):
+        try:
+            value = int(value.removeprefix("0o"), 8)
+        except ValueError as error:
+            raise ValueError("expected octal digits, such as 0660") from error
+    if isinstance(value, int) and value > MODE_MAXIMUM:
+        raise ValueError('expected at most 0777 in octal digits, which TOML has as 0o660 or "0660"')
+    return value
 
 
-UnixMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o777)]
+UnixMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=MODE_MAXIMUM)]
 
 
 class CertificateFiles(Section):

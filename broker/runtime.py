@@ -26,7 +26,7 @@ from broker.assembly.chores import every, keep_doing
 from broker.assembly.core import Core
 from broker.assembly.disk import DAMAGE, Disk, claim, open_disk, tell_damage
 from broker.assembly.judging import Judging
-from broker.assembly.platform import Platform
+from broker.assembly.platform import Platform, warn_of_missing_accounts
 from broker.assembly.serving import Serving, tell_endpoints
 from broker.config import BrokerConfig
 from broker.doors import Endpoint, certificate_rules, claim_doors
@@ -324,6 +324,7 @@ class Broker:
         core.journal.before_seal = gateway.before_seal
         platform = self._platform = Platform(config, clock, core, gateway, disk.store, secret, observer, stack)
         self._first_key = await platform.directory.bootstrap(clock.wall_s())
+        warn_of_missing_accounts(config.listeners, platform.directory.accounts)
         entrances = Entrances(config, core.reactor, certificates, observer)
         self._judging = self._judge(core, platform, local, entrances, observer)
         stack.push_async_callback(self._judging.end)

@@ -6,10 +6,12 @@ of theirs (``broker.accounts``, ``broker.webhooks``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
+from broker.accounts.accounts import Accounts
 from broker.accounts.counting import Counting
 from broker.accounts.directory import Directory
 from broker.accounts.telling import Telling
@@ -20,14 +22,29 @@ from broker.admin.system_topics import SystemTopics
 from broker.assembly.chores import every, keep_doing
 from broker.assembly.core import Core
 from broker.config import BrokerConfig
-from broker.errors import StoreDamaged
+from broker.doors import ListenerConfig
+from broker.errors import NotFound, StoreDamaged
 from broker.local import LocalClients
 from broker.net.gateway import Gateway
 from broker.ports import Observer, Store
 from broker.webhooks import WebhookService
 
+log = logging.getLogger(__name__)
+
 OVERLAP_LOOK_S = 0.5
 NS_PER_MS = 1_000_000
+
+
+def warn_of_missing_accounts(listeners: Sequence[ListenerConfig], accounts: Accounts) -> None:
+    """Say in the log which listeners take the devices of an account that is not there; it may be made later."""
+    for one in listeners:
+        if not one.certificate_account:
+            continue
+        try:
+            accounts.named(one.certificate_account)
+        except NotFound:
+            told = {"listener": one.name, "certificate_account": one.certificate_account}
+            log.warning("nobody comes in by a certificate: there is no such account", extra={"fields": told})
 
 
 class Platform:

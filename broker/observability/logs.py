@@ -18,6 +18,9 @@ from typing import Literal, TextIO
 PACKAGES = ("broker", "api", "uvicorn")
 SOURCES_MAXIMUM = 10_000  # addresses remembered at once
 
+Source = tuple[str, object, object]
+CAUSES = ("why", "reason_code", "status")  # words of ours and of the TLS library: few, whatever a client sends
+
 _events = logging.getLogger("broker.events")
 
 
@@ -66,27 +69,28 @@ def configure(level: str, form: Literal["text", "json"], stream: TextIO | None =
 
 
 class LogObserver:
-    """Implements ``ports.Observer``: an event is one line of the log, per address and minute.
+    """Implements ``ports.Observer``: an event is one line of the log, per address, cause and minute.
 
-    What the same address causes again within the minute is counted, and told with its next line: a flood of refused
-    clients is no flood of lines. ``monotonic`` is its only time, in seconds.
+    What the same address causes again within the minute, for the same reason (``why``, ``reason_code`` or ``status``),
+    is counted, and told with its next line: a flood of refused clients is no flood of lines. ``monotonic`` is its only
+    time, in seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._minute = 0
-        self._quiet: Counter[tuple[str, object]] = Counter()
-        self._told: set[tuple[str, object]] = set()
+        self._quiet: Counter[Source] = Counter()
+        self._told: set[Source] = set()
 
     def event(self, name: str, **fields: object) -> None:
         """Write one event with its fields, or count it."""
         if not _events.isEnabledFor(logging.INFO):
             return
-        if "address" in fields and not self._first((name, fields["address"]), fields):
+        if "address" in fields and not self._first((name, fields["address"], _cause(fields)), fields):
             return
         _events.info(name, extra={"fields": fields})
 
-    def _first(self, source: tuple[str, object], fields: dict[str, object]) -> bool:
+    def _first(self, source: Source, fields: dict[str, object]) -> bool:
         minute = int(self._monotonic() // 60)
         if minute != self._minute or len(self._told) >= SOURCES_MAXIMUM:
             self._minute = minute
@@ -100,6 +104,10 @@ class LogObserver:
         if repeated := self._quiet.pop(source, 0):
             fields["not_told"] = repeated
         return True
+
+
+def _cause(fields: dict[str, object]) -> object:
+    return next((fields[name] for name in CAUSES if name in fields), None)
 
 
 def _quoted(value: object) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +76,20 @@ def test_what_is_no_certificate_is_refused_by_name(tmp_path: Path, content: byte
     (tmp_path / "bad.pem").write_bytes(content)
     words = refused(MaterialFiles(tmp_path / "bad.pem", key))
     assert words.startswith(f"{tmp_path / 'bad.pem'}: no certificate in PEM that can be read (")
+
+
+def test_files_that_are_mixed_up_or_no_pem_are_told_to_be(tmp_path: Path) -> None:
+    certificate, key = SERVER.write(tmp_path)
+    (tmp_path / "der").write_bytes(SERVER.certificate.public_bytes(Encoding.DER))
+    assert refused(MaterialFiles(key, certificate)).endswith("(a private key is in it: are the two files mixed up?)")
+    assert refused(MaterialFiles(certificate, certificate)).endswith(
+        "(a certificate is in it: are the two files mixed up?)"
+    )
+    assert refused(MaterialFiles(tmp_path / "der", key)).endswith(
+        "(nothing in it is PEM, which begins with -----BEGIN)"
+    )
+    (tmp_path / "cut.pem").write_bytes(SERVER.pem[:-60])
+    assert "http" not in refused(MaterialFiles(tmp_path / "cut.pem", key))
 
 
 @pytest.mark.parametrize(

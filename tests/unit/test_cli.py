@@ -8,7 +8,10 @@ import os
 import re
 import shlex
 import stat
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from broker.control import ControlServer
 from broker.doors import Endpoint
 from broker.observability import logs
 from broker.storage.data_dir import DataDir
+from tests.support import pki
 from tests.upper import Upper
 
 KEY_FORM = r"wayscloud_iot_prod_[A-Za-z0-9]{32,}"
@@ -180,7 +184,90 @@ def test_check_config_says_what_would_be_used_or_names_the_wrong_key(tmp_path: P
     assert checked.exit_code == 0
     assert "127.0.0.1:9090" in checked.stdout
     refused = iot_broker("check-config", "--config", bad)
-    assert (refused.exit_code, refused.stderr) == (2, "iot-broker: unknown key 'http.prot'\n")
+    assert (refused.exit_code, refused.stderr) == (2, "iot-broker: unknown key 'http.prot'; is 'port' meant?\n")
+
+
+def test_check_config_reads_the_certificates_that_a_start_would_refuse(tmp_path: Path) -> None:
+    ours, theirs = pki.issue("server"), pki.issue("server")
+    files = {
+        "cert.pem": ours.pem,
+        "key.pem": ours.key_pem,
+        "other.pem": theirs.key_pem,
+        "ca.pem": b"no authority",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    file = tmp_path / "broker.toml"
+
+    def checked(key: str, more: str = "") -> tuple[int, str]:
+        pair = f"certificate_file = '{tmp_path}/cert.pem'\nprivate_key_file = '{tmp_path}/{key}'\n"
+        file.write_text(f"[[listeners]]\ntransport = 'tls'\n{pair if key else ''}{more}")
+        done = iot_broker("check-config", "--config", file)
+        return done.exit_code, done.stderr
+
+    assert checked("key.pem") == (0, "")
+    assert checked("other.pem") == (
+        2,
+        f"iot-broker: {tmp_path}/other.pem: not the key of the certificate in {tmp_path}/cert.pem\n",
+    )
+    assert checked("nowhere.pem") == (2, f"iot-broker: {tmp_path}/nowhere.pem: No such file or directory\n")
+    code, told = checked("", f"client_certificate = 'required'\nclient_ca_file = '{tmp_path}/ca.pem'\n")
+    assert (code, f"{tmp_path}/ca.pem: no certificate in PEM" in told) == (2, True)
+
+
+def test_check_config_tells_of_a_certificate_that_has_ended_and_passes_it_as_a_start_does(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    ended = pki.issue("server", begins=now - timedelta(days=9), ends=now - timedelta(days=1))
+    (tmp_path / "both.pem").write_bytes(ended.pem + ended.key_pem)
+    file = tmp_path / "broker.toml"
+    pair = f"certificate_file = '{tmp_path}/both.pem'\nprivate_key_file = '{tmp_path}/both.pem'\n"
+    file.write_text(f"[https]\n{pair}")
+    done = iot_broker("check-config", "--config", file)
+    assert done.exit_code == 0
+    assert done.stderr.startswith("iot-broker: https: the certificate ended on ")
+
+
+def test_an_export_that_is_refused_prints_no_head_of_a_table(tmp_path: Path) -> None:
+    refused = iot_broker("devices", "export", "--data-dir", tmp_path / "nowhere")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == f"iot-broker: there is no data directory {tmp_path}/nowhere; --data-dir says where it is\n"
+
+
+def test_a_file_that_cannot_be_written_is_named_without_numbers(tmp_path: Path) -> None:
+    (tmp_path / "devices.csv").write_text("name,type\nPump,other\n")
+    logins = tmp_path / "nowhere" / "logins.csv"
+    refused = iot_broker("devices", "import", tmp_path / "devices.csv", "--credentials", logins, "--data-dir", tmp_path)
+    assert (refused.exit_code, refused.stderr) == (1, f"iot-broker: {logins}: No such file or directory\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    iot_broker("keys", "create", "backend", "--data-dir", tmp_path)
+    program = "from broker.cli import main; main()"
+    ends, into = os.pipe()
+    os.close(ends)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program, "store", "stats", "--data-dir", tmp_path],
+            stdout=into,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(into)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_is_asked_for_by_h_as_well_and_names_the_usual_ports() -> None:
+    short, long = iot_broker("serve", "-h"), iot_broker("serve", "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+    assert all(f"({port})" in short.stdout for port in (1883, 8883, 8083, 8084, 8080, 8443))
+
+
+@pytest.mark.parametrize("group", ["", "keys", "admin-keys", "accounts", "devices", "store"])
+def test_what_a_command_does_is_listed_in_whole_sentences(group: str) -> None:
+    listed = iot_broker(*group.split(), "--help").stdout
+    assert "..." not in listed.split("Commands:")[1]
 
 
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,64 @@ def test_what_is_unknown_or_out_of_range_is_refused_with_its_name(tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[https]\ncertificat_file = 'x'", "unknown key 'https.certificat_file'; is 'certificate_file' meant?"),
+        ("[[listeners]]\nunixpath = '/s'", "unknown key 'listeners.0.unixpath'; is 'unix_path' meant?"),
+        ("colour = 'red'", "unknown key 'colour'"),
+        ("[listeners]\nport = 1", "listeners: expected a list of tables: [[listeners]], in two pairs of brackets"),
+        ("[http]\nallowed_origins = 'https://a.example'", "http.allowed_origins: expected a list"),
+        ("[http]\nport = 'eighty'", "http.port: expected a whole number"),
+        ("strict = 'perhaps'", "strict: expected true or false"),
+        ("public_host = 7", "public_host: expected a text, in quotes"),
+        (
+            "trusted_proxies = ['10.0.0.0/33']",
+            "trusted_proxies.0: expected an address or a network, such as 10.0.0.0/8 or ::1",
+        ),
+        ("http = 3", "http: expected a table"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_and_which_key_was_meant(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[listeners]]\n[[listeners]]\nname = 'b'", "'mqtt' and 'b' would both listen on 0.0.0.0:1883"),
+        ("[https]\nhost = '127.0.0.1'\nport = 8080", "'http' and 'https' would both listen on 127.0.0.1:8080"),
+        ("[[listeners]]\nunix_path = '/s'\n[[listeners]]\nname = 'b'\nunix_path = '/s'", "would both listen on /s"),
+    ],
+)
+def test_two_that_would_listen_in_one_place_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(written(tmp_path, text))
+    free = "[http]\nport = 0\n[[listeners]]\nport = 0\n[[listeners]]\nname = 'b'\nport = 0"
+    assert len(load_config(written(tmp_path, free)).listeners) == 2
+
+
+@pytest.mark.parametrize("host", ["https://mqtt.example.org", "mqtt.example.org:8883", "a/b", "a b", "::1]", "a\nb"])
+def test_a_public_host_is_a_name_or_an_address_and_nothing_beside_it(host: str) -> None:
+    with pytest.raises(
+        ConfigError, match="public_host: expected a host name or an address, without scheme, port"
+    ) as told:
+        load_config(environ={"IOT_BROKER_PUBLIC_HOST": host})
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["mqtt.example.org", "broker_1", "192.0.2.10", "2001:db8::1", "münchen.example"])
+def test_names_and_addresses_of_both_kinds_are_public_hosts(host: str) -> None:
+    assert load_config(environ={"IOT_BROKER_PUBLIC_HOST": host}).public_host == host
+
+
+def test_a_variable_with_one_underscore_for_two_is_told_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"between table and key: IOT_BROKER_HTTP__PORT$"):
+        load_config(environ={"IOT_BROKER_HTTP_PORT": "1"})
+
+
 @pytest.mark.parametrize("name", ["IOT_BROKER_DATA_DIRR", "IOT_BROKER_"])
 def test_an_unknown_variable_of_our_prefix_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):

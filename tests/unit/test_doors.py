@@ -104,7 +104,10 @@ def test_what_is_no_websocket_has_no_path_and_no_origin(transport: str, changed:
         ({"unix_path": "/s", "port": 1883}, "unix_path: a Unix socket has no host and no port"),
         ({"unix_mode": "0600"}, "unix_mode: this listener is no Unix socket"),
         ({"unix_path": "/s", "unix_mode": "rw"}, "expected octal digits, such as 0660 @ unix_mode"),
-        ({"unix_path": "/s", "unix_mode": 0o1000}, "Input should be less than or equal to 511 @ unix_mode"),
+        (
+            {"unix_path": "/s", "unix_mode": 660},
+            'expected at most 0777 in octal digits, which TOML has as 0o660 or "0660"',
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(values: dict[str, Any], words: str) -> None:

@@ -91,6 +91,18 @@ def test_one_address_gets_one_line_a_minute_and_the_rest_is_counted() -> None:
     ]
 
 
+def test_another_cause_of_the_same_address_is_told_within_the_minute() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    observer = LogObserver(lambda: 0.0)
+    for why in ("unknown ca", "unknown ca", "unsupported protocol"):
+        observer.event("tls_failed", why=why, address="192.0.2.1", handle=1)
+    for status in (404, 403, 404):
+        observer.event("upgrade_refused", status=status, address="192.0.2.1", handle=1)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line.get("why", line.get("status")) for line in lines] == ["unknown ca", "unsupported protocol", 404, 403]
+
+
 def test_many_addresses_do_not_fill_the_memory() -> None:
     configure("info", "text", io.StringIO())
     observer = LogObserver(lambda: 0.0)

@@ -1,17 +1,18 @@
-"""From the configuration to the store: which files each listener's certificate is in.
+"""From the configuration to the store: which files each listener's certificate is in, and what is wrong with them.
 
-Not here: reading them (``material``), and the broker's own (``own``).
+Not here: how they are read (``material``), and the broker's own (``own``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from broker.config import BrokerConfig
 from broker.doors import CertificateFiles
 from broker.errors import StoreError
-from broker.net.certificates.material import MaterialFiles
+from broker.net.certificates.material import MaterialFiles, judge_files_of_clients, load
 from broker.net.certificates.own import OwnCertificates, server_names
 from broker.net.certificates.store import CertificateStore
 from broker.observability.alarms import Alarms
@@ -43,6 +44,28 @@ def files_of(config: BrokerConfig, own: OwnCertificates) -> dict[str, MaterialFi
         if listener.is_encrypted
     }
     return files | ({HTTPS: _files(config.https, own)} if config.https.enabled else {})
+
+
+def judge_configured(config: BrokerConfig, now: datetime) -> list[str]:
+    """Read every file that the configuration names, and tell what is doubtful in them, as alarms do.
+
+    The broker's own certificates are neither made nor looked at. Raises ``CertificateError``.
+    """
+    doubts = []
+    for listener in config.listeners:
+        if listener.is_encrypted:
+            doubts += _doubts(listener.name, listener, now, listener.client_ca_file, listener.crl_file)
+    return doubts + (_doubts(HTTPS, config.https, now) if config.https.enabled else [])
+
+
+def _doubts(
+    name: str, table: CertificateFiles, now: datetime, client_ca: Path | None = None, crl: Path | None = None
+) -> list[str]:
+    if table.certificate_file is None or table.private_key_file is None:
+        judge_files_of_clients(client_ca, crl)
+        return []
+    material = load(MaterialFiles(table.certificate_file, table.private_key_file, client_ca, crl))
+    return [f"{name}: {doubt}" for doubt in material.doubts(now)]
 
 
 def _files(

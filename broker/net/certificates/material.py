@@ -34,6 +34,8 @@ FILE_MAXIMUM_BYTES = 8 * 1024 * 1024
 EXPIRES_SOON_S = 21 * 24 * 3600
 RSA_MINIMUM_BITS = 2048  # what OpenSSL takes at its default security level
 _CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_ADVICE = re.compile(r" See https?://\S+ for more details\.")  # the library's, to those who write programs
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 T = TypeVar("T")
@@ -114,8 +116,7 @@ def _judged(files: MaterialFiles) -> TlsMaterial:
     _check_key(files, chain[0], key)
     _check_order(files.certificate, chain)
     _check_purpose(files.certificate, chain[0])
-    authorities = [] if files.client_ca is None else _authorities(files.client_ca)
-    crls = [] if files.crl is None else _crls(files.crl, authorities)
+    authorities, crls = _of_clients(files.client_ca, files.crl)
     return TlsMaterial(
         certificate_chain_pem=_pem(chain),
         private_key_pem=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
@@ -129,6 +130,18 @@ def _judged(files: MaterialFiles) -> TlsMaterial:
         without_list=_without_list(authorities, crls) if crls else (),
         crl_until=min((int(one.next_update_utc.timestamp()) for one in crls if one.next_update_utc), default=0),
     )
+
+
+def judge_files_of_clients(client_ca: Path | None, crl: Path | None) -> None:
+    """Judge who may come in by certificate, without a listener's own. Raises ``CertificateError``."""
+    _of_clients(client_ca, crl)
+
+
+def _of_clients(
+    client_ca: Path | None, crl: Path | None
+) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
+    authorities = [] if client_ca is None else _authorities(client_ca)
+    return authorities, [] if crl is None else _crls(crl, authorities)
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:
@@ -170,7 +183,20 @@ def _parsed(path: Path, what: str, parse: Callable[[bytes], T], content: bytes) 
     try:
         return parse(content)
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CertificateError(f"{path}: no {what} in PEM that can be read ({_first_line(error)})") from error
+        why = _something_else(what, content) or _first_line(error)
+        raise CertificateError(f"{path}: no {what} in PEM that can be read ({why})") from error
+
+
+def _something_else(what: str, content: bytes) -> str:
+    """Tell what is in a file in place of what was looked for: nothing in PEM at all, or the other of the two files."""
+    blocks = set(_BLOCK.findall(content))
+    if not blocks:
+        return "nothing in it is PEM, which begins with -----BEGIN"
+    if what == "certificate" and all(one.endswith(b"PRIVATE KEY") for one in blocks):
+        return "a private key is in it: are the two files mixed up?"
+    if what == "private key" and blocks == {b"CERTIFICATE"}:
+        return "a certificate is in it: are the two files mixed up?"
+    return ""
 
 
 def _private_key(path: Path) -> PrivateKey:
@@ -274,4 +300,4 @@ def _text(name: x509.Name) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return _ADVICE.sub("", (str(error).splitlines() or [type(error).__name__])[0])[:200]
