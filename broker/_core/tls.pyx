@@ -15,6 +15,7 @@ from broker._core.libssl cimport (
     BIO_TYPE_SOURCE_SINK,
     SSL_CTRL_CHAIN_CERT,
     SSL_CTRL_MODE,
+    SSL_CTRL_SET_MAX_CERT_LIST,
     SSL_CTRL_SET_MIN_PROTO_VERSION,
     SSL_CTRL_SET_MSG_CALLBACK_ARG,
     SSL_CTRL_SET_READ_AHEAD,
@@ -361,6 +362,7 @@ cdef void set_policy(void* context, str client_certificate) except *:
     LIB.SSL_CTX_set_num_tickets(context, 0 if verify else TICKETS)
     LIB.SSL_CTX_set_timeout(context, _settings.SESSION_S)
     LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
+    LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_MAX_CERT_LIST, _settings.CLIENT_CERTIFICATES_MAXIMUM_BYTES, NULL)
     LIB.SSL_CTX_set_verify(context, verify, NULL)
     LIB.SSL_CTX_set_msg_callback(context, <void*>count_message)
 

@@ -14,6 +14,7 @@ import pytest
 
 from broker._core.packets import decode, encode
 from broker._core.tls import TlsContext
+from broker._core.tls_settings import CLIENT_CERTIFICATES_MAXIMUM_BYTES
 from broker.engine.core import RareKind
 from broker.wire import Connack, Connect, Disconnect, Pingreq, Publish, Subscribe, Subscription
 from tests.support import pki
@@ -534,6 +535,23 @@ def test_who_exchanges_keys_now_and_then_is_served(doors: Doors) -> None:
             client.update_keys(3)
             client.send(PINGREQ)
             assert doors.during(lambda: client.read(100)) == PINGRESP
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_who_shows_more_certificates_than_a_chain_has_is_refused_before_they_are_read(
+    doors: Doors, version: ssl.TLSVersion
+) -> None:
+    """A stranger's hundred certificates hold the loop for 30 ms, also where none of them is to be trusted."""
+    device, maximum = pki.client("device-1", pki.trusted()), CLIENT_CERTIFICATES_MAXIMUM_BYTES
+    port = doors.listen(context(True, client_ca=pki.trusted().pem, client_certificate="optional"))
+    for size, comes_in in ((maximum - 1500, True), (maximum + 500, False)):
+        more = (size - len(device.der)) // len(device.der)
+        client = trusting(version, certificate=device.pem * (1 + more), key=device.key_pem)
+        if comes_in:
+            doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]  # mypy knows no such lambda
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionResetError, AssertionError)):
+                doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("version", [V2, V3])
