@@ -49,7 +49,8 @@ cdef enum:
     READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
     STRANGERS_READS = 1
     STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
-    HANDSHAKE_READS = 16
+    HANDSHAKE_READS = 1
+    HANDSHAKE_READ_BYTES = 4096     # which is seven hundred records of one byte, and a quarter of a millisecond
     HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
     RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
 
@@ -141,7 +142,7 @@ cdef void tls_free(void* ssl) noexcept nogil:
 cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil:
     cdef int done, error
     stream.reads_left = HANDSHAKE_READS
-    stream.read_bytes = READ_BYTES
+    stream.read_bytes = HANDSHAKE_READ_BYTES
     stream.handshake_messages = 0
     LIB.ERR_clear_error()
     done = LIB.SSL_do_handshake(ssl)

@@ -452,6 +452,25 @@ def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
     assert doors.during(run) > 10, "the handshakes went before everybody else"
 
 
+def test_a_hello_in_records_of_one_byte_is_read_over_many_rounds(doors: Doors, native: bool) -> None:
+    """Read at once, sixty thousand of them held the loop for 24 ms."""
+    port = doors.listen(context(native))
+    client, out = trusting(), ssl.MemoryBIO()
+    client.set_alpn_protocols(["x" * 200] * 60)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
+    message = out.read()[5:]
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as plain:
+        plain.sendall(b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message))))
+        rounds = 0
+        while not readable(plain):
+            doors.round()
+            rounds += 1
+            assert rounds < 10_000
+        assert plain.recv(1) == b"\x16"
+    assert rounds > 5
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_handshakes_rest_while_messages_come(doors: Doors, native: bool, is_busy: bool) -> None:
     port, plain_port = doors.listen(context(native)), doors.listen()
