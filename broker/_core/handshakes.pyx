@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from broker._core.accepting cimport phase_after
 from broker._core.connection cimport add_rare, close_connection, find_connection
 from broker._core.handle_queue cimport next_handle, queue_handle
-from broker._core.linux cimport clock_ns
+from broker._core.linux cimport clock_ns, worked_ns
 from broker._core.model cimport CLOSING, PHASE_HANDSHAKE, RARE_TLS_FAILED, Connection, Transport
 from broker._core.net cimport Door, Net, watch_connection
 from broker._core.reasons cimport UNSPECIFIED_ERROR
@@ -20,7 +20,6 @@ cdef enum:
     SHAKE_NS = 100000       # of a round, on handshakes, or one: those who are connected are served between them
     RESTS = 3               # as long as the handshake took
     RESTS_IN_A_CROWD = 1
-    LONGEST_NS = 2000000    # that a handshake is taken to have lasted: the kernel may have run somebody else meanwhile
     TRAFFIC_NS = 1000000000
 
 
@@ -43,8 +42,7 @@ cdef void rest_after(Net* net, int64_t took_ns) noexcept nogil:
     net.shaken_ns += took_ns
     net.handshakes_ns += took_ns
     if now_ns < net.traffic_until_ns:
-        net.rest_until_ns = now_ns + min(took_ns, <int64_t>LONGEST_NS) * (
-            RESTS_IN_A_CROWD if net.doors_paused else RESTS)
+        net.rest_until_ns = now_ns + took_ns * (RESTS_IN_A_CROWD if net.doors_paused else RESTS)
 
 
 cdef void await_turn(Net* net, Connection* connection, Transport* transport) noexcept nogil:
@@ -73,11 +71,11 @@ cdef bint open_tls(Door* door, Connection* connection, Transport* transport) noe
 
 cdef void go_on_shaking(Net* net, Connection* connection, Transport* transport) noexcept nogil:
     cdef bint wants_write = False
-    cdef int64_t started = clock_ns()
+    cdef int64_t started = worked_ns()
     cdef int done = -1
     if open_tls(&net.doors[connection.listener], connection, transport):
         done = shake_hands(transport, &wants_write)
-    rest_after(net, clock_ns() - started)
+    rest_after(net, worked_ns() - started)
     if done < 0:
         refuse_handshake(net, connection, transport)
         return

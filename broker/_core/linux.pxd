@@ -81,7 +81,7 @@ cdef extern from "time.h" nogil:
         long tv_sec
         long tv_nsec
     int clock_gettime(int, timespec*)
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID
 cdef extern from "poll.h" nogil:
     struct pollfd:
         int fd
@@ -101,4 +101,11 @@ cdef extern from "sys/timerfd.h" nogil:
 cdef inline int64_t clock_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef inline int64_t worked_ns() noexcept nogil:
+    # What this thread has had of a processor: the time in which the kernel ran somebody else is not in it.
+    cdef timespec now
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now)
     return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec

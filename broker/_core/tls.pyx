@@ -15,6 +15,7 @@ from broker._core.libssl cimport (
     BIO_TYPE_SOURCE_SINK,
     SSL_CTRL_CHAIN_CERT,
     SSL_CTRL_MODE,
+    SSL_CTRL_SET_MAX_CERT_LIST,
     SSL_CTRL_SET_MIN_PROTO_VERSION,
     SSL_CTRL_SET_MSG_CALLBACK_ARG,
     SSL_CTRL_SET_READ_AHEAD,
@@ -48,7 +49,8 @@ cdef enum:
     READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
     STRANGERS_READS = 1
     STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
-    HANDSHAKE_READS = 16
+    HANDSHAKE_READS = 1
+    HANDSHAKE_READ_BYTES = 4096     # which is seven hundred records of one byte, and a quarter of a millisecond
     HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
     RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
 
@@ -140,7 +142,7 @@ cdef void tls_free(void* ssl) noexcept nogil:
 cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil:
     cdef int done, error
     stream.reads_left = HANDSHAKE_READS
-    stream.read_bytes = READ_BYTES
+    stream.read_bytes = HANDSHAKE_READ_BYTES
     stream.handshake_messages = 0
     LIB.ERR_clear_error()
     done = LIB.SSL_do_handshake(ssl)
@@ -361,6 +363,7 @@ cdef void set_policy(void* context, str client_certificate) except *:
     LIB.SSL_CTX_set_num_tickets(context, 0 if verify else TICKETS)
     LIB.SSL_CTX_set_timeout(context, _settings.SESSION_S)
     LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, NULL)    # one recv for many records
+    LIB.SSL_CTX_ctrl(context, SSL_CTRL_SET_MAX_CERT_LIST, _settings.CLIENT_CERTIFICATES_MAXIMUM_BYTES, NULL)
     LIB.SSL_CTX_set_verify(context, verify, NULL)
     LIB.SSL_CTX_set_msg_callback(context, <void*>count_message)
 

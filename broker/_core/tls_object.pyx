@@ -14,6 +14,7 @@ import ssl
 cdef enum:
     READ_BYTES = 16384
     STRANGERS_READ_BYTES = 1024     # as in tls
+    HANDSHAKE_READ_BYTES = 4096
     RECORDS_BYTES = 16384       # of plain text that are encrypted at once, so that little waits beside the outbox
 
 
@@ -67,7 +68,9 @@ cdef void object_free(void* tls) noexcept with gil:
 
 
 cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
+    # One read of the socket at most, as in tls.
     cdef TlsObject one = <TlsObject>tls
+    cdef bint pulled = False
     wants_write[0] = False
     try:
         while True:
@@ -79,8 +82,9 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
                 if not one.push():
                     wants_write[0] = True
                     return TLS_AGAIN
-                if not one.pull(READ_BYTES) and not one.has_ended:
+                if pulled or not (one.pull(HANDSHAKE_READ_BYTES) or one.has_ended):
                     return TLS_AGAIN
+                pulled = True
     except ssl.SSLError as error:
         one.why = error.reason or str(error)
         try:

@@ -15,6 +15,12 @@ from io import FileIO
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2, in OpenSSL's words: forward secret and authenticated. TLS 1.3 has no others."""
 
+CLIENT_CERTIFICATES_MAXIMUM_BYTES = 10 * 1024
+"""Of a client's certificate and those that issued it: each is read before any is judged, and a hundred take 30 ms.
+
+Python's ``ssl`` has no such limit: OpenSSL's own, 100 KiB, is in force there.
+"""
+
 SESSION_S = 24 * 3600
 """How long a client may come back with a session ticket, at most."""
 

@@ -29,6 +29,8 @@ from broker.reasons import ReasonCode
 
 log = logging.getLogger(__name__)
 
+TELL_LATENESS_EVERY_S = 60.0
+
 
 class Judging:
     """Lets ``authenticator`` judge who may come in; ``own`` says that it is an embedder's.
@@ -56,6 +58,7 @@ class Judging:
         self._shown = shown
         self._own = own
         self._timeout_s = timeout_s
+        self._lateness_told_at = -TELL_LATENESS_EVERY_S
         self.greet: Callable[[int], None] = _nobody
         self.engine = Engine(
             core.shard,
@@ -86,19 +89,29 @@ class Judging:
         self.keep(self._decide(handle, request))
 
     async def _decide(self, handle: int, request: ConnectRequest) -> None:
+        deadline = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with deadline:
                 outcome = await self._authenticator.authenticate(request)
             if self._own:
                 outcome = _judgement(outcome)
         except Exception:
-            log.exception("the authenticator failed")
+            if deadline.expired():
+                self._tell_lateness()  # an exception says nothing then, and late answers come in crowds
+            else:
+                log.exception("the authenticator failed")
             outcome = Refusal(ReasonCode.SERVER_UNAVAILABLE)
         try:
             self._enter(handle, request, outcome)
         except Exception:  # the connection was refused; who wrote the Authenticator must hear why
             log.exception("the authenticator gave a grant that cannot be kept")
         self._reactor.soon()
+
+    def _tell_lateness(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._lateness_told_at + TELL_LATENESS_EVERY_S:
+            self._lateness_told_at = now
+            log.error("the authenticator did not answer within %g s", self._timeout_s)
 
     def _enter(self, handle: int, request: ConnectRequest, outcome: Grant | Refusal) -> None:
         certificate = request.certificate

@@ -18,6 +18,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
 SUBPROTOCOL = Subprotocol("mqtt")
+LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Protocol")  # what the library takes apart, some microseconds an item
+LIST_ITEMS_MAXIMUM = 64  # of all of them together: thousands have room in a request
 MALFORMED = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -64,6 +66,8 @@ def judge_upgrade(request: bytes, rules: UpgradeRules) -> Upgrade:
 def _response(server: ServerProtocol, request: Request, rules: UpgradeRules) -> Response:
     if request.path.partition("?")[0] != rules.path:
         return server.reject(HTTPStatus.NOT_FOUND, f"MQTT is spoken at {rules.path}.\n")
+    if sum(value.count(",") for name in LISTS for value in request.headers.get_all(name)) >= LIST_ITEMS_MAXIMUM:
+        return server.reject(HTTPStatus.BAD_REQUEST, "Too many items in a list.\n")
     return server.accept(request)
 
 

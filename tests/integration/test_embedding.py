@@ -230,6 +230,34 @@ def test_an_authenticator_of_ones_own_decides_and_what_it_does_harms_nobody(
     assert {one.user_name for one in judge.asked} == {"slow", "odd", "wrong", "ok"}
 
 
+def test_answers_that_come_late_are_told_once_and_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = config(tmp_path / "data")
+    settings = settings.model_copy(
+        update={"capabilities": settings.capabilities.model_copy(update={"connect_timeout_s": 0.1})}
+    )
+    judge = ByName()
+
+    async def body() -> None:
+        async with Broker(settings, authenticator=judge) as broker:
+            number = port(broker)
+
+            def talk() -> None:
+                for _ in range(5):
+                    with Client(number) as client:
+                        client.send(connect(V5, "slow", "slow", "p"))
+                        while client.read() is not None:
+                            pass
+
+            await in_thread(talk)
+            await asyncio.gather(*broker._judging.under_way)
+
+    asyncio.run(body())
+    assert len(judge.asked) == 5
+    told = [one for one in caplog.records if "authenticator" in one.getMessage()]
+    assert [one.getMessage() for one in told] == ["the authenticator did not answer within 0.1 s"]
+    assert told[0].exc_info is None
+
+
 @LOOPS
 def test_a_busy_loop_delays_but_loses_nothing(tmp_path: Path, new_loop: NewLoop) -> None:
     async def body() -> None:

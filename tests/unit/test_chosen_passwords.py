@@ -170,6 +170,50 @@ def test_one_caller_cannot_take_all_places_and_all_callers_not_more_than_there_a
     asyncio.run(body())
 
 
+def test_who_guesses_from_many_networks_leaves_places_and_turns_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        slow = Slow(monkeypatch)
+        monkeypatch.setattr(worker, "WAITING_MAXIMUM", 20)
+        ended: list[str] = []
+        guesses = [slow.ask(f"192.0.2.{number}", failed=True) for number in range(10)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            await slow.ask("192.0.2.10", failed=True)
+        honest = [slow.ask(f"198.51.100.{number}", b"right") for number in range(10)]
+        for task in guesses:
+            task.add_done_callback(lambda _: ended.append("guess"))
+        for task in honest:
+            task.add_done_callback(lambda _: ended.append("honest"))
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            await slow.ask("198.51.100.10")
+        slow.go.set()
+        await asyncio.gather(*guesses, *honest)
+        assert ended.index("honest") == 1  # behind the guess that was under way
+        assert ended.count("guess") - ended[11:].count("guess") <= 2
+        assert slow.passwords._suspects == 0
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_who_has_waited_for_too_long_is_not_compared_any_more(monkeypatch: pytest.MonkeyPatch, failed: bool) -> None:
+    async def body() -> None:
+        slow = Slow(monkeypatch)
+        waiting = [slow.ask(f"192.0.2.{number}", failed=failed) for number in range(9)]
+        await asyncio.sleep(0)
+        slow.now += worker.PATIENCE_S + 0.1
+        waiting.append(slow.ask("192.0.2.9", failed=failed))
+        await asyncio.sleep(0)
+        slow.go.set()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert outcomes[0] is outcomes[9] is False
+        assert all(isinstance(one, TooMany) for one in outcomes[1:9])
+        assert slow.compared == 2
+
+    asyncio.run(body())
+
+
 def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     async def body() -> None:
         passwords = ChosenPasswords()

@@ -14,6 +14,7 @@ import pytest
 
 from broker._core.packets import decode, encode
 from broker._core.tls import TlsContext
+from broker._core.tls_settings import CLIENT_CERTIFICATES_MAXIMUM_BYTES
 from broker.engine.core import RareKind
 from broker.wire import Connack, Connect, Disconnect, Pingreq, Publish, Subscribe, Subscription
 from tests.support import pki
@@ -451,6 +452,25 @@ def test_who_is_connected_is_served_between_handshakes(doors: Doors) -> None:
     assert doors.during(run) > 10, "the handshakes went before everybody else"
 
 
+def test_a_hello_in_records_of_one_byte_is_read_over_many_rounds(doors: Doors, native: bool) -> None:
+    """Read at once, sixty thousand of them held the loop for 24 ms."""
+    port = doors.listen(context(native))
+    client, out = trusting(), ssl.MemoryBIO()
+    client.set_alpn_protocols(["x" * 200] * 60)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
+    message = out.read()[5:]
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as plain:
+        plain.sendall(b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message))))
+        rounds = 0
+        while not readable(plain):
+            doors.round()
+            rounds += 1
+            assert rounds < 10_000
+        assert plain.recv(1) == b"\x16"
+    assert rounds > 5
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_handshakes_rest_while_messages_come(doors: Doors, native: bool, is_busy: bool) -> None:
     port, plain_port = doors.listen(context(native)), doors.listen()
@@ -534,6 +554,23 @@ def test_who_exchanges_keys_now_and_then_is_served(doors: Doors) -> None:
             client.update_keys(3)
             client.send(PINGREQ)
             assert doors.during(lambda: client.read(100)) == PINGRESP
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_who_shows_more_certificates_than_a_chain_has_is_refused_before_they_are_read(
+    doors: Doors, version: ssl.TLSVersion
+) -> None:
+    """A stranger's hundred certificates hold the loop for 30 ms, also where none of them is to be trusted."""
+    device, maximum = pki.client("device-1", pki.trusted()), CLIENT_CERTIFICATES_MAXIMUM_BYTES
+    port = doors.listen(context(True, client_ca=pki.trusted().pem, client_certificate="optional"))
+    for size, comes_in in ((maximum - 1500, True), (maximum + 500, False)):
+        more = (size - len(device.der)) // len(device.der)
+        client = trusting(version, certificate=device.pem * (1 + more), key=device.key_pem)
+        if comes_in:
+            doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]  # mypy knows no such lambda
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionResetError, AssertionError)):
+                doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("version", [V2, V3])
