@@ -213,8 +213,15 @@ EXPECTED = {
     "bool_parsing": "expected true or false",
     "bool_type": "expected true or false",
     "string_type": "expected a text, in quotes",
+    "path_type": "expected a path, in quotes",
     "model_type": "expected a table",
     "dict_type": "expected a table",
+}
+
+
+PATTERNS = {
+    "name": "expected 1 to 32 small letters, digits, dashes and underscores",
+    "path": "expected a path that begins with /, without blanks, such as /mqtt",
 }
 
 
@@ -338,6 +345,8 @@ def _first_words(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {place!r}{_key_meant(first['loc'])}"
     words = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "string_pattern_mismatch":
+        words = PATTERNS.get(str(first["loc"][-1]), words)
     if place == "listeners" and first["type"] == "tuple_type":
         words += " of tables: [[listeners]], in two pairs of brackets"
     return f"{place}: {words}" if place else words
@@ -350,5 +359,7 @@ def _key_meant(loc: tuple[int | str, ...]) -> str:
         if isinstance(part, str):
             table = table.model_fields[part].annotation
             table = get_args(table)[0] if get_args(table) else table
-    alike = get_close_matches(str(loc[-1]), table.model_fields, n=1, cutoff=0.7)
+    given = str(loc[-1])
+    alike = get_close_matches(given, table.model_fields, n=3, cutoff=0.7)
+    alike.sort(key=lambda key: key[:3] != given[:3])  # cert_file is no crl_file
     return f"; is {alike[0]!r} meant?" if alike else ""

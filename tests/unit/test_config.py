@@ -75,6 +75,16 @@ def test_what_is_unknown_or_out_of_range_is_refused_with_its_name(tmp_path: Path
             "trusted_proxies.0: expected an address or a network, such as 10.0.0.0/8 or ::1",
         ),
         ("http = 3", "http: expected a table"),
+        ("data_dir = 3", "data_dir: expected a path, in quotes"),
+        ("[[listeners]]\ncert_file = 'x'", "unknown key 'listeners.0.cert_file'; is 'certificate_file' meant?"),
+        (
+            "[[listeners]]\ntransport = 'ws'\npath = 'mqtt'",
+            "listeners.0.path: expected a path that begins with /, without blanks, such as /mqtt",
+        ),
+        (
+            "[[listeners]]\nname = 'My door'",
+            "listeners.0.name: expected 1 to 32 small letters, digits, dashes and underscores",
+        ),
     ],
 )
 def test_a_refusal_says_what_was_expected_and_which_key_was_meant(tmp_path: Path, text: str, words: str) -> None:
