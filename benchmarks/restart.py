@@ -33,6 +33,7 @@ open = true
 """
 
 
+AT_ONCE = 2000
 RESTORED = re.compile(r"restored.* sessions=(\d+).* deliveries=(\d+)")
 
 
@@ -82,10 +83,17 @@ def figures_of(process: subprocess.Popen[bytes]) -> dict[str, float]:
     return {"cpu_s": ticks / 100, "rss_mb": int(stat[21]) * resource.getpagesize() / 1e6}
 
 
-def load(port: int, sessions: int, phase: str, each: int) -> None:
-    """Make the sessions, or publish so many messages to all of them."""
+def fill(port: int, sessions: int) -> None:
+    """Make the sessions, some thousands at a time: each has a descriptor until all of its run are there."""
+    for first in range(0, sessions, AT_ONCE):
+        load(port, min(AT_ONCE, sessions - first), "setup", 1, f"{first}-")
+
+
+def load(port: int, sessions: int, phase: str, each: int, prefix: str = "") -> None:
+    """Make sessions, or publish so many messages to all that there are."""
     words = ["--json", "--quiet", "--mode", "offline", "--phase", phase, "--shape", "fanout", "--port", str(port)]
     words += ["--publishers", "1", "--subscribers", str(sessions), "--qos", "1", "--payload-bytes", "100"]
+    words += ["--client-id-prefix", f"{prefix}client-"]
     words += ["--inflight", "10", "--persistent", "--topic-name", "t", "--topic-filter", "t", "--count", str(each)]
     generator.run(words, core=None, timeout_s=900)
 
@@ -112,7 +120,10 @@ def main() -> None:
         for waiting in (0, options.each):
             process, ports, _ = lives.start()
             say(f"{options.sessions:,} sessions, {waiting} messages for each")
-            load(ports["mqtt"], options.sessions, "publish" if waiting else "setup", options.each)
+            if waiting:
+                load(ports["mqtt"], 1, "publish", options.each)
+            else:
+                fill(ports["mqtt"], options.sessions)
             time.sleep(1)
             kill(process)
             for _ in range(options.starts):

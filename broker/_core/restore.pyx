@@ -102,12 +102,25 @@ from broker._core.topic_rules cimport inner_filter_at, valid_topic_filter
 from broker._core.topics cimport add_subscription, find_subscription
 from broker._core.tracking cimport TRACKED_TAKEN, note
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    #define BROKER_TRIM_MEMORY() ((void)malloc_trim(0))
+    #else
+    #define BROKER_TRIM_MEMORY() ((void)0)
+    #endif
+    """
+    void trim_memory "BROKER_TRIM_MEMORY"() noexcept nogil
+
 
 cdef enum:
     SECOND_NS = 1000000000
     NEVER = 0xFFFFFFFF
     OWN_PRINCIPALS = 0x80000000     # from here on numbers are not the directory's: see broker.ports
     FIRST_FOUND = 4
+    TRIMMED_BYTES = 1024 * 1024
     CHECKSUM_BYTES = 8
     FOUND_DONE = 255                # in place of a state
 
@@ -760,6 +773,7 @@ cdef void restore_finish(ShardState* shard, Restoring* restoring) noexcept nogil
 cdef void restoring_close(ShardState* shard, Restoring* restoring) noexcept nogil:
     cdef Recovery* recovery
     cdef Session* session
+    cdef size_t given_bytes = 0
     while restoring.ended != NULL:
         session = restoring.ended
         restoring.ended = session.hash_next
@@ -769,5 +783,8 @@ cdef void restoring_close(ShardState* shard, Restoring* restoring) noexcept nogi
         recovery = restoring.recoveries
         restoring.recoveries = recovery.next
         recovery.durable.restoring = NULL
+        given_bytes += recovery.capacity * sizeof(Found)
         give_memory(recovery.found)
         give_memory(recovery)
+    if given_bytes >= TRIMMED_BYTES:    # malloc would keep it, though as much is never needed again
+        trim_memory()
