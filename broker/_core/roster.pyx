@@ -58,7 +58,7 @@ cdef enum:
     WORK_OF_ROW = 40            # mostly that its text is not in the cache
     WORK_OF_BLOCK = 3
     WORK_OF_COMPARISON = 15
-    WORK_OF_FOUND = 50
+    WORK_OF_FOUND = 10000      # its record is unpacked, in the same turn
     WORK_OF_JUDGE = 1500        # it is Python's
 
 cdef struct Sought:
