@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from api.authority_models import AuthoritiesAnswer, AuthorityAnswer, AuthorityBody, ProofBody
-from api.claims import maybe_moment, refusal_answer
+from api.claims import refusal_answer
 from api.routes import ApiRequest
-from broker.admin import AuthorityView, AuthorityWish
+from broker.admin import AuthorityView, AuthorityWish, maybe_moment_text
 
 TIMES = ("created_at", "verified_at", "expires_at", "revoked_at", "last_used_at")
 
@@ -51,5 +51,5 @@ def _shown(view: AuthorityView) -> AuthorityAnswer:
     fields["type"] = fields.pop("device_type")
     fields["last_refusal"] = refusal_answer(view.last_refusal)
     for name in TIMES:
-        fields[name] = maybe_moment(fields[name])
+        fields[name] = maybe_moment_text(fields[name])
     return AuthorityAnswer(**fields)

@@ -9,7 +9,7 @@ from typing import Any
 
 from api.claim_models import ClaimAnswer, ClaimBody, ClaimsAnswer, NewClaimAnswer, RefusalAnswer
 from api.routes import ApiRequest
-from broker.admin import ClaimView, ClaimWish, RefusalView, moment_text
+from broker.admin import ClaimView, ClaimWish, RefusalView, maybe_moment_text, moment_text
 
 
 async def create_claim_token(request: ApiRequest) -> NewClaimAnswer:
@@ -36,11 +36,6 @@ async def revoke_claim_token(request: ApiRequest) -> None:
     await request.admin.claims.revoke(request.account_id, request.path["claim_id"])
 
 
-def maybe_moment(at: int | None) -> str | None:
-    """Write a moment, if there is one."""
-    return None if at is None else moment_text(at)
-
-
 def refusal_answer(view: RefusalView | None) -> RefusalAnswer | None:
     """Show who was not registered last, if anybody was not."""
     if view is None:
@@ -65,8 +60,8 @@ def _fields(view: ClaimView) -> dict[str, Any]:
         "uses": view.uses,
         "uses_maximum": view.uses_maximum,
         "created_at": moment_text(view.created_at),
-        "expires_at": maybe_moment(view.expires_at),
-        "revoked_at": maybe_moment(view.revoked_at),
-        "last_used_at": maybe_moment(view.last_used_at),
+        "expires_at": maybe_moment_text(view.expires_at),
+        "revoked_at": maybe_moment_text(view.revoked_at),
+        "last_used_at": maybe_moment_text(view.last_used_at),
         "last_refusal": refusal_answer(view.last_refusal),
     }

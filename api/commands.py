@@ -11,7 +11,7 @@ from typing import Any
 from api.command_models import MessageAnswer, MessageBody, MessageDetailAnswer, ResponseAnswer, SendQuery
 from api.jsontext import parse_value
 from api.routes import ApiRequest
-from broker.admin import AnswerView, DeviceMessage, MessageKind, MessageView, moment_text
+from broker.admin import AnswerView, DeviceMessage, MessageKind, MessageView, maybe_moment_text, moment_text
 from broker.errors import BadRequest
 
 
@@ -37,11 +37,11 @@ async def get_message(request: ApiRequest) -> MessageDetailAnswer:
         **_fields(view),
         qos=view.qos,
         created_at=moment_text(view.created_at),
-        expires_at=_maybe_moment(view.expires_at),
-        sent_at=_maybe_moment(view.sent_at),
-        acknowledged_at=_maybe_moment(view.acknowledged_at),
-        answered_at=_maybe_moment(view.answered_at),
-        ended_at=_maybe_moment(view.ended_at),
+        expires_at=maybe_moment_text(view.expires_at),
+        sent_at=maybe_moment_text(view.sent_at),
+        acknowledged_at=maybe_moment_text(view.acknowledged_at),
+        answered_at=maybe_moment_text(view.answered_at),
+        ended_at=maybe_moment_text(view.ended_at),
     )
 
 
@@ -85,10 +85,6 @@ def _response(answer: AnswerView) -> ResponseAnswer:
     except ValueError:
         text = base64.b64encode(payload).decode()
         return ResponseAnswer(at=at, bytes=answer.payload_bytes, payload_base64=text)
-
-
-def _maybe_moment(seconds: int | None) -> str | None:
-    return None if seconds is None else moment_text(seconds)
 
 
 def _payload(body: MessageBody) -> bytes:

@@ -13,7 +13,7 @@ from api.connections_models import (
     SessionsAnswer,
 )
 from api.routes import ApiRequest
-from broker.admin import ConnectionView, SessionView, Which, moment_text
+from broker.admin import ConnectionView, SessionView, Which, maybe_moment_text, moment_text
 
 
 async def list_connections(request: ApiRequest) -> ConnectionsAnswer:
@@ -88,7 +88,7 @@ def _session(view: SessionView) -> SessionAnswer:
         client_id=view.client_id,
         connection_id=view.connection_id or None,
         session_expiry_interval_seconds=view.session_expiry_interval_s,
-        ends_at=None if view.ends_at is None else moment_text(view.ends_at),
+        ends_at=maybe_moment_text(view.ends_at),
         subscriptions=view.subscriptions,
         queued_messages=view.queued_messages,
         outbound_inflight=view.outbound_inflight,

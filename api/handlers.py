@@ -34,6 +34,7 @@ from broker.admin import (
     DeviceView,
     MqttCredentials,
     PasswordView,
+    maybe_moment_text,
     moment_text,
 )
 
@@ -165,7 +166,7 @@ def _device_fields(view: DeviceView) -> dict[str, Any]:
         "metadata": kept_object(view.metadata_json),
         "created_at": moment_text(view.created_at),
         "updated_at": moment_text(view.updated_at),
-        "last_seen": None if view.last_seen is None else moment_text(view.last_seen),
+        "last_seen": maybe_moment_text(view.last_seen),
         "online": view.online,
         "device_type": view.device_type,
         "is_active": view.status != "inactive",
@@ -178,7 +179,7 @@ def _detail(view: DeviceView) -> DeviceDetailAnswer:
     return DeviceDetailAnswer(
         **_device_fields(view),
         passwords=[_password(one) for one in view.passwords],
-        connected_at=None if view.connected_at is None else moment_text(view.connected_at),
+        connected_at=maybe_moment_text(view.connected_at),
         protocol=view.protocol or None,
         address=view.address or None,
     )
@@ -187,8 +188,8 @@ def _detail(view: DeviceView) -> DeviceDetailAnswer:
 def _password(view: PasswordView) -> PasswordAnswer:
     return PasswordAnswer(
         created_at=moment_text(view.created_at),
-        last_used=None if view.last_used is None else moment_text(view.last_used),
-        valid_until=None if view.valid_until is None else moment_text(view.valid_until),
+        last_used=maybe_moment_text(view.last_used),
+        valid_until=maybe_moment_text(view.valid_until),
     )
 
 

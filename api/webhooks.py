@@ -17,7 +17,7 @@ from api.webhook_models import (
     WebhookChangeBody,
     WebhooksAnswer,
 )
-from broker.admin import WebhookView, WebhookWish, moment_text
+from broker.admin import WebhookView, WebhookWish, maybe_moment_text
 
 TIMES = ("created_at", "updated_at", "paused_at", "last_success_at", "last_error_at", "next_attempt_at")
 EMPTY_IS_NULL = ("topic_filter", "paused_reason", "last_error")
@@ -66,7 +66,7 @@ def _fields(view: WebhookView) -> dict[str, Any]:
     fields = asdict(view)
     del fields["secret"]
     for name in TIMES:
-        fields[name] = None if fields[name] is None else moment_text(fields[name])
+        fields[name] = maybe_moment_text(fields[name])
     for name in EMPTY_IS_NULL:
         fields[name] = fields[name] or None
     return fields

@@ -10,15 +10,13 @@ import json
 import os
 import resource
 import shlex
-import shutil
 import sys
-import sysconfig
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import generator, machine, syscalls
-from benchmarks.brokers import BrokerFailed, Contestant, IotBroker, Mosquitto
+from benchmarks.brokers import BrokerFailed, Contestant, IotBroker, Mosquitto, own_command
 from benchmarks.campaign import Plan, Result, as_json, run_scenario
 from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario
 from benchmarks.table import BASELINE, scenario_text
@@ -54,17 +52,6 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
 def say(text: str) -> None:
     """Progress goes to standard error: standard output is the table alone."""
     print(text, file=sys.stderr, flush=True)
-
-
-def own_command(given: str | None) -> list[str]:
-    """The command of this environment, or what was given."""
-    if given:
-        return shlex.split(given)
-    beside = Path(sysconfig.get_path("scripts")) / "iot-broker"
-    found = str(beside) if beside.exists() else shutil.which("iot-broker")
-    if found is None:
-        raise BrokerFailed("iot-broker is not installed here: make install, or --broker-command")
-    return [found]
 
 
 def choose_contestants(options: argparse.Namespace) -> list[Contestant]:

@@ -9,9 +9,11 @@ import contextlib
 import copy
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -147,6 +149,17 @@ def wait_for(process: subprocess.Popen[bytes], is_ready: Any) -> Any:
             raise BrokerFailed(f"ended with status {process.returncode} before it was ready")
         time.sleep(0.02)
     raise BrokerFailed(f"not ready after {START_TIMEOUT_S:g} s")
+
+
+def own_command(given: str | None) -> list[str]:
+    """The command of this environment, or what was given."""
+    if given:
+        return shlex.split(given)
+    beside = Path(sysconfig.get_path("scripts")) / "iot-broker"
+    found = str(beside) if beside.exists() else shutil.which("iot-broker")
+    if found is None:
+        raise BrokerFailed("iot-broker is not installed here: make install, or --broker-command")
+    return [found]
 
 
 class Mosquitto(Contestant):

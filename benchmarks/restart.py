@@ -13,14 +13,14 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import generator
-from benchmarks.__main__ import own_command, say
-from benchmarks.brokers import Ports, start_process, wait_for
+from benchmarks.brokers import Ports, own_command, start_process, wait_for
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01p"
 CONFIGURATION = """
@@ -119,7 +119,7 @@ def main() -> None:
         lives = Lives(Path(folder), own_command(options.broker_command))
         for waiting in (0, options.each):
             process, ports, _ = lives.start()
-            say(f"{options.sessions:,} sessions, {waiting} messages for each")
+            print(f"{options.sessions:,} sessions, {waiting} messages for each", file=sys.stderr, flush=True)
             if waiting:
                 load(ports["mqtt"], 1, "publish", options.each)
             else:

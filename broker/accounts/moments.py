@@ -21,6 +21,11 @@ def moment_text(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def maybe_moment_text(seconds: int | None) -> str | None:
+    """Write a moment, if there is one."""
+    return None if seconds is None else moment_text(seconds)
+
+
 def parse_moment(text: str) -> int:
     """Read what ``moment_text`` writes: seconds of UTC since 1970. Raises ``ValueError`` for anything else."""
     if _MOMENT.fullmatch(text) is None:

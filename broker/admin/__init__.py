@@ -9,7 +9,7 @@ from broker.accounts.claims import ClaimWish
 from broker.accounts.deeds import INSTALLATION, Actor
 from broker.accounts.device_description import CHOSEN_ID, RESERVED_IDS, DeviceChange, DeviceDescription
 from broker.accounts.ledger import Companion
-from broker.accounts.moments import MOMENT_EXPECTED, moment_text, parse_moment
+from broker.accounts.moments import MOMENT_EXPECTED, maybe_moment_text, moment_text, parse_moment
 from broker.accounts.plans import Plan
 from broker.accounts.webhooks import WebhookWish
 from broker.admin.admin_keys import AdminKeyView
@@ -99,6 +99,7 @@ __all__ = [
     "WebhookView",
     "WebhookWish",
     "Which",
+    "maybe_moment_text",
     "moment_text",
     "parse_moment",
 ]

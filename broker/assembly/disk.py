@@ -23,7 +23,6 @@ DAMAGE = "damage"
 class Disk:
     """An open store. ``store`` is what the broker uses, ``lmdb`` what is below it; ``damage`` was found and mended."""
 
-    data_dir: DataDir
     lmdb: LmdbStore
     store: Store
     damage: Damage | None
@@ -48,7 +47,7 @@ def open_disk(
     lmdb = LmdbStore(data_dir.store_path, map_size_bytes=size)
     store = wrap(lmdb)
     stack.push_async_callback(store.close)
-    return Disk(data_dir, lmdb, store, damage)
+    return Disk(lmdb, store, damage)
 
 
 def tell_damage(damage: Damage | None, alarms: Alarms, observer: Observer) -> None:

@@ -136,12 +136,6 @@ def long_key(number: int) -> bytes:
     return _LONG_NUMBER.pack(number)
 
 
-def long_key_number(key: bytes) -> int:
-    """Return the number that ``long_key`` packed; of a longer key, that of its first 8 bytes."""
-    number: int = _LONG_NUMBER.unpack_from(key)[0]
-    return number
-
-
 def check_change(table: str, key: bytes) -> str:
     """Say what is wrong with a change's place, or an empty string: the law is the same in every implementation."""
     if table not in TABLES:
