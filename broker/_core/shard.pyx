@@ -148,6 +148,7 @@ from broker._core.restore cimport Restoring, restore_finish, restore_rows, resto
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
+from broker._core.runs cimport make_runs
 from broker._core.session cimport (
     client_id_of,
     end_subscription,
@@ -918,6 +919,7 @@ cdef class Shard:
         ticket = self.state.journal.open_ticket
         cdef bint awaited = self.state.journal.urgent
         look_for_waste(self.state)
+        make_runs(self.state)
         fold(self.state)
         changes = seal_batch(self.state)
         if changes is not None:
@@ -1023,6 +1025,10 @@ cdef class Shard:
     def set_fold(self, uint64_t ops_bytes):
         self.check_owner()
         self.state.journal.fold_bytes = ops_bytes
+
+    def set_crowded(self, uint32_t deliveries):
+        self.check_owner()
+        self.state.journal.crowded_at = deliveries
 
     def settled_ticket(self):
         self.check_owner()
