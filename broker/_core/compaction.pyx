@@ -15,6 +15,7 @@ from broker._core.model cimport (
     Durable,
     Journal,
     Queue,
+    Remains,
     Session,
     ShardState,
 )
@@ -39,18 +40,10 @@ cdef enum:
     SECOND_NS = 1000000000
 
 
-cdef struct Remains:            # of one chunk
-    uint8_t* at
-    uint32_t messages
-    uint32_t pairs
-    uint32_t dropped
-    int64_t expires_at_ns
-
-
 # ---------------------------------------------------------------- which
 
 cdef inline bint is_waste(ShardState* shard, Chunk* chunk) noexcept nogil:
-    if chunk.live == 0 or chunk.rewrite or chunk.asked:
+    if chunk.live == 0 or chunk.rewrite or chunk.asked or chunk.merges:
         return False
     if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
         return True
@@ -137,10 +130,11 @@ cdef void keep_pairs(
         before = at
 
 
-cdef void keep_record(ShardState* shard, Remains* remains, const Record* record) noexcept nogil:
+cdef void keep_record(
+        ShardState* shard, Remains* remains, const Record* record, bint drops_expired) noexcept nogil:
     cdef uint8_t* start = remains.at
     cdef int64_t expires = expires_at_ns(shard, record)
-    cdef bint expired = expires != 0 and expires <= shard.now_ns
+    cdef bint expired = drops_expired and expires != 0 and expires <= shard.now_ns
     cdef RecordHead head = record.head
     head.pair_count = 0
     remains.at = put_bytes(start + sizeof(head), record.body, <uint32_t>(record.pairs - record.body))
@@ -197,6 +191,6 @@ cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n
     remains.messages = remains.pairs = remains.dropped = 0
     remains.expires_at_ns = 0
     while next_record(&at, end, &record):
-        keep_record(shard, &remains, &record)
+        keep_record(shard, &remains, &record, True)
     write_again(shard, key, &remains, buffer)
     give_memory(buffer)

@@ -62,6 +62,8 @@ cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noe
 
 # A chunk at the end of the list; its number of living pairs is counted by the caller.
 cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept nogil
+# Where in the list the first chunk stands that has this number or higher ones, gone ones included.
+cdef uint32_t chunk_index(Journal* journal, uint64_t number) noexcept nogil
 # The chunk that has a number: one that is there, or has been while it is still listed; or NULL.
 cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil
 # The first living one that has this number or higher ones, NULL: there is none.

@@ -60,13 +60,13 @@ cdef uint64_t next_ask(ShardState* shard) noexcept nogil:
         journal.ask_at = (journal.ask_at + 1) & (journal.ask_capacity - 1)
         journal.ask_count -= 1
         chunk = chunk_at(journal, first)
-        if chunk == NULL:
+        if chunk == NULL or chunk.first != first:       # gone, or gone into another one
             continue
         if chunk.changed > journal.settled_ticket:      # the disk still has what was taken out of it
             chunk.asked = 0
             ask_for(shard, chunk)
             continue
-        if chunk.waiting != NULL or chunk.rewrite:
+        if chunk.waiting != NULL or chunk.rewrite or chunk.merges:
             journal.reading += 1
             return first
         chunk.asked = 0         # nobody waits for it any more

@@ -606,7 +606,7 @@ cdef struct Durable:            # of a session that is on disk
     ParkedRing parked           # what waits on disk alone, one by one; behind the runs where there are any
     QueueRuns* runs             # NULL: there are none
     uint64_t parked_bytes       # of all that is parked
-    uint64_t whole_from         # of messages with a number from here on, all that are recorded for it wait, or have since
+    uint64_t whole_from         # all that is recorded for it with a number from here on waits: see runs
     uint32_t parked_count
     uint32_t crowded_at         # so many one by one, and those that may become a run, 0: as many as in the journal
     uint8_t dirty               # 1: it stands on a list of those with such ops
@@ -836,7 +836,25 @@ cdef struct Chunk:              # messages that were written together
     Durable* waiting            # who waits for it to be read
     uint8_t asked               # it stands on the list of those to be read, or is being read
     uint8_t rewrite             # it is read to be written again without what is done
-    uint64_t changed            # the ticket of the batch that it was written again in: before that, the disk has the old
+    uint8_t merges              # it is read to become one with its neighbours
+    uint8_t stays               # it is damaged, and stays by itself
+    uint64_t changed            # ticket of the batch in which it was written again; the disk has it as it was till then
+
+cdef struct Remains:            # of a chunk that is written again
+    uint8_t* at                 # where the next record goes
+    uint32_t messages
+    uint32_t pairs
+    uint32_t dropped
+    int64_t expires_at_ns
+
+cdef struct Merging:            # of neighbours that become one chunk
+    uint8_t* buffer             # their records
+    uint32_t taken              # bytes of it
+    uint32_t left               # chunks that are still being read
+    uint64_t first              # key of the first of them, 0: nothing is being merged
+    uint64_t last
+    uint64_t key                # of the one that was taken last
+    Remains remains
 
 cdef struct OpsRecord:          # what happened in one batch, on disk
     uint64_t ticket
@@ -922,6 +940,10 @@ cdef struct Journal:
     uint32_t ask_at
     uint32_t ask_count
     uint32_t ask_capacity
+    Merging merging
+    uint32_t small_chunks       # more than so many, and small ones are merged
+    uint32_t fewest_merged      # that are worth it
+    uint32_t merge_at           # the chunk that is looked at next, whether it is small
     uint32_t sweep_at           # the chunk that is looked at next, whether it is worth to be written again
     uint32_t waiting_count      # sessions that wait for chunks
     uint32_t reading            # chunks that are being read: until they have come nothing more is

@@ -37,7 +37,7 @@ cdef inline ParkedRing* first_ring(Durable* durable) noexcept nogil:
 # become one where there would be more than RUNS_MAXIMUM.
 cdef QueueRun* add_run(
     Durable* durable, uint64_t first, uint64_t last, uint32_t count, uint64_t size, bint apart) noexcept nogil
-# The next chunk in which a run has deliveries begins with this one for it; `before` is the last such number, or `first`.
+# In the next chunk this is the first delivery of a run; `before` is the last such number, or the run's first.
 cdef void add_place(QueueRun* run, uint64_t before, uint64_t number) noexcept nogil
 # What a chunk with this last number had of a run is known: the rest begins with the next place behind that, if any.
 cdef void pass_places(QueueRun* run, uint64_t last) noexcept nogil

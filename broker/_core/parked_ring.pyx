@@ -9,7 +9,7 @@ from broker._core.model cimport Durable, Parked, ParkedRing, QueueRun, QueueRuns
 
 cdef enum:
     FIRST_PARKED = 8
-    FIRST_RUNS = 4
+    FIRST_RUNS = 1              # most have one
     RUNS_MAXIMUM = 32           # of one session, unless they have to be kept apart
     LONGEST_DISTANCE = 10       # bytes
 

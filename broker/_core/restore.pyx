@@ -37,7 +37,6 @@ from broker._core.model cimport (
     Durable,
     InflightBody,
     Journal,
-    Message,
     Principal,
     Session,
     SessionExtra,

@@ -531,6 +531,7 @@ cdef int enqueue(
                 session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):
             park(shard, session, message.number, <uint32_t>size, qos, retain, group != NULL, message.tracking != 0)
             return -1
+        note_order(shard, session, message.number)
     add_to_queue(shard, session, message, group, qos, retain, identifiers, count)
     return -1
 
@@ -669,6 +670,14 @@ cdef uint64_t last_queued(Session* session) noexcept nogil:
     return queue_last(session.queue).message.number if session.queue != NULL else 0
 
 
+cdef inline void note_order(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+    # Of what comes behind all that waits. A session may get one message several times, by its shared groups.
+    cdef uint64_t last = last_queued(session)
+    if unlikely_(number <= session.durable.high or number <= last):
+        session.durable.unordered |= number <= session.durable.high or number < last
+        leave_gap(shard, session.durable)
+
+
 cdef inline void note_parked(ShardState* shard, Session* session, uint64_t number, bint tracked) noexcept nogil:
     if unlikely_(tracked):
         note(shard, session.principal, 0, number, TRACKED_DROPPED, shard.tracking.drop_reason)
@@ -730,18 +739,15 @@ cdef void park(
         ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,
         bint grouped, bint tracked) noexcept nogil:
     cdef Durable* durable = session.durable
-    cdef uint64_t last = last_queued(session)
-    cdef Parked* parked = ring_push_back(&durable.parked)
+    cdef Parked* parked
+    note_order(shard, session, number)
+    parked = ring_push_back(&durable.parked)
     parked.number = number
     parked.size = size
     parked.qos = qos
     parked.retain = retain
     parked.grouped = grouped
     parked.tracked = tracked
-    if number <= durable.high or number < last:
-        durable.unordered = 1
-    if number <= durable.high or number <= last:
-        leave_gap(shard, durable)
     count_parked(shard, session, size, 1)
     if unlikely_(is_crowded(shard, durable)):
         list_crowded(shard, durable)

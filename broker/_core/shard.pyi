@@ -296,7 +296,11 @@ class Shard:
         ...
 
     def set_crowded(self, deliveries: int) -> None:
-        """Keep no more than so many deliveries one by one that wait for one session on disk, 2 or more; 32 if unset."""
+        """Keep no more than so many deliveries one by one that wait for one session on disk, 2 or more; 16 if unset."""
+        ...
+
+    def set_merging(self, small_chunks: int, fewest: int) -> None:
+        """Make small chunks one, ``fewest`` or more (2 at least), where there are more than ``small_chunks`` chunks."""
         ...
 
     def settled_ticket(self) -> int:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from broker._core.core_probe import parked
-from broker.ports import AccountLimits
+from broker.ports import AccountLimits, GrantLimits
 from broker.reasons import DropReason
-from broker.wire import Publish, Unsubscribe
+from broker.wire import Disconnect, Publish, Unsubscribe
 from tests.support.core import SYNCED, Client, Core, credential
 from tests.support.kept import drain, fill, nothing_left, payloads, subscriber, synced
 
 OLDEST = 1
 EXPIRES = {"properties": {"message_expiry_interval": 50}}
-USUAL = 32  # as in journal.pyx
+USUAL, USUAL_MERGING = 16, (256, 8)  # as in journal.pyx
 SESSIONS_LIMIT = {"single": 3 * USUAL, "runs": 32}
 
 
 def crowded(at: int = 2, **options: int) -> Core:
     core = synced(**options)
     core.shard.set_crowded(at)
+    core.shard.set_merging(*USUAL_MERGING)
     return core
 
 
 def crash(core: Core, at: int = 2) -> Core:
     after = core.crash()
     after.shard.set_crowded(at)
+    after.shard.set_merging(*USUAL_MERGING)
     return after
 
 
@@ -97,6 +102,15 @@ def test_a_client_that_comes_and_goes_in_the_middle_of_its_queue_gets_all_of_it_
 # ---------------------------------------------------------------- what does not wait
 
 
+@contextmanager
+def gathered(core: Core) -> Iterator[None]:
+    """What is published meanwhile makes one chunk: a batch is under way all the time."""
+    core.in_flight = True
+    yield
+    core.in_flight = False
+    core.run()
+
+
 def full_and_passed_over() -> tuple[Core, list[bytes]]:
     """Three sessions with room for six: what is recorded for all of them is refused by those that are full by then."""
     core = crowded(deliveries=1, queue_messages_maximum=6)
@@ -127,20 +141,61 @@ def test_what_was_recorded_and_refused_does_not_come_out_of_a_run(crashes: bool,
 @pytest.mark.parametrize("at", [2, 6, 100])
 def test_no_run_reaches_across_what_was_recorded_and_refused(at: int, crashes: bool) -> None:
     core = crowded(at, deliveries=1)
+    number = core.grant("limited", synced=True)
+    subscriber(core, client_id="keeps").drop()
     for client_id in ("a", "b", "c"):
-        subscriber(core, client_id=client_id).drop()
-    for part in range(20):
-        fill(core, 3, first=5 * part)
-        core.shard.put_account(1, AccountLimits(queue_maximum_bytes=1))
-        fill(core, 2, first=5 * part + 3)
-        core.shard.put_account(1, AccountLimits())
-    assert core.all_drops() == {DropReason.ACCOUNT_BUDGET_FULL: 3 * 20 * 2}
+        client = core.keep(client_id, user_name="limited")
+        client.subscribe("t/#", qos=1)
+        client.drop()
+    publisher = core.connect("p", user_name="plain")
+    for part in range(10):
+        with gathered(core):
+            for message in range(10 * part, 10 * part + 10):
+                limits = GrantLimits(queue_maximum_bytes=1) if message % 5 > 2 else GrantLimits()
+                core.shard.put_grant(
+                    credential("limited", b"pw"), 1, number, "limited", "", ("#",), ("#",), durability=SYNCED,
+                    limits=limits,
+                )  # fmt: skip
+                publisher.publish("t/x", b"%d" % message, 1)
+    assert core.all_drops() == {DropReason.DEVICE_BUDGET_FULL: 3 * 40}
+    expected = [b"%d" % one for one in range(100) if one % 5 < 3]
     if crashes:
         core = crash(core, at)
         fill(core, 3, first=100)
-    expected = [b"%d" % number for number in range(103 if crashes else 100) if number % 5 < 3]
+        expected += payloads(100, 103)
     for client_id in ("a", "b", "c"):
-        assert drain(core.resume(client_id, user_name="durable")) == expected
+        assert drain(core.resume(client_id, user_name="limited")) == expected
+    assert drain(core.resume("keeps", user_name="durable")) == payloads(0, 103 if crashes else 100)
+    nothing_left(core)
+
+
+def test_runs_with_something_between_them_stay_apart_when_their_chunks_become_one() -> None:
+    core = crowded()
+    core.shard.set_merging(2, 2)
+    number = core.grant("limited", synced=True)
+    keeps = subscriber(core, client_id="keeps")
+    client = core.keep("s", user_name="limited")
+    client.subscribe("t/#", qos=1)
+    client.drop()
+    publisher = core.connect("p", user_name="plain")
+    core.deliveries = 1
+    for part in range(80):
+        with gathered(core):
+            for message in range(3):
+                limits = GrantLimits(queue_maximum_bytes=1) if message == 0 else GrantLimits()
+                core.shard.put_grant(
+                    credential("limited", b"pw"), 1, number, "limited", "", ("#",), ("#",), durability=SYNCED,
+                    limits=limits,
+                )  # fmt: skip
+                publisher.publish("t/x", b"%d" % (3 * part + message), 1)
+        pass_batches(core, 2)
+    pass_batches(core, 40)
+    assert core.all_drops() == {DropReason.DEVICE_BUDGET_FULL: 79}  # whoever has nothing yet gets one
+    assert parked(core.shard)["runs"] > 32
+    assert parked(core.shard)["chunks"] < 40
+    expected = [b"%d" % one for one in range(240) if one % 3 or one == 0]
+    assert drain(core.resume("s", user_name="limited")) == expected
+    assert drain(keeps) == payloads(0, 240)
     nothing_left(core)
 
 
@@ -152,16 +207,21 @@ def test_no_run_reaches_across_what_has_not_been_offered_yet() -> None:
     last.subscribe("c", qos=1)
     last.drop()
     publisher, other = core.connect("p", user_name="plain"), core.connect("o", user_name="plain")
+    core.in_flight = True
     other.publish("c", b"0", 1)
     publisher.publish("t/x", b"late", 1, run=False)
     core.slice()  # it is recorded for all, and has had one receiver
     for number in range(1, 6):
         other.publish("c", b"%d" % number, 1, run=False)
         core.shard.run(core.now_ns, 0)
+    core.in_flight = False
+    for number in range(6, 9):  # and so it stays while this chunk is on disk, and batches follow
+        other.publish("c", b"%d" % number, 1, run=False)
+        core.shard.run(core.now_ns, 0)
         core.seal()
         core.store.release()
     core.run()
-    assert sorted(drain(core.resume("c", user_name="durable"))) == [*payloads(0, 6), b"late"]
+    assert drain(core.resume("c", user_name="durable")) == [*payloads(0, 9), b"late"]
     assert drain(core.resume("a", user_name="durable")) == [b"late"]
     nothing_left(core)
 
@@ -172,16 +232,19 @@ def test_what_was_recorded_before_an_unsubscription_does_not_come_out_of_a_run()
     client = subscriber(core, client_id="b", properties={"receive_maximum": 1})
     client.subscribe("u", qos=1)
     publisher = core.connect("p", user_name="plain")
-    for number in range(4):
-        publisher.publish("u", b"%d" % number, 1)
-    publisher.publish("t/x", b"recorded", 1, run=False)
-    client.send(Unsubscribe(1, ("t/#",)), run=False)
-    core.engine.answer(core.shard.take_rare())
-    core.run()
-    client.drop()
-    for number in range(4, 12):
-        publisher.publish("u", b"%d" % number, 1)
+    with gathered(core):
+        for number in range(4):
+            publisher.publish("u", b"%d" % number, 1)
+        publisher.publish("t/x", b"recorded", 1, run=False)
+        client.send(Unsubscribe(1, ("t/#",)), run=False)
+        core.engine.answer(core.shard.take_rare())
+        core.run()
+        client.drop()
+        for number in range(4, 12):
+            publisher.publish("u", b"%d" % number, 1)
+    fill(core, 2)  # batches
     assert drain(core.resume("b", user_name="durable")) == payloads(0, 12)
+    assert drain(core.resume("a", user_name="durable")) == [b"recorded", *payloads(0, 2)]
     nothing_left(core)
 
 
@@ -203,17 +266,21 @@ def publish_some(core: Core, first: int, topic_names: str) -> None:
     publisher = core.connect("p", user_name="plain")
     for at, name in enumerate(topic_names):
         publisher.publish("gone" if name == "g" else "u", b"%d" % (first + at), 1)
+    publisher.send(Disconnect())
 
 
 def test_what_a_client_may_not_have_any_more_does_not_come_out_of_a_run_of_what_it_had_in_memory() -> None:
     core = crowded()
     subscriber(core, client_id="keeps").subscribe("gone", "u", qos=1)
     number, client = some(core)
-    publish_some(core, 0, "uuugu")
-    with_less_rights(core, number)
-    client.drop()
-    publish_some(core, 5, "uuu")
-    assert drain(core.resume("s", user_name="some")) == [b"%d" % one for one in range(8) if one != 3]
+    with gathered(core):
+        publish_some(core, 0, "uuugu")
+        with_less_rights(core, number)
+        client.drop()
+        publish_some(core, 5, "uuu")
+    publish_some(core, 8, "u")
+    publish_some(core, 9, "u")
+    assert drain(core.resume("s", user_name="some")) == [b"%d" % one for one in range(10) if one != 3]
     core.end()
 
 
@@ -222,16 +289,15 @@ def test_what_a_client_may_not_have_any_more_does_not_come_out_of_a_run_of_what_
     subscriber(core, client_id="keeps").subscribe("gone", "u", qos=1)
     number, client = some(core)
     client.drop()
-    core.in_flight = True  # a batch is under way: the following gather in one chunk
-    publish_some(core, 0, "uuugu")
-    core.in_flight = False
-    core.run()
+    with gathered(core):
+        publish_some(core, 0, "uuugu")
     with_less_rights(core, number)
     core = crash_with_less_rights(core, number)
     client = core.resume("s", user_name="some", properties={"receive_maximum": 1})
     client.drop()
     core.shard.set_crowded(2)
     publish_some(core, 5, "uuu")
+    assert parked(core.shard)["runs"]
     assert drain(core.resume("s", user_name="some")) == [b"%d" % one for one in range(8) if one != 3]
     core.end()
 
@@ -262,11 +328,9 @@ def test_a_message_that_a_session_gets_twice_comes_twice_out_of_its_runs() -> No
 def half_expires(core: Core, count: int = 30) -> list[bytes]:
     """One chunk or two, of which two thirds expire; gives what does not."""
     publisher = core.connect("p", user_name="plain")
-    core.in_flight = True  # a batch is under way: the following gather in one chunk
-    for number in range(count):
-        publisher.publish("t/x", b"%d" % number, 1, **(EXPIRES if number % 3 else {}))
-    core.in_flight = False
-    core.run()
+    with gathered(core):
+        for number in range(count):
+            publisher.publish("t/x", b"%d" % number, 1, **(EXPIRES if number % 3 else {}))
     fill(core, 2, first=count)  # behind it: runs are made before a batch is sealed
     pass_batches(core, 2)
     return [b"%d" % number for number in range(count) if number % 3 == 0] + payloads(count, count + 2)
@@ -292,7 +356,8 @@ def test_a_chunk_is_not_read_while_the_disk_has_what_was_taken_out_of_it() -> No
     fill(core, 1, first=90)
     expected = half_expires(core)
     client = core.resume("s", user_name="durable", properties={"receive_maximum": 1})
-    (first,) = client.publishes()  # and the rest is a run
+    (first,) = client.publishes()
+    assert parked(core.shard)["runs"]  # the rest
     core.wait(60)
     core.hold()
     core.connecting("a batch", user_name="durable", clean_start=False)

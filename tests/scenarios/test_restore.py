@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason, ReasonCode
-from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
+from broker.wire import Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
 from tests.support.core import SYNCED, Client, Core, credential
 from tests.support.kept import drain, fill, nothing_left, payloads, subscriber, synced
 
@@ -585,12 +585,14 @@ def test_one_slow_session_does_not_keep_on_disk_what_others_have_taken() -> None
 
 def test_what_has_expired_leaves_the_disk_though_nobody_comes_for_it() -> None:
     core = synced()
+    core.shard.set_merging(1000, 8)
     tell(core, "a", "b")
     publisher = core.connect("p", user_name="plain")
     for number in range(30):
         fields = {"properties": {"message_expiry_interval": 50}} if number % 3 else {}
         publisher.publish("t/x", b"%d" % number, 1, **fields)
     core = core.crash()
+    core.shard.set_merging(1000, 8)
     core.wait(60)
     for number in range(20):
         core.keep(f"noise {number}", user_name="durable").drop()
@@ -635,6 +637,7 @@ def test_of_one_chunk_what_has_expired_goes_and_the_rest_stays_in_order() -> Non
 @pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
 def test_rights_that_end_in_the_middle_of_a_queue_take_nothing_else_from_the_disk(is_away: bool) -> None:
     core = synced()
+    core.shard.set_merging(1000, 8)
     number = core.grant("u", synced=True, subscribe=("t/#", "b"))
     slow = core.keep("slow", user_name="u", properties={"receive_maximum": 1})
     slow.subscribe("t/#", "b", qos=1)

@@ -22,6 +22,7 @@ EXCUSES = (
     DropReason.BROKER_BUDGET_FULL,
 )  # fmt: skip
 CROWDED = 3  # deliveries that wait on disk: few, so that queues are runs nearly always
+SMALL_CHUNKS = 3  # on disk, and they are made one where they stay
 FOLD_BYTES = 500  # of ops: small, so that flow records are written all the time
 GRACE_S = 30
 HASH_SEED = 0x1234_5678_9ABC_DEF0
@@ -86,6 +87,7 @@ class Life:
         )
         shard.set_fold(FOLD_BYTES)
         shard.set_crowded(CROWDED)
+        shard.set_merging(SMALL_CHUNKS, 2)
         if wrong and self.moment.trusted:
             raise Broken("on disk", f"records that are none: {wrong}")
         self.journal = JournalWriter(

@@ -239,6 +239,7 @@ class Core:
         self.split = split
         self.shard = Shard(self.limits, secret=SECRET, hash_seed=0x1234_5678_9ABC_DEF0, now_ns=self.now_ns)
         self.shard.set_crowded(CROWDED)
+        self.shard.set_merging(4, 2)
         self.wall_ns = WALL_NS  # when the monotonic clock stood at START_NS
         self.left_out: dict[str, int] = {}
         self.shard.set_wall(self.now_ns, WALL_NS)

@@ -46,6 +46,7 @@ ORDER = """
     wills restore_wills
     strangers
     connection loading compaction
+    merging
     limiter shared
     deliver handover replay
     acks publish
