@@ -15,11 +15,20 @@ from broker._core.model cimport (
     Durable,
     Journal,
     Queue,
+    Remains,
     Session,
     ShardState,
 )
-from broker._core.records cimport TABLE_MESSAGES, PairRecord, Record, RecordHead, next_pair, next_record
-from broker._core.session cimport count_drop, drop_parked, find_parked
+from broker._core.records cimport (
+    TABLE_MESSAGES,
+    PairRecord,
+    Record,
+    RecordHead,
+    delivery_size,
+    next_pair,
+    next_record,
+)
+from broker._core.session cimport count_drop, drop_parked, is_parked
 
 
 cdef enum:
@@ -31,18 +40,10 @@ cdef enum:
     SECOND_NS = 1000000000
 
 
-cdef struct Remains:            # of one chunk
-    uint8_t* at
-    uint32_t messages
-    uint32_t pairs
-    uint32_t dropped
-    int64_t expires_at_ns
-
-
 # ---------------------------------------------------------------- which
 
 cdef inline bint is_waste(ShardState* shard, Chunk* chunk) noexcept nogil:
-    if chunk.live == 0 or chunk.rewrite or chunk.asked:
+    if chunk.live == 0 or chunk.rewrite or chunk.asked or chunk.merges:
         return False
     if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
         return True
@@ -88,21 +89,21 @@ cdef bint is_queued(Session* session, uint64_t number) noexcept nogil:
         for i in range(queue.count):
             if queue.entries[(queue.head + i) & (queue.capacity - 1)].message.number == number:
                 return True
-    return find_parked(session, number) >= 0
+    return is_parked(session, number)
 
 
 cdef bint is_needed(Session* session, uint64_t number) noexcept nogil:
     return number > session.durable.high or is_inflight(session, number) or is_queued(session, number)
 
 
-cdef bint drop_expired(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+cdef bint drop_expired(
+        ShardState* shard, Session* session, const Record* record, const PairRecord* pair) noexcept nogil:
     # What is in memory is looked at when it is sent.
-    cdef int64_t at = find_parked(session, number)
-    if at < 0:
+    cdef uint64_t number = record.head.number
+    if not is_parked(session, number):
         return False
     count_drop(shard, session, DROP_MESSAGE_EXPIRED)  # [MQTT-3.3.2-5]
-    drop_parked(shard, session, <uint32_t>at)
-    return True
+    return drop_parked(shard, session, number, delivery_size(record, pair), record.message.tracking != 0)
 
 
 cdef inline int64_t expires_at_ns(ShardState* shard, const Record* record) noexcept nogil:
@@ -121,7 +122,7 @@ cdef void keep_pairs(
     while next_pair(&at, record.end, &pair):
         durable = find_durable(shard, pair.head.session)
         if durable != NULL and is_needed(durable.session, record.head.number):
-            if expired and drop_expired(shard, durable.session, record.head.number):
+            if expired and drop_expired(shard, durable.session, record, &pair):
                 remains.dropped += 1
             else:
                 remains.at = put_bytes(remains.at, before, <uint32_t>(at - before))
@@ -129,10 +130,11 @@ cdef void keep_pairs(
         before = at
 
 
-cdef void keep_record(ShardState* shard, Remains* remains, const Record* record) noexcept nogil:
+cdef void keep_record(
+        ShardState* shard, Remains* remains, const Record* record, bint drops_expired) noexcept nogil:
     cdef uint8_t* start = remains.at
     cdef int64_t expires = expires_at_ns(shard, record)
-    cdef bint expired = expires != 0 and expires <= shard.now_ns
+    cdef bint expired = drops_expired and expires != 0 and expires <= shard.now_ns
     cdef RecordHead head = record.head
     head.pair_count = 0
     remains.at = put_bytes(start + sizeof(head), record.body, <uint32_t>(record.pairs - record.body))
@@ -149,12 +151,13 @@ cdef void keep_record(ShardState* shard, Remains* remains, const Record* record)
 
 
 cdef void write_again(
-        ShardState* shard, uint64_t key, Remains* remains, const uint8_t* begin, bint whole) noexcept nogil:
+        ShardState* shard, uint64_t key, Remains* remains, const uint8_t* begin) noexcept nogil:
     cdef Chunk* chunk = find_chunk(&shard.journal, key)
     cdef uint32_t n = CHECKSUM_BYTES + <uint32_t>(remains.at - begin)
     cdef uint8_t* at
-    if chunk == NULL or remains.messages == 0 or not whole:
+    if chunk == NULL or remains.messages == 0:
         return      # it has gone meanwhile
+    chunk.changed = shard.journal.open_ticket
     chunk.expires_at_ns = remains.expires_at_ns
     chunk.pairs = remains.pairs
     at = put_numbered(shard, TABLE_MESSAGES, key, n)    # its checksum follows when the batch is sealed
@@ -163,6 +166,13 @@ cdef void write_again(
     shard.journal.chunk_bytes -= chunk.bytes
     chunk.bytes = n
     shard.journal.chunk_bytes += n
+
+
+cdef bint is_whole(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef Record record
+    while next_record(&at, end, &record):
+        pass
+    return at == end
 
 
 cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n) noexcept nogil:
@@ -174,13 +184,13 @@ cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n
     if chunk == NULL or chunk.first != key or not chunk.rewrite:
         return
     chunk.rewrite = 0
-    if at == NULL or chunk.last >= first_unoffered(shard):
-        return
+    if at == NULL or chunk.last >= first_unoffered(shard) or not is_whole(at, end):
+        return      # else what is dropped from it would still be there
     buffer = <uint8_t*>take_memory(<size_t>n + 1)
     remains.at = buffer
     remains.messages = remains.pairs = remains.dropped = 0
     remains.expires_at_ns = 0
     while next_record(&at, end, &record):
-        keep_record(shard, &remains, &record)
-    write_again(shard, key, &remains, buffer, at == end)
+        keep_record(shard, &remains, &record, True)
+    write_again(shard, key, &remains, buffer)
     give_memory(buffer)

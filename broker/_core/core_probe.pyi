@@ -52,3 +52,6 @@ def deafen(shard: Shard, handle: int) -> None:
 
 def waking(shard: Shard) -> int:
     """How many connections wait to be listened to again; more than there are when their list is a circle."""
+
+def parked(shard: Shard) -> dict[str, int]:
+    """What is known of deliveries that wait on disk alone: one by one (``single``), as ``runs``, and the ``chunks``."""

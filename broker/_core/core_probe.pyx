@@ -10,7 +10,7 @@ from libc.stdlib cimport free
 from broker._core.aliases cimport aliases_bytes
 from broker._core.grants cimport find_account
 from broker._core.memory cimport take_zeroed
-from broker._core.model cimport DEAF, HEARING, Account, Connection, Session, Subscription, Timer, Wheel
+from broker._core.model cimport DEAF, HEARING, Account, Connection, Durable, Session, Subscription, Timer, Wheel
 from broker._core.shard cimport Shard
 from broker._core.timers cimport timer_cancel, timer_set, wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topics cimport match_topic
@@ -118,3 +118,18 @@ def waking(Shard shard):
         count += 1
         connection = connection.waking_next
     return count
+
+
+def parked(Shard shard):
+    cdef Durable* durable
+    cdef uint32_t i
+    cdef uint64_t single = 0, runs = 0
+    for i in range(shard.state.journal.durable_mask + 1):
+        durable = shard.state.journal.durables[i]
+        while durable != NULL:
+            single += durable.parked.count
+            if durable.runs != NULL:
+                single += durable.runs.front.count
+                runs += durable.runs.count
+            durable = durable.next
+    return {"single": single, "runs": runs, "chunks": shard.state.journal.chunk_count - shard.state.journal.chunks_gone}

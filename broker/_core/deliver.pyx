@@ -316,7 +316,7 @@ cdef inline bint taken(
         note_offer(shard, out, session, qos, is_taken, sent)
     if unlikely_(out.known and not is_taken):
         end_pair(shard, session.durable.number, out.message.number, out.message, OP_DONE, 0, session.ending != 0)
-        pass_over(session, out.message.number)
+        pass_over(shard, session, out.message.number)
     return is_taken
 
 

@@ -15,15 +15,19 @@ from broker._core.model cimport (
     Durable,
     FanOut,
     Journal,
+    ParkedRing,
     Queue,
+    QueueRun,
     Session,
     ShardState,
 )
+from broker._core.parked_ring cimport ring_at
 from broker._core.records cimport (
     FLOW_PUBLISH_1,
     FLOW_PUBLISH_2,
     FLOW_PUBREL,
     FLOW_QUEUED,
+    FLOW_RUN,
     TABLE_FLOWS,
     TABLE_OPS,
     FlowEntry,
@@ -50,12 +54,14 @@ cdef int by_age(const void* one, const void* other) noexcept nogil:
 
 # ---------------------------------------------------------------- a session's flow record
 
-cdef uint8_t* put_entry(uint8_t* at, uint64_t number, uint16_t packet_id, uint8_t state) noexcept nogil:
+cdef uint8_t* put_entry(
+        uint8_t* at, uint64_t number, uint16_t packet_id, uint8_t state, uint32_t more) noexcept nogil:
     cdef FlowEntry entry
     memset(&entry, 0, sizeof(entry))
     entry.number = number
     entry.packet_id = packet_id
     entry.state = state
+    entry.more = more
     memcpy(at, &entry, sizeof(entry))
     return at + sizeof(entry)
 
@@ -64,10 +70,10 @@ cdef uint8_t* put_inflight_entry(uint8_t* at, Session* session, uint32_t slot) n
     cdef uint32_t state = session.inflight[slot] & INFLIGHT_STATE
     cdef uint16_t packet_id = <uint16_t>(session.inflight[slot] & 0xFFFF)
     if state == INFLIGHT_PUBREL:
-        return put_entry(at, 0, packet_id, FLOW_PUBREL)
+        return put_entry(at, 0, packet_id, FLOW_PUBREL, 0)
     return put_entry(
         at, session.bodies[slot].number, packet_id,
-        FLOW_PUBLISH_1 if state == INFLIGHT_PUBLISH_1 else FLOW_PUBLISH_2)
+        FLOW_PUBLISH_1 if state == INFLIGHT_PUBLISH_1 else FLOW_PUBLISH_2, 0)
 
 
 cdef bint is_on_disk(Session* session, uint32_t slot) noexcept nogil:
@@ -95,6 +101,29 @@ cdef uint8_t* put_inflight_entries(uint8_t* at, Session* session, uint32_t* coun
     return at
 
 
+cdef uint8_t* put_ring(uint8_t* at, Durable* durable, ParkedRing* ring, uint32_t* count) noexcept nogil:
+    cdef uint64_t number
+    cdef uint32_t i
+    for i in range(ring.count):
+        number = ring_at(ring, i).number
+        if number <= durable.high:
+            at = put_entry(at, number, 0, FLOW_QUEUED, 0)
+            count[0] += 1
+    return at
+
+
+cdef uint8_t* put_runs(uint8_t* at, Durable* durable, uint32_t* count) noexcept nogil:
+    cdef QueueRun* run
+    cdef uint32_t i
+    at = put_ring(at, durable, &durable.runs.front, count)
+    for i in range(durable.runs.count):
+        run = &durable.runs.runs[i]
+        if run.first <= durable.high:
+            at = put_entry(at, run.first, 0, FLOW_RUN, <uint32_t>(run.last - run.first))
+            count[0] += 1
+    return at
+
+
 cdef uint8_t* put_queued_entries(uint8_t* at, Session* session, uint32_t* count) noexcept nogil:
     # Those above `high` need not be listed: they are queued as long as nothing else is said.
     cdef Durable* durable = session.durable
@@ -105,19 +134,18 @@ cdef uint8_t* put_queued_entries(uint8_t* at, Session* session, uint32_t* count)
         for i in range(queue.count):
             number = queue.entries[(queue.head + i) & (queue.capacity - 1)].message.number
             if 0 < number <= durable.high:
-                at = put_entry(at, number, 0, FLOW_QUEUED)
+                at = put_entry(at, number, 0, FLOW_QUEUED, 0)
                 count[0] += 1
-    for i in range(durable.parked_count):
-        number = durable.parked[(durable.parked_head + i) & (durable.parked_capacity - 1)].number
-        if number <= durable.high:
-            at = put_entry(at, number, 0, FLOW_QUEUED)
-            count[0] += 1
-    return at
+    if durable.runs != NULL:
+        at = put_runs(at, durable, count)
+    return put_ring(at, durable, &durable.parked, count)
 
 
 cdef uint32_t entries_at_most(Session* session) noexcept nogil:
-    return <uint32_t>session.inflight_count + session.durable.parked_count + (
+    cdef Durable* durable = session.durable
+    cdef uint32_t count = <uint32_t>session.inflight_count + durable.parked.count + (
         session.queue.count if session.queue != NULL else 0)
+    return count if durable.runs == NULL else count + durable.runs.count + durable.runs.front.count
 
 
 cdef void put_flow(ShardState* shard, Session* session) noexcept nogil:

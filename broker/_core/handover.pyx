@@ -24,6 +24,7 @@ from broker._core.session cimport (
     drop_parked_front,
     inflight_state,
     list_again,
+    look_up,
     parked_front,
     queue_drop_front,
     queue_front,
@@ -94,7 +95,10 @@ cdef bint hand_over_parked(ShardState* shard, Session* session, uint32_t* left) 
         if left[0] == 0:
             return False
         left[0] -= 1
-        if not parked_front(session).grouped:
+        if parked_front(session) == NULL:
+            if look_up(shard, session):
+                return False    # it is being read
+        elif not parked_front(session).grouped:
             count_drop(shard, session, DROP_SESSION_ENDED)
             drop_parked_front(shard, session)
         elif bring_front(shard, session):

@@ -62,9 +62,13 @@ cdef void delete_numbered(ShardState* shard, uint8_t table, uint64_t number) noe
 
 # A chunk at the end of the list; its number of living pairs is counted by the caller.
 cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept nogil
+# Where in the list the first chunk stands that has this number or higher ones, gone ones included.
+cdef uint32_t chunk_index(Journal* journal, uint64_t number) noexcept nogil
 # The chunk that has a number: one that is there, or has been while it is still listed; or NULL.
 cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil
-# The same, living.
+# The first living one that has this number or higher ones, NULL: there is none.
+cdef Chunk* next_chunk(Journal* journal, uint64_t number) noexcept nogil
+# The one with the number, living.
 cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil
 
 # A message of a chunk is on disk alone from now on: when it has expired, its chunk is looked at (see compaction).
@@ -81,6 +85,8 @@ cdef void ask_for(ShardState* shard, Chunk* chunk) noexcept nogil
 cdef void add_durable(ShardState* shard, Durable* durable) noexcept nogil
 cdef Durable* find_durable(ShardState* shard, uint64_t number) noexcept nogil
 cdef void remove_durable(ShardState* shard, Durable* durable) noexcept nogil
+# Runs are made of its queue before the next batch is sealed.
+cdef void list_crowded(ShardState* shard, Durable* durable) noexcept nogil
 cdef void mark_flow(ShardState* shard, Durable* durable) noexcept nogil
 cdef void unmark_flow(ShardState* shard, Durable* durable) noexcept nogil
 

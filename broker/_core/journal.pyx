@@ -3,6 +3,7 @@
 import zlib
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
@@ -66,6 +67,10 @@ cdef enum:
     FIRST_DURABLES = 64
     TIDY_FIRST = 1024
     FOLD_BYTES = 8 * 1024 * 1024    # of ops on disk that no flow record contains
+    CROWDED = 16                # deliveries parked one by one, and they become a run
+    FIRST_CROWDED = 64
+    SMALL_CHUNKS = 256
+    FEWEST_MERGED = 8           # a message is written anew two or three times in all
     FIRST_OPS_RECORDS = 64
     FILTER_MAXIMUM = 65536
     IDENTIFIERS_MAXIMUM = 255
@@ -91,6 +96,9 @@ cdef void journal_open(ShardState* shard) noexcept nogil:
     journal.next_retained = 1
     journal.tidy_at = TIDY_FIRST
     journal.fold_bytes = FOLD_BYTES
+    journal.crowded_at = CROWDED
+    journal.small_chunks = SMALL_CHUNKS
+    journal.fewest_merged = FEWEST_MERGED
     journal.durables = <Durable**>take_zeroed(FIRST_DURABLES * sizeof(void*))
     journal.durable_mask = FIRST_DURABLES - 1
     slab_open(&journal.promise_slab, sizeof(Promise), 64)
@@ -114,6 +122,8 @@ cdef void journal_close(ShardState* shard) noexcept nogil:
     give_memory(journal.sealed_pairs)
     give_memory(journal.ops_records)
     give_memory(journal.asks)
+    give_memory(journal.crowded)
+    give_memory(journal.merging.buffer)
     give_memory(journal.pairs)
     give_memory(journal.ops)
     give_memory(journal.puts)
@@ -401,7 +411,7 @@ cdef void make_room(Journal* journal) noexcept nogil:
     cdef uint32_t i, kept = 0, gone = 0
     if journal.chunks_gone * 2 > journal.chunk_count:
         for i in range(journal.chunk_count):
-            if journal.chunks[i].live or journal.chunks[i].waiting != NULL:     # it is being read
+            if journal.chunks[i].live or journal.chunks[i].waiting != NULL or journal.chunks[i].merges:    # being read
                 gone += journal.chunks[i].live == 0
                 journal.chunks[kept] = journal.chunks[i]
                 kept += 1
@@ -425,8 +435,7 @@ cdef Chunk* add_chunk(ShardState* shard, uint64_t first, uint64_t last) noexcept
     return chunk
 
 
-cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil:
-    # Gone ones too, while they stand in the list.
+cdef uint32_t chunk_index(Journal* journal, uint64_t number) noexcept nogil:
     cdef uint32_t low = 0, high = journal.chunk_count, middle
     while low < high:
         middle = (low + high) // 2
@@ -434,7 +443,20 @@ cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil:
             low = middle + 1
         else:
             high = middle
-    return &journal.chunks[low] if low < journal.chunk_count and journal.chunks[low].first <= number else NULL
+    return low
+
+
+cdef Chunk* chunk_at(Journal* journal, uint64_t number) noexcept nogil:
+    # Gone ones too, while they stand in the list.
+    cdef uint32_t at = chunk_index(journal, number)
+    return &journal.chunks[at] if at < journal.chunk_count and journal.chunks[at].first <= number else NULL
+
+
+cdef Chunk* next_chunk(Journal* journal, uint64_t number) noexcept nogil:
+    cdef uint32_t low = chunk_index(journal, number)
+    while low < journal.chunk_count and journal.chunks[low].live == 0:
+        low += 1
+    return &journal.chunks[low] if low < journal.chunk_count else NULL
 
 
 cdef Chunk* find_chunk(Journal* journal, uint64_t number) noexcept nogil:
@@ -490,6 +512,17 @@ cdef void stop_waiting(ShardState* shard, Durable* durable) noexcept nogil:
 
 
 # ---------------------------------------------------------------- sessions on disk, by number
+
+cdef void list_crowded(ShardState* shard, Durable* durable) noexcept nogil:
+    cdef Journal* journal = &shard.journal
+    durable.crowded = 1
+    if journal.crowded_count == journal.crowded_capacity:
+        journal.crowded_capacity = journal.crowded_capacity * 2 if journal.crowded_capacity else FIRST_CROWDED
+        journal.crowded = <uint64_t*>resize_memory(
+            journal.crowded, <size_t>journal.crowded_capacity * sizeof(uint64_t))
+    journal.crowded[journal.crowded_count] = durable.number
+    journal.crowded_count += 1
+
 
 cdef inline uint32_t durable_bucket(Journal* journal, uint64_t number) noexcept nogil:
     return <uint32_t>(number * <uint64_t>0x9E3779B97F4A7C15 >> 32) & journal.durable_mask

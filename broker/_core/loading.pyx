@@ -22,6 +22,7 @@ from broker._core.model cimport (
 )
 from broker._core.parked cimport PAIR_IDENTIFIERS, lose_next, next_needed, read_pair, still_allowed
 from broker._core.records cimport PairRecord, Record, get_message, next_pair, next_record
+from broker._core.runs cimport look_up_runs
 from broker._core.session cimport body_of, count_drop, drop_parked_front, fill_body, unpark_front
 
 
@@ -53,14 +54,19 @@ cdef uint64_t next_ask(ShardState* shard) noexcept nogil:
     cdef Journal* journal = &shard.journal
     cdef Chunk* chunk
     cdef uint64_t first
-    while journal.ask_count:
+    cdef uint32_t _
+    for _ in range(journal.ask_count):
         first = journal.asks[journal.ask_at]
         journal.ask_at = (journal.ask_at + 1) & (journal.ask_capacity - 1)
         journal.ask_count -= 1
         chunk = chunk_at(journal, first)
-        if chunk == NULL:
+        if chunk == NULL or chunk.first != first:       # gone, or gone into another one
             continue
-        if chunk.waiting != NULL or chunk.rewrite:
+        if chunk.changed > journal.settled_ticket:      # the disk still has what was taken out of it
+            chunk.asked = 0
+            ask_for(shard, chunk)
+            continue
+        if chunk.waiting != NULL or chunk.rewrite or chunk.merges:
             journal.reading += 1
             return first
         chunk.asked = 0         # nobody waits for it any more
@@ -201,7 +207,7 @@ cdef uint32_t take_in(ShardState* shard, uint64_t key, const uint8_t* at, uint32
     cdef Chunk* chunk = chunk_at(&shard.journal, key)
     cdef const uint8_t* end = at + n
     cdef uint64_t last
-    cdef uint32_t lost = 0, i
+    cdef uint32_t lost, i
     cdef Record record
     cdef Page page
     shard.journal.reading -= shard.journal.reading != 0
@@ -209,6 +215,7 @@ cdef uint32_t take_in(ShardState* shard, uint64_t key, const uint8_t* at, uint32
         return 0
     chunk.asked = 0
     last = chunk.last
+    lost = look_up_runs(shard, chunk, at, n)
     gather(shard, chunk, &page)
     while at != NULL and page.unsatisfied and next_record(&at, end, &record):
         take_record(shard, &page, &record)

@@ -567,6 +567,30 @@ cdef struct Parked:             # a queued delivery whose message is on disk alo
     uint8_t grouped             # it belongs to a shared group
     uint8_t tracked             # somebody asks what becomes of its message
 
+cdef struct ParkedRing:
+    Parked* entries
+    uint32_t head
+    uint32_t count
+    uint32_t capacity
+
+cdef struct QueueRun:           # deliveries that wait one after the other: all that the session has between two numbers
+    uint64_t first              # what is below it has been looked up
+    uint64_t last
+    uint64_t bytes
+    uint64_t unread             # a chunk of it that cannot be read, 0: none
+    uint64_t place              # of the first delivery in the chunk that is read next, or is being read
+    uint8_t* places             # how far it is from one to the next: of the first delivery in each chunk. NULL: in one
+    uint32_t places_at          # bytes of those that are behind it
+    uint32_t places_bytes
+    uint32_t count
+    uint8_t apart               # between the run before and this one something may lie that does not wait
+
+cdef struct QueueRuns:
+    ParkedRing front            # what has been looked up, or was put back: it stands before the first run
+    QueueRun* runs
+    uint32_t count
+    uint32_t capacity
+
 cdef struct Durable:            # of a session that is on disk
     uint64_t number             # given once, never again
     uint64_t recorded           # the last message that has a delivery for it: it has one at most
@@ -579,11 +603,12 @@ cdef struct Durable:            # of a session that is on disk
     Durable* next               # in the shard's table by number
     Durable* dirty_next         # others with ops that are in no flow record
     Durable* dirty_previous
-    Parked* parked              # a ring
-    uint64_t parked_bytes
-    uint32_t parked_head
+    ParkedRing parked           # what waits on disk alone, one by one; behind the runs where there are any
+    QueueRuns* runs             # NULL: there are none
+    uint64_t parked_bytes       # of all that is parked
+    uint64_t whole_from         # all that is recorded for it with a number from here on waits: see runs
     uint32_t parked_count
-    uint32_t parked_capacity
+    uint32_t crowded_at         # so many one by one, and those that may become a run, 0: as many as in the journal
     uint8_t dirty               # 1: it stands on a list of those with such ops
     uint8_t connected           # as its record says
     uint8_t has_flow            # there is a flow record of it
@@ -591,6 +616,7 @@ cdef struct Durable:            # of a session that is on disk
     uint8_t grouped             # it may have to hand over messages of shared groups when it ends
     uint8_t ended               # its records are deleted: nothing more is written of it
     uint8_t bearer              # it is there for a will alone
+    uint8_t crowded             # it stands on the list of those of whose queues runs are made
     uint64_t since_ticket       # that has its record; 0: it came from the disk
     uint64_t put_ticket         # of the batch that has its record as it is, or was
     uint32_t put_at             # and where in `puts`, while that batch is open
@@ -810,6 +836,25 @@ cdef struct Chunk:              # messages that were written together
     Durable* waiting            # who waits for it to be read
     uint8_t asked               # it stands on the list of those to be read, or is being read
     uint8_t rewrite             # it is read to be written again without what is done
+    uint8_t merges              # it is read to become one with its neighbours
+    uint8_t stays               # it is damaged, and stays by itself
+    uint64_t changed            # ticket of the batch in which it was written again; the disk has it as it was till then
+
+cdef struct Remains:            # of a chunk that is written again
+    uint8_t* at                 # where the next record goes
+    uint32_t messages
+    uint32_t pairs
+    uint32_t dropped
+    int64_t expires_at_ns
+
+cdef struct Merging:            # of neighbours that become one chunk
+    uint8_t* buffer             # their records
+    uint32_t taken              # bytes of it
+    uint32_t left               # chunks that are still being read
+    uint64_t first              # key of the first of them, 0: nothing is being merged
+    uint64_t last
+    uint64_t key                # of the one that was taken last
+    Remains remains
 
 cdef struct OpsRecord:          # what happened in one batch, on disk
     uint64_t ticket
@@ -885,11 +930,20 @@ cdef struct Journal:
     uint64_t fold_bytes         # so many ops, and they are folded into flow records
     uint64_t fold_until         # while that lasts: ops up to this ticket are in flow records then; 0: it does not
     Durable* folding_head       # whose flow records are still missing
+    # what becomes runs
+    uint64_t* crowded           # sessions, by number
+    uint32_t crowded_count
+    uint32_t crowded_capacity
+    uint32_t crowded_at         # deliveries that are parked one by one
     # what has to be read
     uint64_t* asks              # a ring of chunks
     uint32_t ask_at
     uint32_t ask_count
     uint32_t ask_capacity
+    Merging merging
+    uint32_t small_chunks       # more than so many, and small ones are merged
+    uint32_t fewest_merged      # that are worth it
+    uint32_t merge_at           # the chunk that is looked at next, whether it is small
     uint32_t sweep_at           # the chunk that is looked at next, whether it is worth to be written again
     uint32_t waiting_count      # sessions that wait for chunks
     uint32_t reading            # chunks that are being read: until they have come nothing more is

@@ -30,6 +30,7 @@ from broker._core.session cimport (
     drop_parked_front,
     fill_body,
     inflight_state,
+    look_up,
     parked_front,
     release_packet_id,
     unpark_front,
@@ -83,7 +84,9 @@ cdef uint64_t next_needed(Session* session, uint32_t* at) noexcept nogil:
             if is_unread(session, extra.again[at[0]]):
                 return body_of(session, extra.again[at[0]]).number
             at[0] += 1
-    return parked_front(session).number if session.durable.parked_count else 0
+    if session.durable.parked_count == 0 or parked_front(session) == NULL:  # what has to be looked up has no number yet
+        return 0
+    return parked_front(session).number
 
 
 cdef void lose_next(ShardState* shard, Session* session, uint32_t at) noexcept nogil:
@@ -111,6 +114,10 @@ cdef bint bring_front(ShardState* shard, Session* session) noexcept nogil:
     cdef const uint8_t* pairs
     cdef PairRecord pair
     while session.durable.parked_count:
+        if parked_front(session) == NULL:
+            if look_up(shard, session):
+                return False
+            continue
         entry = find_unwritten(&shard.journal, parked_front(session).number, &pairs)
         if entry != NULL and not still_allowed(session, entry.message):
             count_drop(shard, session, DROP_NOT_AUTHORIZED)     # its rights have changed while it waited

@@ -48,6 +48,7 @@ cdef enum RecordConstants:
     FLOW_PUBLISH_1 = 1
     FLOW_PUBLISH_2 = 2
     FLOW_PUBREL = 3
+    FLOW_RUN = 4                # all from `number` to `number + more` wait
     NO_AUTHOR = 0xFFFFFFFF
 
 cdef enum:
@@ -154,6 +155,11 @@ cdef inline uint64_t get_key(const uint8_t* at) noexcept nogil:
     for i in range(8):
         number = number << 8 | at[i]
     return number
+
+# As a delivery counts in budgets: like its message in memory.
+cdef inline uint32_t delivery_size(const Record* record, const PairRecord* pair) noexcept nogil:
+    return <uint32_t>(sizeof(Message) + record.message.topic_bytes + record.message.properties_bytes +
+                      record.message.payload_bytes + pair.head.identifiers * sizeof(uint32_t))
 
 cdef inline uint32_t message_record_bytes(Message* message) noexcept nogil:
     return <uint32_t>sizeof(MessageHead) + message.topic_bytes + message.properties_bytes + message.payload_bytes

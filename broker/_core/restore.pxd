@@ -21,16 +21,25 @@ cdef struct Found:              # a delivery that is on disk
     uint8_t retain
     uint8_t grouped
 
+cdef struct ListedRun:          # of a flow record: all between two numbers wait
+    uint64_t first
+    uint64_t last
+    uint64_t order              # of the first of them
+
 cdef struct Recovery:           # what was found of one session
     Recovery* next
     Durable* durable
-    Found* found                # those listed in its flow record, by number; then those above its `high`
+    Found* found                # those listed in its flow record, by number; then those in its runs, or above `high`
+    ListedRun* runs             # by number
+    uint32_t run_count
+    uint32_t run_capacity
     uint32_t listed
     uint32_t count
     uint32_t capacity
     uint32_t sent               # of ops
     uint64_t as_of
     uint64_t high               # of its flow record
+    uint64_t next_order         # of what is found next, in the upper half
     uint64_t last_order         # of what was sent last
     uint64_t last_sent          # the highest number that has been sent
 

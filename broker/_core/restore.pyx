@@ -37,7 +37,6 @@ from broker._core.model cimport (
     Durable,
     InflightBody,
     Journal,
-    Message,
     Principal,
     Session,
     SessionExtra,
@@ -50,6 +49,7 @@ from broker._core.records cimport (
     FLOW_PUBLISH_2,
     FLOW_PUBREL,
     FLOW_QUEUED,
+    FLOW_RUN,
     IDENTIFIER_MAXIMUM,
     NUMBER_MAXIMUM,
     OP_DONE,
@@ -76,12 +76,14 @@ from broker._core.records cimport (
     Record,
     SessionHead,
     SubscriptionHead,
+    delivery_size,
     get_key,
     next_pair,
     next_record,
     put_subscription_key,
 )
 from broker._core.replay cimport restart_run
+from broker._core.runs cimport make_run
 from broker._core.session cimport (
     find_session,
     inflight_state,
@@ -314,15 +316,43 @@ cdef Found* add_found(Recovery* recovery, uint64_t number) noexcept nogil:
     found = &recovery.found[recovery.count]
     memset(found, 0, sizeof(Found))
     found.number = number
-    found.order = <uint64_t>recovery.count << 32
+    found.order = recovery.next_order << 32
+    recovery.next_order += 1
     recovery.count += 1
     return found
+
+
+cdef bint add_listed_run(Recovery* recovery, uint64_t first, uint64_t last) noexcept nogil:
+    cdef ListedRun* run
+    if recovery.run_count and recovery.runs[recovery.run_count - 1].last >= first:
+        return False
+    if recovery.run_count == recovery.run_capacity:
+        recovery.run_capacity = recovery.run_capacity * 2 if recovery.run_capacity else FIRST_FOUND
+        recovery.runs = <ListedRun*>resize_memory(recovery.runs, <size_t>recovery.run_capacity * sizeof(ListedRun))
+    run = &recovery.runs[recovery.run_count]
+    run.first = first
+    run.last = last
+    run.order = recovery.next_order << 32
+    recovery.next_order += 1
+    recovery.run_count += 1
+    return True
+
+
+cdef ListedRun* find_listed_run(Recovery* recovery, uint64_t number) noexcept nogil:
+    cdef uint32_t low = 0, high = recovery.run_count, middle
+    while low < high:
+        middle = (low + high) // 2
+        if recovery.runs[middle].last < number:
+            low = middle + 1
+        else:
+            high = middle
+    return &recovery.runs[low] if low < recovery.run_count and recovery.runs[low].first <= number else NULL
 
 
 cdef uint32_t first_found(Recovery* recovery, uint64_t number, uint32_t* end) noexcept nogil:
     # Where those with this number begin: a session may have several deliveries of one message, by shared groups.
     cdef uint32_t low = 0, high = recovery.listed, middle
-    if number > recovery.high:
+    if number > recovery.high or find_listed_run(recovery, number) != NULL:
         low = recovery.listed
         high = recovery.count
     end[0] = high
@@ -407,6 +437,9 @@ cdef void list_entry(Recovery* recovery, const FlowEntry* entry) noexcept nogil:
     cdef Found* found
     if entry.state == FLOW_PUBREL:
         put_pubrel(recovery.durable.session, entry.packet_id)
+    elif entry.state == FLOW_RUN:
+        if 0 < entry.number and entry.number + entry.more <= NUMBER_MAXIMUM and entry.packet_id == 0:
+            add_listed_run(recovery, entry.number, entry.number + entry.more)
     elif entry.state < FLOW_PUBREL and 0 < entry.number <= recovery.high and \
             (entry.packet_id != 0) == (entry.state != FLOW_QUEUED):
         found = add_found(recovery, entry.number)
@@ -458,20 +491,19 @@ cdef bint restore_flow(ShardState* shard, Restoring* restoring, bytes key, bytes
 
 # ---------------------------------------------------------------- messages
 
-cdef inline uint32_t found_size(const Record* record, const PairRecord* pair) noexcept nogil:
-    return <uint32_t>(sizeof(Message) + record.message.topic_bytes + record.message.properties_bytes +
-                      record.message.payload_bytes + pair.head.identifiers * sizeof(uint32_t))
-
-
 cdef Found* find_delivery(Recovery* recovery, const Record* record, const PairRecord* pair) noexcept nogil:
     # NULL: it is done.
     cdef uint64_t number = record.head.number
+    cdef ListedRun* run = find_listed_run(recovery, number)
     cdef Found* found
-    if number <= recovery.high:
+    if run == NULL and number <= recovery.high:
         return find_unseen(recovery, number, pair.head.packet_id)
     if recovery.count > recovery.listed and recovery.found[recovery.count - 1].number > number:
         return NULL
     found = add_found(recovery, number)
+    if run != NULL:
+        found.order = run.order
+        run.order += 1
     if pair.head.packet_id:
         found.packet_id = pair.head.packet_id
         found.state = FLOW_PUBLISH_1 if pair.head.flags & 3 == 1 else FLOW_PUBLISH_2
@@ -489,7 +521,7 @@ cdef bint take_pair(
     found = find_delivery(need_recovery(restoring, durable), record, pair)
     if found == NULL:
         return False
-    found.size = found_size(record, pair)
+    found.size = delivery_size(record, pair)
     found.qos = pair.head.flags & 3
     if found.state != FLOW_QUEUED:
         found.qos = 1 if found.state == FLOW_PUBLISH_1 else 2
@@ -688,7 +720,7 @@ cdef void place(ShardState* shard, Recovery* recovery, Found* found) noexcept no
         body = put_inflight(
             session, found.packet_id, INFLIGHT_PUBLISH_1 if found.state == FLOW_PUBLISH_1 else INFLIGHT_PUBLISH_2)
     if body != NULL:
-        pass_over(session, found.number)    # it may have been sent before what is queued here was offered
+        pass_over(shard, session, found.number)    # it may have been sent before what is queued here was offered
         keep_unread(shard, session, body, found.number, found.size, found.retain, found.grouped, found.tracking)
     else:
         park(
@@ -697,8 +729,23 @@ cdef void place(ShardState* shard, Recovery* recovery, Found* found) noexcept no
         note(shard, session.principal, found.tracking, found.number, TRACKED_TAKEN, 0)
 
 
+cdef uint64_t last_gap(Recovery* recovery) noexcept nogil:
+    # The highest number that the session has a delivery of which does not wait in its place.
+    cdef uint64_t last = recovery.high, before = 0
+    cdef uint32_t i
+    cdef Found* found
+    for i in range(recovery.count):
+        found = &recovery.found[i]
+        if found.state != FLOW_QUEUED or found.number <= before:
+            last = max(last, max(found.number, before))
+        before = max(before, found.number)
+    return last
+
+
 cdef void finish_session(ShardState* shard, Recovery* recovery) noexcept nogil:
+    cdef Durable* durable = recovery.durable
     cdef uint32_t i, kept = 0
+    cdef uint64_t gap = last_gap(recovery)
     cdef bint ordered = True
     for i in range(recovery.count):
         if recovery.found[i].size == 0 or recovery.found[i].state == FOUND_DONE:
@@ -708,10 +755,13 @@ cdef void finish_session(ShardState* shard, Recovery* recovery) noexcept nogil:
         kept += 1
     if not ordered:
         qsort(recovery.found, kept, sizeof(Found), by_order)
-    recovery.durable.high = max(recovery.durable.high, recovery.high)
+    durable.high = max(durable.high, recovery.high)
     for i in range(kept):
         place(shard, recovery, &recovery.found[i])
-    trim_extra(recovery.durable.session)
+    durable.whole_from = gap + 1
+    if durable.crowded:
+        make_run(shard, durable, shard.journal.next_message)
+    trim_extra(durable.session)
 
 
 cdef void delete_dead_chunks(ShardState* shard) noexcept nogil:
@@ -761,10 +811,10 @@ cdef void finish_numbers(ShardState* shard, Restoring* restoring) noexcept nogil
 
 cdef void restore_finish(ShardState* shard, Restoring* restoring) noexcept nogil:
     cdef Recovery* recovery = restoring.recoveries
+    finish_numbers(shard, restoring)
     while recovery != NULL:
         finish_session(shard, recovery)
         recovery = recovery.next
-    finish_numbers(shard, restoring)
     delete_dead_chunks(shard)
     skip_identifiers(shard)
     record_departures(shard)
@@ -785,6 +835,7 @@ cdef void restoring_close(ShardState* shard, Restoring* restoring) noexcept nogi
         recovery.durable.restoring = NULL
         given_bytes += recovery.capacity * sizeof(Found)
         give_memory(recovery.found)
+        give_memory(recovery.runs)
         give_memory(recovery)
     if given_bytes >= TRIMMED_BYTES:    # malloc would keep it, though as much is never needed again
         trim_memory()

@@ -13,14 +13,17 @@ from broker._core.model cimport (
     InflightBody,
     Message,
     Parked,
+    ParkedRing,
     Principal,
     Queued,
+    QueueRun,
     Session,
     SessionExtra,
     SharedGroup,
     ShardState,
     Subscription,
 )
+from broker._core.parked_ring cimport first_ring, ring_at
 
 cdef void sessions_open(ShardState* shard) noexcept nogil
 cdef void sessions_close(ShardState* shard) noexcept nogil
@@ -80,14 +83,23 @@ cdef inline uint32_t queued_count(Session* session) noexcept nogil:
     return (0 if session.queue == NULL else session.queue.count) + \
         (0 if session.durable == NULL else session.durable.parked_count)
 # A delivery that was recorded is not taken: what is queued stands behind it from now on.
-cdef void pass_over(Session* session, uint64_t number) noexcept nogil
-# What is on disk alone: the front of it, which must be there, and its end.
+cdef void pass_over(ShardState* shard, Session* session, uint64_t number) noexcept nogil
+# What is on disk alone, and there must be something: the front of it, NULL: it has to be looked up (runs); and its end.
 cdef inline Parked* parked_front(Session* session) noexcept nogil:
-    return &session.durable.parked[session.durable.parked_head]
+    cdef ParkedRing* ring = first_ring(session.durable)
+    return ring_at(ring, 0) if ring != NULL else NULL
+# Asks for the chunk in which the first of the runs that a queue begins with begins. False: there is none any more, and
+# what the run had is lost.
+cdef bint look_up(ShardState* shard, Session* session) noexcept nogil
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil
-# Where in it a number stands, -1: nowhere. And taken out there, together with its delivery's record.
-cdef int64_t find_parked(Session* session, uint64_t number) noexcept nogil
-cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept nogil
+# Whether a number waits there, of those that are recorded for the session. And taken out, together with its delivery's
+# record, which is not to be found any more when this batch is on disk; `size` and `tracked` as in that. False: it does
+# not wait.
+cdef bint is_parked(Session* session, uint64_t number) noexcept nogil
+cdef bint drop_parked(
+    ShardState* shard, Session* session, uint64_t number, uint32_t size, bint tracked) noexcept nogil
+# What is left of a run is dropped, and nobody knows which messages that is.
+cdef void forget_run(ShardState* shard, Session* session, QueueRun* run, int reason) noexcept nogil
 # Puts a delivery with a number behind everything that is queued, without its message.
 cdef void park(
     ShardState* shard, Session* session, uint64_t number, uint32_t size, uint8_t qos, uint8_t retain,

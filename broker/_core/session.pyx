@@ -14,9 +14,12 @@ from broker._core.journal cimport (
     delete_record,
     end_pair,
     find_unwritten,
+    list_crowded,
+    next_chunk,
     note_expiry,
     remove_durable,
     stop_waiting,
+    wait_for_chunk,
 )
 from broker._core.memory cimport (
     give_memory,
@@ -35,6 +38,7 @@ from broker._core.model cimport (
     DROP_ACCOUNT_BUDGET_FULL,
     DROP_BROKER_BUDGET_FULL,
     DROP_DEVICE_BUDGET_FULL,
+    DROP_LOST,
     DROP_QUEUE_FULL,
     DROP_SESSION_ENDED,
     ENDING,
@@ -49,13 +53,16 @@ from broker._core.model cimport (
     WAITING_QUEUE,
     WAITING_RUNS,
     Account,
+    Chunk,
     Durable,
     InflightBody,
     Message,
     Parked,
+    ParkedRing,
     Principal,
     Queue,
     Queued,
+    QueueRun,
     RetainedRun,
     Session,
     SessionExtra,
@@ -63,6 +70,18 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
     Will,
+)
+from broker._core.parked_ring cimport (
+    find_run,
+    first_ring,
+    remove_run,
+    ring_at,
+    ring_find,
+    ring_pop_front,
+    ring_push_back,
+    ring_push_front,
+    ring_remove,
+    trim_runs,
 )
 from broker._core.records cimport (
     OP_DONE,
@@ -90,7 +109,6 @@ cdef enum:
     BITMAP_MASK = 0xFFFF        # in place of a table's
     BITMAP_BYTES = 65536 // 8
     FIRST_PARTED = 16
-    FIRST_PARKED = 8
     QUEUED_IN_MEMORY = 1024     # of a client that is there: what comes behind them is parked
     FILTER_BYTES = 65536
 
@@ -260,6 +278,8 @@ cdef void end_subscription(ShardState* shard, Session* session, Subscription* su
     cdef uint8_t* filter
     cdef uint32_t n
     if session.durable != NULL:
+        if subscription.refs:       # what a fan-out has recorded for it and not yet delivered will not be
+            leave_gap(shard, session.durable)
         filter = <uint8_t*>take_memory(FILTER_BYTES)
         n = subscribed_filter(subscription, filter)
         put_subscription_key(key, session.durable.number, filter, n)
@@ -281,11 +301,12 @@ cdef void free_durable(ShardState* shard, Session* session) noexcept nogil:
     if not durable.ended:
         erase_session(shard, durable)
     wait_no_more(shard, session)
+    while durable.runs != NULL and durable.runs.count:      # there, the shard comes to its end
+        forget_run(shard, session, &durable.runs.runs[0], DROP_SESSION_ENDED)
     while durable.parked_count:
         count_drop(shard, session, DROP_SESSION_ENDED)
         drop_parked_front(shard, session)
     remove_durable(shard, durable)
-    give_memory(durable.parked)
     give_memory(durable)
     session.durable = NULL
 
@@ -438,9 +459,17 @@ cdef bint may_drop_oldest(ShardState* shard, Session* session, Message* message)
     # its shared subscriptions, and what is left of a fan-out may be recorded as two.
     cdef const uint8_t* pairs = NULL
     cdef uint64_t number
-    if queued_count(session) == 0 or (session.queue != NULL and queue_front(session).message == message):
+    if session.queue != NULL:
+        if queue_front(session).message == message:
+            return False
+        number = queue_front(session).message.number
+    elif queued_count(session) == 0:
         return False
-    number = parked_front(session).number if session.queue == NULL else queue_front(session).message.number
+    elif parked_front(session) == NULL:     # the policy has changed since the run was made
+        look_up(shard, session)
+        return False
+    else:
+        number = parked_front(session).number
     return number <= shard.journal.sealed_through or find_unwritten(&shard.journal, number, &pairs) != NULL
 
 
@@ -502,6 +531,7 @@ cdef int enqueue(
                 session.queue != NULL and session.queue.count >= QUEUED_IN_MEMORY):
             park(shard, session, message.number, <uint32_t>size, qos, retain, group != NULL, message.tracking != 0)
             return -1
+        note_order(shard, session, message.number)
     add_to_queue(shard, session, message, group, qos, retain, identifiers, count)
     return -1
 
@@ -545,7 +575,8 @@ cdef inline Queued* queue_last(Queue* queue) noexcept nogil:
     return &queue.entries[(queue.head + queue.count - 1) & (queue.capacity - 1)]
 
 
-cdef void pass_over(Session* session, uint64_t number) noexcept nogil:
+cdef void pass_over(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+    leave_gap(shard, session.durable)
     if number > session.durable.high:
         session.durable.high = number
         session.durable.unordered |= queued_count(session) != 0
@@ -562,7 +593,9 @@ cdef void queue_drop_front(ShardState* shard, Session* session) noexcept nogil:
         note(
             shard, session.principal, message.tracking, message.number, TRACKED_DROPPED, shard.tracking.drop_reason)
     if session.durable != NULL and message.number:
-        session.durable.unordered |= queue_last(session.queue).message.number < message.number  # they are being judged
+        if queue_last(session.queue).message.number < message.number:   # they are being judged
+            session.durable.unordered = 1
+            leave_gap(shard, session.durable)
         taken_out(session, message.number)
         end_record(shard, session, message.number, message, OP_DONE, 0)
     pop_front(shard, session)
@@ -609,60 +642,97 @@ cdef inline void mark_parked(Session* session) noexcept nogil:
         session.waiting &= ~<uint8_t>WAITING_PARKED
 
 
-cdef void grow_parked(Durable* durable) noexcept nogil:
-    cdef uint32_t capacity = durable.parked_capacity * 2 if durable.parked_capacity else FIRST_PARKED
-    cdef Parked* grown = <Parked*>take_memory(<size_t>capacity * sizeof(Parked))
-    cdef uint32_t i
-    for i in range(durable.parked_count):
-        grown[i] = durable.parked[(durable.parked_head + i) & (durable.parked_capacity - 1)]
-    give_memory(durable.parked)
-    durable.parked = grown
-    durable.parked_head = 0
-    durable.parked_capacity = capacity
+cdef void count_parked(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
+    session.durable.parked_count += sign
+    session.durable.parked_bytes += sign * size
+    count_kept(shard, session, size, sign)
+    mark_parked(session)
 
 
-cdef inline Parked* parked_last(Durable* durable) noexcept nogil:
-    return &durable.parked[(durable.parked_head + durable.parked_count - 1) & (durable.parked_capacity - 1)]
+cdef inline void leave_gap(ShardState* shard, Durable* durable) noexcept nogil:
+    # Something is recorded for it that does not wait, or not in its place: no run may reach across that.
+    durable.whole_from = shard.journal.next_message
 
 
-cdef int64_t find_parked(Session* session, uint64_t number) noexcept nogil:
-    cdef Durable* durable = session.durable
-    cdef uint32_t low = 0, high = durable.parked_count, middle
-    if durable.unordered:
-        for middle in range(durable.parked_count):
-            if durable.parked[(durable.parked_head + middle) & (durable.parked_capacity - 1)].number == number:
-                return middle
-        return -1
-    while low < high:
-        middle = (low + high) // 2
-        if durable.parked[(durable.parked_head + middle) & (durable.parked_capacity - 1)].number < number:
-            low = middle + 1
-        else:
-            high = middle
-    if low < durable.parked_count and \
-            durable.parked[(durable.parked_head + low) & (durable.parked_capacity - 1)].number == number:
-        return low
-    return -1
+cdef inline bint is_crowded(ShardState* shard, Durable* durable) noexcept nogil:
+    return not durable.crowded and durable.parked.count >= (
+        durable.crowded_at if durable.crowded_at else shard.journal.crowded_at)
 
 
-cdef inline void note_parked(ShardState* shard, Session* session, Parked* parked) noexcept nogil:
-    if unlikely_(parked.tracked):
-        note(shard, session.principal, 0, parked.number, TRACKED_DROPPED, shard.tracking.drop_reason)
+cdef uint64_t last_queued(Session* session) noexcept nogil:
+    # The number of what waits at the end; 0 where it is not known, and not needed: see runs.
+    if session.durable.parked.count:
+        return ring_at(&session.durable.parked, session.durable.parked.count - 1).number
+    if session.durable.runs != NULL:
+        if session.durable.runs.count:
+            return session.durable.runs.runs[session.durable.runs.count - 1].last
+        return ring_at(&session.durable.runs.front, session.durable.runs.front.count - 1).number
+    return queue_last(session.queue).message.number if session.queue != NULL else 0
 
 
-cdef void drop_parked(ShardState* shard, Session* session, uint32_t at) noexcept nogil:
-    # What stands before it moves up; it goes out of the chunk itself, so that `high` has nothing to say about it.
-    cdef Durable* durable = session.durable
-    cdef uint32_t mask = durable.parked_capacity - 1
-    cdef Parked found = durable.parked[(durable.parked_head + at) & mask]
-    cdef uint32_t i
+cdef inline void note_order(ShardState* shard, Session* session, uint64_t number) noexcept nogil:
+    # Of what comes behind all that waits. A session may get one message several times, by its shared groups.
+    cdef uint64_t last = last_queued(session)
+    if unlikely_(number <= session.durable.high or number <= last):
+        session.durable.unordered |= number <= session.durable.high or number < last
+        leave_gap(shard, session.durable)
+
+
+cdef inline void note_parked(ShardState* shard, Session* session, uint64_t number, bint tracked) noexcept nogil:
+    if unlikely_(tracked):
+        note(shard, session.principal, 0, number, TRACKED_DROPPED, shard.tracking.drop_reason)
+
+
+cdef bint drop_in_ring(ShardState* shard, Session* session, ParkedRing* ring, uint64_t number) noexcept nogil:
+    # It goes out of the chunk itself, so that `high` has nothing to say about it.
+    cdef int64_t at = ring_find(ring, number, not session.durable.unordered)
+    cdef Parked found
+    if at < 0:
+        return False
+    found = ring_at(ring, <uint32_t>at)[0]
     shard.slice_budget -= at // 64
-    for i in range(at, 0, -1):
-        durable.parked[(durable.parked_head + i) & mask] = durable.parked[(durable.parked_head + i - 1) & mask]
-    durable.parked[durable.parked_head] = found
-    note_parked(shard, session, &found)
-    end_record(shard, session, found.number, NULL, OP_DONE, 0)
-    pop_parked(shard, session)
+    ring_remove(ring, <uint32_t>at)
+    note_parked(shard, session, number, found.tracked)
+    end_record(shard, session, number, NULL, OP_DONE, 0)
+    count_parked(shard, session, found.size, -1)
+    return True
+
+
+cdef void drop_in_run(
+        ShardState* shard, Session* session, QueueRun* run, uint64_t number, uint32_t size, bint tracked
+) noexcept nogil:
+    run.count -= 1
+    run.bytes -= size
+    note_parked(shard, session, number, tracked)
+    end_record(shard, session, number, NULL, OP_DONE, 0)
+    count_parked(shard, session, size, -1)
+    if run.count == 0:
+        remove_run(session.durable, run)
+
+
+cdef bint is_parked(Session* session, uint64_t number) noexcept nogil:
+    cdef Durable* durable = session.durable
+    cdef bint ordered = not durable.unordered
+    return ring_find(&durable.parked, number, ordered) >= 0 or find_run(durable, number) != NULL or (
+        durable.runs != NULL and ring_find(&durable.runs.front, number, ordered) >= 0)
+
+
+cdef bint drop_parked(
+        ShardState* shard, Session* session, uint64_t number, uint32_t size, bint tracked) noexcept nogil:
+    cdef Durable* durable = session.durable
+    cdef QueueRun* run
+    if drop_in_ring(shard, session, &durable.parked, number):
+        return True
+    if durable.runs == NULL:
+        return False
+    if drop_in_ring(shard, session, &durable.runs.front, number):
+        trim_runs(durable)
+        return True
+    run = find_run(durable, number)
+    if run == NULL:
+        return False
+    drop_in_run(shard, session, run, number, size, tracked)
+    return True
 
 
 cdef void park(
@@ -670,44 +740,60 @@ cdef void park(
         bint grouped, bint tracked) noexcept nogil:
     cdef Durable* durable = session.durable
     cdef Parked* parked
-    if durable.parked_count == durable.parked_capacity:
-        grow_parked(durable)
-    parked = &durable.parked[(durable.parked_head + durable.parked_count) & (durable.parked_capacity - 1)]
+    note_order(shard, session, number)
+    parked = ring_push_back(&durable.parked)
     parked.number = number
     parked.size = size
     parked.qos = qos
     parked.retain = retain
     parked.grouped = grouped
     parked.tracked = tracked
-    if number <= durable.high or (durable.parked_count and number < parked_last(durable).number):
-        durable.unordered = 1
-    durable.parked_count += 1
-    durable.parked_bytes += size
-    count_kept(shard, session, size, 1)
-    mark_parked(session)
+    count_parked(shard, session, size, 1)
+    if unlikely_(is_crowded(shard, durable)):
+        list_crowded(shard, durable)
 
 
 cdef void pop_parked(ShardState* shard, Session* session) noexcept nogil:
-    cdef Durable* durable = session.durable
-    durable.parked_bytes -= parked_front(session).size
-    count_kept(shard, session, parked_front(session).size, -1)
-    durable.parked_head = (durable.parked_head + 1) & (durable.parked_capacity - 1)
-    durable.parked_count -= 1
-    if durable.parked_count == 0:
-        give_memory(durable.parked)
-        durable.parked = NULL
-        durable.parked_head = 0
-        durable.parked_capacity = 0
-    mark_parked(session)
+    cdef ParkedRing* ring = first_ring(session.durable)
+    cdef Parked parked = ring_at(ring, 0)[0]
+    ring_pop_front(ring)
+    trim_runs(session.durable)
+    count_parked(shard, session, parked.size, -1)
 
 
 cdef void drop_parked_front(ShardState* shard, Session* session) noexcept nogil:
-    cdef uint64_t number = parked_front(session).number
-    note_parked(shard, session, parked_front(session))
-    session.durable.unordered |= session.queue != NULL      # what has been read stands before it
-    taken_out(session, number)
-    end_record(shard, session, number, NULL, OP_DONE, 0)
+    cdef Parked parked = parked_front(session)[0]
+    note_parked(shard, session, parked.number, parked.tracked)
+    if session.queue != NULL:       # what has been read stands before it
+        session.durable.unordered = 1
+        leave_gap(shard, session.durable)
+    taken_out(session, parked.number)
+    end_record(shard, session, parked.number, NULL, OP_DONE, 0)
     pop_parked(shard, session)
+
+
+cdef void forget_run(ShardState* shard, Session* session, QueueRun* run, int reason) noexcept nogil:
+    cdef uint32_t _, count = run.count
+    for _ in range(count):
+        count_drop(shard, session, reason)
+        if run.unread:      # what it should have had, it had there
+            end_pair(shard, session.durable.number, run.unread, NULL, 0, 0, session.ending != 0)
+    session.durable.parked_count -= count
+    session.durable.parked_bytes -= run.bytes
+    count_kept(shard, session, run.bytes, -1)
+    mark_parked(session)
+    remove_run(session.durable, run)
+
+
+cdef bint look_up(ShardState* shard, Session* session) noexcept nogil:
+    cdef QueueRun* run = &session.durable.runs.runs[0]
+    cdef Chunk* chunk = next_chunk(&shard.journal, run.first)
+    if chunk == NULL or chunk.first > run.last:
+        forget_run(shard, session, run, DROP_LOST)
+        return False
+    session.waiting |= WAITING_LOAD
+    wait_for_chunk(shard, session.durable, chunk)
+    return True
 
 
 cdef void unpark_front(
@@ -721,12 +807,8 @@ cdef void unpark_front(
 cdef void park_entry(ShardState* shard, Session* session, Queued* entry) noexcept nogil:
     # At the front; budgets count it as before. While it was in memory its chunk may have been looked at in vain.
     cdef Durable* durable = session.durable
-    cdef Parked* parked
+    cdef Parked* parked = ring_push_front(&durable.parked if durable.runs == NULL else &durable.runs.front)
     note_expiry(&shard.journal, entry.message)
-    if durable.parked_count == durable.parked_capacity:
-        grow_parked(durable)
-    durable.parked_head = (durable.parked_head - 1) & (durable.parked_capacity - 1)
-    parked = parked_front(session)
     parked.number = entry.message.number
     parked.size = <uint32_t>queued_size(entry.message, entry.identifier_count)
     parked.qos = entry.qos
@@ -754,6 +836,8 @@ cdef void park_queue(ShardState* shard, Session* session) noexcept nogil:
     session.queue = NULL
     session.waiting &= ~<uint8_t>WAITING_QUEUE
     mark_parked(session)
+    if is_crowded(shard, session.durable):
+        list_crowded(shard, session.durable)
 
 
 cdef void park_body(ShardState* shard, InflightBody* body) noexcept nogil:

@@ -295,6 +295,14 @@ class Shard:
         """Write what sessions have queued and in flight anew when so many bytes of changes to it are on disk."""
         ...
 
+    def set_crowded(self, deliveries: int) -> None:
+        """Keep no more than so many deliveries one by one that wait for one session on disk, 2 or more; 16 if unset."""
+        ...
+
+    def set_merging(self, small_chunks: int, fewest: int) -> None:
+        """Make small chunks one, ``fewest`` or more (2 at least), where there are more than ``small_chunks`` chunks."""
+        ...
+
     def settled_ticket(self) -> int:
         """The last ticket that is on disk."""
         ...

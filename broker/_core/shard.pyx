@@ -72,6 +72,7 @@ from broker._core.lifetime cimport continue_ending, run_parted, session_timer
 from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
 from broker._core.memory cimport give_memory, take_zeroed
+from broker._core.merging cimport look_for_small, take_part
 from broker._core.message cimport Outgoing, messages_close, messages_open, outgoing_open
 from broker._core.model cimport (
     AUTHENTICATING,
@@ -148,6 +149,7 @@ from broker._core.restore cimport Restoring, restore_finish, restore_rows, resto
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
+from broker._core.runs cimport make_runs
 from broker._core.session cimport (
     client_id_of,
     end_subscription,
@@ -918,6 +920,8 @@ cdef class Shard:
         ticket = self.state.journal.open_ticket
         cdef bint awaited = self.state.journal.urgent
         look_for_waste(self.state)
+        look_for_small(self.state)
+        make_runs(self.state)
         fold(self.state)
         changes = seal_batch(self.state)
         if changes is not None:
@@ -1008,10 +1012,12 @@ cdef class Shard:
             raise ValueError("a chunk's key has 8 bytes")
         if chunk is None or len(chunk) < CHUNK_AT or int.from_bytes(chunk[:4], "little") != crc32(
                 memoryview(chunk)[4:]):
+            take_part(self.state, get_key(key), NULL, 0)
             return take_in(self.state, get_key(key), NULL, 0)
         value = chunk
         lost = take_in(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
         compact(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+        take_part(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
         return lost
 
     def unread(self, bytes key):
@@ -1023,6 +1029,15 @@ cdef class Shard:
     def set_fold(self, uint64_t ops_bytes):
         self.check_owner()
         self.state.journal.fold_bytes = ops_bytes
+
+    def set_crowded(self, uint32_t deliveries):
+        self.check_owner()
+        self.state.journal.crowded_at = deliveries
+
+    def set_merging(self, uint32_t small_chunks, uint32_t fewest):
+        self.check_owner()
+        self.state.journal.small_chunks = small_chunks
+        self.state.journal.fewest_merged = fewest
 
     def settled_ticket(self):
         self.check_owner()

@@ -81,5 +81,9 @@ def _from_0_to_1(environment: lmdb.Environment, transaction: lmdb.Transaction[by
     _make_tables(environment, transaction)
 
 
-STEPS: tuple[Step, ...] = (_from_0_to_1,)
+def _from_1_to_2(_environment: lmdb.Environment, _transaction: lmdb.Transaction[bytes]) -> None:
+    """Format 2 may have runs in flow records, which the versions of format 1 would leave out; what there is stays."""
+
+
+STEPS: tuple[Step, ...] = (_from_0_to_1, _from_1_to_2)
 """The step at position n makes format n + 1 of format n."""

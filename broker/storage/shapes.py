@@ -93,7 +93,7 @@ DIGEST_BYTES = 16
 CREDENTIAL_BYTES = 32
 COUNTER_NAMES = (ACCOUNT_NUMBERS.encode(), PRINCIPAL_NUMBERS.encode())
 OP_KINDS = range(1, 7)
-FLOW_STATES = range(4)
+FLOW_STATES = range(5)
 
 
 def is_record(table: str, key: bytes, value: bytes) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-FORMAT = 1
+FORMAT = 2
 """The format that this version writes; a store without ``META`` is format 0."""
 
 META = "meta"

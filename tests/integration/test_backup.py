@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from broker.storage.rescue import RESTORE_READY
+from broker.storage.tables import FORMAT
 from tests.integration.lively import MESSAGES, await_that, come_in, connected_backend, cut, fill, take_all
 from tests.integration.served import PORTS, PROGRAM, Login, Served, plain_environment, run_cli
 from tests.integration.test_restart import may_log_in
@@ -353,7 +354,7 @@ def test_stats_tell_the_same_with_and_without_a_broker(serve: Serve, tmp_path: P
     broker.kill()
     alone = json.loads(run_cli("store", "stats", "--json", "--data-dir", tmp_path / "data").stdout)
     assert running["tables"]["devices"]["entries"] == alone["tables"]["devices"]["entries"] == 5
-    assert alone["format"] == 1
+    assert alone["format"] == FORMAT
     assert alone["budget_bytes"] == 64 * 1024**3
     assert alone["used_pages"] * alone["page_bytes"] == alone["used_bytes"]
     assert alone["used_pages"] + alone["free_pages"] <= alone["file_bytes"] // alone["page_bytes"] + 2

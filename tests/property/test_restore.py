@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from broker.wire import Connack, Packet, Puback, Pubcomp, Publish, Pubrec, Pubrel
 from tests.support.core import Client, Core
 
+CROWDED = 3  # deliveries that wait on disk: few, so that queues are runs nearly always
+SMALL_CHUNKS = 3  # on disk, and they are made one where they stay
 FOLD_BYTES = 150
 NAMES = ("one", "two")
 
@@ -78,6 +80,8 @@ class World:
         self.core = Core(deliveries=slice_size)
         self.core.grant("durable", synced=True)
         self.core.shard.set_fold(FOLD_BYTES)
+        self.core.shard.set_crowded(CROWDED)
+        self.core.shard.set_merging(SMALL_CHUNKS, 2)
         self.receivers = [Receiver(name, qos) for qos, name in enumerate(NAMES, 1)]
         for receiver in self.receivers:
             client = self.core.keep(receiver.name, user_name="durable", properties={"session_expiry_interval": 5000})

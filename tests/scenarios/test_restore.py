@@ -5,57 +5,11 @@ from __future__ import annotations
 import pytest
 
 from broker.reasons import DropReason, ReasonCode
-from broker.wire import Connack, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
+from broker.wire import Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Will
 from tests.support.core import SYNCED, Client, Core, credential
+from tests.support.kept import drain, fill, nothing_left, payloads, subscriber, synced
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
-
-
-def synced(**options: int) -> Core:
-    core = Core(**options)
-    core.grant("durable", synced=True)
-    core.grant("plain")
-    return core
-
-
-def subscriber(core: Core, version: int = 5, qos: int = 1, client_id: str = "s", **fields: object) -> Client:
-    client = core.keep(client_id, version, user_name="durable", **fields)
-    client.subscribe("t/#", qos=qos)
-    return client
-
-
-def fill(core: Core, count: int, qos: int = 1, first: int = 0) -> None:
-    """Publish ``count`` messages, one batch each."""
-    publisher = core.connect("p", user_name="plain")
-    for number in range(first, first + count):
-        publisher.publish("t/x", b"%d" % number, qos)
-    publisher.send(Disconnect())
-
-
-def payloads(first: int, last: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, last)]
-
-
-def drain(client: Client) -> list[bytes]:
-    """Acknowledge everything that comes, until nothing more does."""
-    found: list[bytes] = []
-    while packets := client.received():
-        for packet in packets:
-            if isinstance(packet, Publish):
-                found.append(packet.payload)
-                client.send(Puback(packet.packet_id) if packet.qos == 1 else Pubrec(packet.packet_id))
-            elif isinstance(packet, Pubrel):
-                client.send(Pubcomp(packet.packet_id))
-            else:
-                assert isinstance(packet, Connack), packet
-    return found
-
-
-def nothing_left(core: Core) -> None:
-    """All ends: the disk holds nothing of sessions any more."""
-    core.end()
-    for table in ("sessions", "subscriptions", "flows", "messages", "wills"):
-        assert core.store.load(table) == [], table
 
 
 @VERSIONS
@@ -631,12 +585,14 @@ def test_one_slow_session_does_not_keep_on_disk_what_others_have_taken() -> None
 
 def test_what_has_expired_leaves_the_disk_though_nobody_comes_for_it() -> None:
     core = synced()
+    core.shard.set_merging(1000, 8)
     tell(core, "a", "b")
     publisher = core.connect("p", user_name="plain")
     for number in range(30):
         fields = {"properties": {"message_expiry_interval": 50}} if number % 3 else {}
         publisher.publish("t/x", b"%d" % number, 1, **fields)
     core = core.crash()
+    core.shard.set_merging(1000, 8)
     core.wait(60)
     for number in range(20):
         core.keep(f"noise {number}", user_name="durable").drop()
@@ -681,6 +637,7 @@ def test_of_one_chunk_what_has_expired_goes_and_the_rest_stays_in_order() -> Non
 @pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
 def test_rights_that_end_in_the_middle_of_a_queue_take_nothing_else_from_the_disk(is_away: bool) -> None:
     core = synced()
+    core.shard.set_merging(1000, 8)
     number = core.grant("u", synced=True, subscribe=("t/#", "b"))
     slow = core.keep("slow", user_name="u", properties={"receive_maximum": 1})
     slow.subscribe("t/#", "b", qos=1)

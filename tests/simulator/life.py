@@ -21,6 +21,8 @@ EXCUSES = (
     DropReason.QUEUE_FULL, DropReason.PACKET_TOO_LARGE, DropReason.DEVICE_BUDGET_FULL, DropReason.ACCOUNT_BUDGET_FULL,
     DropReason.BROKER_BUDGET_FULL,
 )  # fmt: skip
+CROWDED = 3  # deliveries that wait on disk: few, so that queues are runs nearly always
+SMALL_CHUNKS = 3  # on disk, and they are made one where they stay
 FOLD_BYTES = 500  # of ops: small, so that flow records are written all the time
 GRACE_S = 30
 HASH_SEED = 0x1234_5678_9ABC_DEF0
@@ -84,6 +86,8 @@ class Life:
             scan, self.moment.now_ns, self.moment.wall_ns, known=lambda _: True, restart_grace_s=GRACE_S
         )
         shard.set_fold(FOLD_BYTES)
+        shard.set_crowded(CROWDED)
+        shard.set_merging(SMALL_CHUNKS, 2)
         if wrong and self.moment.trusted:
             raise Broken("on disk", f"records that are none: {wrong}")
         self.journal = JournalWriter(

@@ -222,6 +222,7 @@ class Client:
         self.core.run()
 
 
+CROWDED = 4  # deliveries that wait on disk, and they become a run: few, so that most queues have some
 USUAL_LIMITS = core_limits(Capabilities.model_validate({}))
 
 
@@ -237,6 +238,8 @@ class Core:
         self.deliveries = deliveries
         self.split = split
         self.shard = Shard(self.limits, secret=SECRET, hash_seed=0x1234_5678_9ABC_DEF0, now_ns=self.now_ns)
+        self.shard.set_crowded(CROWDED)
+        self.shard.set_merging(4, 2)
         self.wall_ns = WALL_NS  # when the monotonic clock stood at START_NS
         self.left_out: dict[str, int] = {}
         self.shard.set_wall(self.now_ns, WALL_NS)

@@ -35,15 +35,18 @@ ORDER = """
     message
     records
     trie groups
+    parked_ring
     topics grants timers retained_records journal tracking
     promises
     peers events
     retained restore_retained
     session
     durable parked fold
+    runs
     wills restore_wills
     strangers
     connection loading compaction
+    merging
     limiter shared
     deliver handover replay
     acks publish

@@ -17,6 +17,7 @@ from broker.ports import Change
 from broker.storage.lmdb import LmdbStore
 from broker.storage.rescue import look, prepare
 from broker.storage.salvage import Salvage
+from broker.storage.tables import FORMAT
 
 MAP_BYTES = 1 << 28
 
@@ -62,7 +63,7 @@ def test_checks_and_figures_of_a_busy_store_are_of_one_commit(tmp_path: Path) ->
                 told = await upkeep.stats()
                 assert told["findings"] == 0
                 assert told["tables"]["wills"]["entries"] == 1
-                assert told["format"] == 1
+                assert told["format"] == FORMAT
 
     asyncio.run(run())
 

@@ -1,0 +1,1 @@
+"""Small chunks made one. Native only: see ``merging.pxd``."""

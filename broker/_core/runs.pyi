@@ -1,0 +1,1 @@
+"""Long queues on disk, kept as runs. Native only: see ``runs.pxd``."""
