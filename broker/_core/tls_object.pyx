@@ -13,7 +13,6 @@ import ssl
 
 cdef enum:
     READ_BYTES = 16384
-    STRANGERS_READ_BYTES = 1024     # as in tls
     HANDSHAKE_READ_BYTES = 4096
     RECORDS_BYTES = 16384       # of plain text that are encrypted at once, so that little waits beside the outbox
 
@@ -96,7 +95,7 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
     return TLS_ENDED
 
 
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept with gil:
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t read_bytes, bint* has_more) noexcept with gil:
     # One read of the socket at most: what else there is, the kernel tells.
     cdef TlsObject one = <TlsObject>tls
     cdef uint32_t taken = 0
@@ -106,7 +105,7 @@ cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bi
         try:
             got = one.tls.read(n - taken)
         except ssl.SSLWantReadError:
-            if pulled or not (one.pull(STRANGERS_READ_BYTES if is_stranger else READ_BYTES) or one.has_ended):
+            if pulled or not (one.pull(min(read_bytes, <uint32_t>READ_BYTES)) or one.has_ended):
                 break
             pulled = True
             continue
