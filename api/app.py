@@ -118,7 +118,7 @@ class PathEndpoint:
             raise MethodNotAllowed(self._allowed)
         key = scope.get(KEY, NO_KEY)
         require(self._admin, row, key, scope["path_params"])
-        query = validated(row.query, parse_query(scope["query_string"]))
+        query = judged_query(row.query, scope["query_string"])
         body, given = await read_and_judge(row, scope, receive, self._turns)
         request = ApiRequest(
             admin=self._admin,
@@ -243,8 +243,17 @@ def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
         raise as_bad_request(error) from error
 
 
+def judged_query(model: type[ModelT], query_string: bytes) -> ModelT:
+    """Judge a query string by a model; an empty value is the same as none, for a field that there is.
+
+    Raises ``BadRequest`` that names the field, also for one given twice.
+    """
+    given = parse_query(query_string)
+    return validated(model, {name: value for name, value in given.items() if value or name not in model.model_fields})
+
+
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Parse a query string; an empty value is the same as none. Raises ``BadRequest`` for a field given twice."""
+    """Parse a query string. Raises ``BadRequest`` for a field given twice."""
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
     except ValueError as error:
@@ -253,4 +262,4 @@ def parse_query(query_string: bytes) -> dict[str, str]:
     if len(values) != len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
         raise BadRequest(f"{twice} is there twice", field=twice, expected="one value")
-    return {name: value for name, value in values.items() if value != ""}
+    return values
