@@ -12,6 +12,8 @@ cdef class TlsObject:
     cdef bytes unsent           # of outgoing, what the socket did not take
     cdef int fd
     cdef bint has_ended         # the socket gives no more
+    cdef bint has_spoken        # its side of the handshake has begun
+    cdef size_t flight_left     # so much of the peer's answer is taken until the handshake is done
     cdef str why
     cdef bint pull(self, size_t most) except -1
     cdef bint push(self) except -1
