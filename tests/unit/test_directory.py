@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -455,6 +456,17 @@ def test_a_page_of_very_many_devices_costs_what_the_page_costs() -> None:
             assert records.taken == 100
 
     run(body)
+
+
+def test_the_records_of_devices_are_nothing_that_the_garbage_collector_looks_at() -> None:
+    """It would look at each of 50,000, which holds the loop for some milliseconds."""
+    records = Records()
+    for number in range(1000):
+        records.put(number, bytes(100))
+    records.put(5, bytes(200))
+    records.pop(70)
+    gc.collect()
+    assert sum(map(gc.is_tracked, records._shelves.values())) == 1  # the newest
 
 
 def numbered(number: int) -> Device:
