@@ -116,7 +116,7 @@ class SecureTransport(asyncio.Transport):
             self._unsent += data
         else:
             sent = self._send(data)
-            if self._socket.fileno() < 0:
+            if (sent == len(data) and self._tls.is_out) or self._socket.fileno() < 0:
                 return
             self._unsent += memoryview(data)[sent:]
             self._await_room()
