@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.admission import KEY, Admission
 from api.audit import deed_of
+from api.bulk import prepare
 from api.callers import is_from_loopback
 from api.cors import Cors
 from api.errors import MethodNotAllowed, as_bad_request
@@ -35,7 +35,8 @@ from api.middleware import MAY_HAVE_CHANGED, BudgetHeaders, ErrorTable
 from api.paths import SentPaths
 from api.request_ids import RequestIds
 from api.rights import require
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Outcome, Streamed, Text, WithStatus
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus
+from api.streaming import Parts, until_gone
 from api.table import ROUTES
 from api.turns import Turns
 from broker.admin import Admin, Clock, SystemClock
@@ -66,6 +67,7 @@ def application(
     for route in ROUTES:
         by_path[route.path].append(route)
     turns = Turns()
+    prepare()
     routes = [Route(path, PathEndpoint(admin, rows, turns)) for path, rows in by_path.items()]
     router = Router(routes, redirect_slashes=False, default=unknown_path)
     told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep), clock), allowed_origins)
@@ -118,7 +120,7 @@ class PathEndpoint:
             raise MethodNotAllowed(self._allowed)
         key = scope.get(KEY, NO_KEY)
         require(self._admin, row, key, scope["path_params"])
-        query = validated(row.query, parse_query(scope["query_string"]))
+        query = judged_query(row.query, scope["query_string"])
         body, given = await read_and_judge(row, scope, receive, self._turns)
         request = ApiRequest(
             admin=self._admin,
@@ -136,27 +138,6 @@ class PathEndpoint:
             work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
             answer = await (until_gone(work, receive) if row.waits else work)
         await answer(scope, receive, send)
-
-
-async def until_gone(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
-    """Do some work that may wait, for as long as its caller is there. Raises ``ClientDisconnect``."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(gone(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        for one in (working, leaving):
-            one.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def gone(receive: Receive) -> None:
-    """Return when the caller has hung up; its body has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def answered(row: ApiRoute, request: ApiRequest, scope: Scope) -> Response:
@@ -190,7 +171,7 @@ async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive, turns: T
     body = await read_body(scope, receive, row.request_maximum_bytes)
     async with turns.of(scope.get(KEY, NO_KEY).account_id):
         if row.many is not None:
-            judge = partial(judged, row.body, row.many.name)
+            judge = partial(judged, row.body, row.many)
             maximum_bytes = row.body_maximum_bytes
             many = row.many
             return await read_items(body, many.name, many.maximum, judge, turns, item_maximum_bytes=maximum_bytes), {}
@@ -201,12 +182,12 @@ async def read_and_judge(row: ApiRoute, scope: Scope, receive: Receive, turns: T
         return judged_body, given
 
 
-def judged(model: type[ModelT], name: str, value: Any) -> ModelT | BadRequest:
-    """Judge one of many values."""
+def judged(model: type[BaseModel], many: Many, value: Any) -> object:
+    """Judge one of many values: what its row keeps of it, or a ``BadRequest``."""
     if not isinstance(value, dict):
-        return BadRequest(f"each of {name} has to be a JSON object")
+        return BadRequest(f"each of {many.name} has to be a JSON object")
     try:
-        return model.model_validate(value)
+        return many.kept(model.model_validate(value))
     except ValidationError as error:
         return as_bad_request(error)
 
@@ -222,7 +203,7 @@ async def read_object(row: ApiRoute, body: bytes, turns: Turns) -> dict[str, Any
 def rendered(row: ApiRoute, answer: Outcome) -> Response:
     """Turn what a handler gave into bytes."""
     if isinstance(answer, Streamed):
-        return StreamingResponse(answer.parts, row.status, media_type=JSON)
+        return Parts(answer.parts, row.status, media_type=JSON)
     if isinstance(answer, Text):
         return Response(answer.body, row.status, headers={"Content-Type": answer.content_type, **answer.headers})
     if isinstance(answer, WithStatus):
@@ -243,8 +224,17 @@ def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
         raise as_bad_request(error) from error
 
 
+def judged_query(model: type[ModelT], query_string: bytes) -> ModelT:
+    """Judge a query string by a model; an empty value is the same as none, for a field that there is.
+
+    Raises ``BadRequest`` that names the field, also for one given twice.
+    """
+    given = parse_query(query_string)
+    return validated(model, {name: value for name, value in given.items() if value or name not in model.model_fields})
+
+
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Parse a query string; an empty value is the same as none. Raises ``BadRequest`` for a field given twice."""
+    """Parse a query string. Raises ``BadRequest`` for a field given twice."""
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
     except ValueError as error:
@@ -253,4 +243,4 @@ def parse_query(query_string: bytes) -> dict[str, str]:
     if len(values) != len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
         raise BadRequest(f"{twice} is there twice", field=twice, expected="one value")
-    return {name: value for name, value in values.items() if value != ""}
+    return values

@@ -6,19 +6,26 @@ Here belongs the translation between bodies and outcomes. Not here: any rule of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from api.device_bodies import DeviceBody
 from api.errors import error_body
-from api.handlers import described, new_device
+from api.handlers import new_device
 from api.jsontext import escaped
+from api.models import MqttCredentialsAnswer, NewDeviceAnswer, Nothing
 from api.routes import ApiRequest, Streamed
-from broker.admin import DeviceDescription, Outcome
-from broker.errors import BadRequest, BrokerError, Unavailable
+from broker.admin import Outcome
+from broker.errors import BrokerError, Unavailable
 
-TURN_RESULTS = 10  # rendered between two turns of the loop
+TURN_RESULTS = 5  # rendered between two turns of the loop
 TURN_WRITTEN = 10  # times as many are written
+
+
+def prepare() -> None:
+    """Make the models of such a request now: made when the first one comes, they hold the loop."""
+    for model in (Nothing, DeviceBody, MqttCredentialsAnswer, NewDeviceAnswer):
+        model.model_rebuild()
 
 
 async def create_devices(request: ApiRequest) -> Streamed:
@@ -29,7 +36,7 @@ async def create_devices(request: ApiRequest) -> Streamed:
     results: list[bytes] = []  # rendered as they come: of a thousand outcomes the garbage collector would make a pause
     refused: list[BrokerError] = []
     created = 0
-    async for part in request.admin.registration.create_devices(request.account_id, _described(request.body)):
+    async for part in request.admin.registration.create_devices(request.account_id, request.body):
         for start in range(0, len(part), TURN_RESULTS):
             await asyncio.sleep(0)
             results.append(escaped([_result(one) for one in part[start : start + TURN_RESULTS]])[1:-1])
@@ -41,11 +48,6 @@ async def create_devices(request: ApiRequest) -> Streamed:
             if isinstance(error, Unavailable):  # nothing was registered, and nothing of it is the caller's fault
                 raise error
     return Streamed(_parts(results, created, len(refused)))
-
-
-def _described(bodies: Iterable[DeviceBody | BadRequest]) -> Iterator[DeviceDescription | BrokerError]:
-    for body in bodies:
-        yield body if isinstance(body, BrokerError) else described(body)
 
 
 async def _parts(results: Sequence[bytes], created: int, failed: int) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from api import bulk, bulk_models, models
 from api.device_bodies import DeviceBody
+from api.handlers import described
 from api.routes import BASE_PATH, ApiRoute, Many
 from broker.errors import PayloadTooLarge, Unavailable
 
@@ -25,6 +26,6 @@ ROUTES = (
         status=200,
         errors=(PayloadTooLarge, Unavailable),
         scope="devices:write",
-        many=Many("devices", DEVICES_MAXIMUM),
+        many=Many("devices", DEVICES_MAXIMUM, kept=described),
     ),
 )

@@ -38,7 +38,7 @@ from broker.admin import (
     moment_text,
 )
 
-TURN_DEVICES = 20  # rendered between two turns of the loop
+TURN_DEVICES = 10  # rendered between two turns of the loop
 
 
 async def create_device(request: ApiRequest) -> NewDeviceAnswer:

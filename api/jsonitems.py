@@ -14,7 +14,7 @@ from api.jsontext import scan
 from api.turns import Turns
 from broker.errors import BadRequest, PayloadTooLarge
 
-TURN_ITEMS = 16  # judged between two turns of the loop
+TURN_ITEMS = 8  # judged between two turns of the loop
 TURN_BYTES = 16 * 1024
 SHOWN_BYTES = 200
 

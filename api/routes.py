@@ -90,10 +90,14 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A body that is a list of bodies, ``name`` its one field; each is judged by itself."""
+    """A body that is a list of bodies, ``name`` its one field; each is judged by itself.
+
+    The handler gets what ``kept`` makes of each: a thousand models are work for the garbage collector.
+    """
 
     name: str
     maximum: int
+    kept: Callable[[Any], object]
     whole_maximum_bytes: int = LARGE_BODY_BYTES
 
 

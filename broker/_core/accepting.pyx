@@ -4,7 +4,8 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
-from broker._core.connection cimport close_connection, inbox_consumed, keep_in_inbox, open_connection
+from broker._core.connection cimport add_rare, close_connection, inbox_consumed, keep_in_inbox, open_connection
+from broker._core.events cimport explain_rare
 from broker._core.linux cimport (
     EMFILE,
     ENFILE,
@@ -30,7 +31,17 @@ from broker._core.linux cimport (
     sockaddr,
     sockaddr_storage,
 )
-from broker._core.model cimport PHASE_HANDSHAKE, PHASE_OPEN, PHASE_PROXY_HEADER, PHASE_UPGRADE, Connection, Transport
+from broker._core.model cimport (
+    PHASE_HANDSHAKE,
+    PHASE_OPEN,
+    PHASE_PROXY_HEADER,
+    PHASE_UPGRADE,
+    PROXY_MALFORMED,
+    PROXY_UNTRUSTED,
+    RARE_PROXY_REFUSED,
+    Connection,
+    Transport,
+)
 from broker._core.net cimport TAG_LISTENER, Door, Net, lose, watch
 from broker._core.peers cimport set_address
 from broker._core.proxy_header cimport PROXY_HEADER_MAXIMUM_BYTES, read_proxy_header
@@ -79,8 +90,7 @@ cdef void accept_some(Net* net, int listener, int64_t now_ns) noexcept nogil:
             close_connection(net.shard, connection)
             continue
         if not furnish(net, connection, &net.doors[listener], &peer):
-            net.shard.counters.connections_refused += 1
-            close_connection(net.shard, connection)
+            refuse_proxy(net, connection, PROXY_UNTRUSTED)
             continue
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
@@ -102,8 +112,7 @@ cdef void read_proxy(Net* net, Connection* connection, Transport* transport) noe
         memcpy(net.read_buffer, connection.inbox, before)
     size = read_proxy_header(net.read_buffer, before + <uint32_t>got, address, &has_address)
     if size < 0 or (size == 0 and before + got > PROXY_HEADER_MAXIMUM_BYTES):
-        net.shard.counters.connections_refused += 1
-        close_connection(net.shard, connection)
+        refuse_proxy(net, connection, PROXY_MALFORMED)
         return
     recv(connection.fd, net.read_buffer + before, <size_t>(size - <int>before if size else <int>got), 0)
     if size == 0:
@@ -114,6 +123,14 @@ cdef void read_proxy(Net* net, Connection* connection, Transport* transport) noe
     transport.phase = phase_after(transport, PHASE_PROXY_HEADER)
     if has_address:
         believe(net, connection, address)
+
+
+cdef void refuse_proxy(Net* net, Connection* connection, uint8_t why) noexcept nogil:
+    # Without a word to the peer, whose address is told to the log.
+    net.shard.counters.connections_refused += 1
+    add_rare(net.shard, connection, RARE_PROXY_REFUSED, 0)
+    explain_rare(net.shard, RARE_PROXY_REFUSED, why, connection.slot, connection.generation)
+    close_connection(net.shard, connection)
 
 
 cdef bint furnish(Net* net, Connection* connection, Door* door, const sockaddr_storage* peer) noexcept nogil:

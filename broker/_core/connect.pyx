@@ -17,7 +17,7 @@ from broker._core.connection cimport (
 )
 from broker._core.cursor cimport Span, put_binary, put_u8
 from broker._core.durable cimport end_ticket, make_durable, record_session
-from broker._core.events cimport note_connected, note_refused, note_takeover
+from broker._core.events cimport explain_rare, note_connected, note_refused, note_takeover
 from broker._core.framing cimport read_header
 from broker._core.grants cimport find_grant, hold_grant, hold_policy, may_publish
 from broker._core.lifetime cimport depart, end_session, open_quota, resume_session
@@ -32,6 +32,7 @@ from broker._core.model cimport (
     LEVEL_SYNCED,
     LOCAL_FD,
     RARE_CONNECT,
+    RARE_REFUSED,
     REFUSED_DISK,
     REFUSED_FROM_ELSEWHERE,
     REFUSED_PACKET_SIZE,
@@ -340,6 +341,7 @@ cdef void turn_away(
         uint8_t reason_code) noexcept nogil:
     note_refused(shard, connection, grant.principal, <uint8_t>refusal, client_id.at, client_id.n)
     fail(shard, connection, reason_code)
+    explain_rare(shard, RARE_REFUSED, <uint8_t>refusal, connection.slot, connection.generation)
 
 
 cdef void admit(

@@ -43,5 +43,7 @@ cdef void end_story(ShardState* shard, Story* story) noexcept nogil
 # Python is to be told of something at the end of the round: a Rare, which a connection's slot and generation may name.
 cdef void list_rare(
     ShardState* shard, uint8_t kind, uint8_t reason_code, uint32_t slot, uint32_t generation) noexcept nogil
+# Why, of the one that was listed last: a connection's, of this kind.
+cdef void explain_rare(ShardState* shard, uint8_t kind, uint8_t why, uint32_t slot, uint32_t generation) noexcept nogil
 # That there are stories, unless it knows.
 cdef void call_for_stories(ShardState* shard) noexcept nogil

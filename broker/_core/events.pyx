@@ -39,16 +39,25 @@ cdef void list_rare(
         ShardState* shard, uint8_t kind, uint8_t reason_code, uint32_t slot, uint32_t generation) noexcept nogil:
     cdef Rare* rare
     if shard.rare_count == shard.rare_capacity:
-        if RARE_REFUSED <= kind < RARE_STORIES and shard.rare_capacity >= RARE_MAXIMUM:
+        if kind >= RARE_REFUSED and kind != RARE_STORIES and shard.rare_capacity >= RARE_MAXIMUM:
             return
         shard.rare_capacity = shard.rare_capacity * 2 if shard.rare_capacity else 64
         shard.rare = <Rare*>resize_memory(shard.rare, shard.rare_capacity * sizeof(Rare))
     rare = &shard.rare[shard.rare_count]
     rare.kind = kind
     rare.reason_code = reason_code
+    rare.why = 0
     rare.slot = slot
     rare.generation = generation
     shard.rare_count += 1
+
+
+cdef void explain_rare(ShardState* shard, uint8_t kind, uint8_t why, uint32_t slot, uint32_t generation) noexcept nogil:
+    cdef Rare* rare
+    if shard.rare_count:
+        rare = &shard.rare[shard.rare_count - 1]
+        if rare.kind == kind and rare.slot == slot and rare.generation == generation:   # else there was no room for it
+            rare.why = why
 
 
 # ---------------------------------------------------------------- stories and their lists

@@ -54,6 +54,7 @@ cdef enum RareKind:
     RARE_CLOSED = 5         # for the log: a connected client was closed with a reason code
     RARE_TLS_FAILED = 6     # for the log: no handshake; OpenSSL's reason in place of a packet
     RARE_STORIES = 7        # of no connection: stories of devices can be taken
+    RARE_PROXY_REFUSED = 8  # for the log: by a listener for proxies came who is none, or what is no PROXY header
 
 cdef enum PromiseKind:      # an acknowledgement is named by its packet type
     PROMISE_BYTES = 1       # a rare packet made by engine/ (SUBACK, UNSUBACK), kept until its ticket
@@ -96,6 +97,10 @@ cdef enum Refusal:          # why a CONNECT was refused although its login is go
     REFUSED_BROKER_SESSIONS = 8
     REFUSED_DISK = 9
     REFUSED_PACKET_SIZE = 10
+
+cdef enum ProxyRefusal:     # as broker.engine.core.ProxyRefused
+    PROXY_UNTRUSTED = 1
+    PROXY_MALFORMED = 2
 
 cdef enum DurabilityLevel:          # the same numbers as broker.ports.Durability's order
     LEVEL_MEMORY = 0        # nothing is written
@@ -1032,6 +1037,7 @@ cdef struct Counters:
 cdef struct Rare:
     uint8_t kind
     uint8_t reason_code
+    uint8_t why                 # a Refusal, or a ProxyRefusal of RARE_PROXY_REFUSED
     uint32_t slot
     uint32_t generation
 

@@ -88,6 +88,7 @@ from broker._core.model cimport (
     LOCAL_LISTENER,
     MESSAGE_SIZE_CLASSES,
     PHASE_UPGRADE,
+    RARE_PROXY_REFUSED,
     RARE_REFUSED,
     RARE_STORIES,
     RARE_TLS_FAILED,
@@ -891,6 +892,8 @@ cdef class Shard:
         packet = b""
         if rare.kind == RARE_TLS_FAILED:
             packet = self.why_no_tls(connection.transport)
+        elif rare.kind == RARE_REFUSED or rare.kind == RARE_PROXY_REFUSED:
+            packet = bytes((rare.why,)) if rare.why else b""
         elif rare.kind == RARE_UPGRADE:
             if connection.state == CLOSING or not connection.barrier:
                 return None

@@ -28,10 +28,11 @@ cdef void* tls_open(void* context, TlsStream* stream, int fd) noexcept nogil
 cdef void tls_free(void* ssl) noexcept nogil
 # 1: done; TLS_AGAIN; TLS_ENDED. wants_write: it waits for room in the socket; why: OpenSSL's error, 0: there is none.
 cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil
-# Decrypts up to n bytes, of what a bounded read of the socket gives: little of a stranger's, since records that carry
-# nothing cost as well. has_more: the kernel will not tell that there are more.
+# Decrypts up to n bytes, of what so many reads of the socket give, of so many bytes each: little of a stranger's, since
+# records that carry nothing cost as well. has_more: the kernel will not tell that there are more.
 cdef int tls_receive(
-    void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept nogil
+    void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint16_t reads, uint16_t read_bytes, bint* has_more
+) noexcept nogil
 # Encrypts and sends; bytes that were not taken must be offered again, the same ones first.
 cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil
 # Tells the peer that nothing more comes, so that it knows that nothing was cut off.

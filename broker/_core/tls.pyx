@@ -45,10 +45,6 @@ from broker._core import tls_settings as _settings
 cdef enum:
     TICKETS = 1             # one for each handshake: a device has one connection
     ENCRYPTED_MAXIMUM = 1 << 30
-    READS = 4               # of the socket, in one receive
-    READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
-    STRANGERS_READS = 1
-    STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
     HANDSHAKE_READS = 1
     HANDSHAKE_READ_BYTES = 4096     # which is seven hundred records of one byte, and a quarter of a millisecond
     HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
@@ -160,13 +156,14 @@ cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned
 
 
 cdef int tls_receive(
-        void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept nogil:
+        void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint16_t reads, uint16_t read_bytes, bint* has_more
+) noexcept nogil:
     # What else the socket has, the kernel tells.
     cdef uint32_t taken = 0
     cdef int got = 1
     has_more[0] = False
-    stream.reads_left = STRANGERS_READS if is_stranger else READS
-    stream.read_bytes = STRANGERS_READ_BYTES if is_stranger else READ_BYTES
+    stream.reads_left = reads
+    stream.read_bytes = read_bytes
     stream.handshake_messages = 0
     LIB.ERR_clear_error()
     while taken < n:

@@ -12,6 +12,8 @@ cdef class TlsObject:
     cdef bytes unsent           # of outgoing, what the socket did not take
     cdef int fd
     cdef bint has_ended         # the socket gives no more
+    cdef bint has_spoken        # its side of the handshake has begun
+    cdef size_t flight_left     # so much of the peer's answer is taken until the handshake is done
     cdef str why
     cdef bint pull(self, size_t most) except -1
     cdef bint push(self) except -1
@@ -20,7 +22,7 @@ cdef class TlsObject:
 cdef void* object_open(void* context, int fd) noexcept with gil
 cdef void object_free(void* tls) noexcept with gil
 cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept with gil
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t read_bytes, bint* has_more) noexcept with gil
 cdef int object_send(void* tls, const uint8_t* bytes, uint32_t n) noexcept with gil
 # Whether the socket has taken all that was encrypted.
 cdef bint object_is_out(void* tls) noexcept with gil

@@ -11,10 +11,12 @@ from broker._core.tls cimport TLS_AGAIN, TLS_ENDED, TlsContext
 
 import ssl
 
+from broker._core import tls_settings as _settings
+
 cdef enum:
     READ_BYTES = 16384
-    STRANGERS_READ_BYTES = 1024     # as in tls
     HANDSHAKE_READ_BYTES = 4096
+    FLIGHT_MORE_BYTES = 2048    # in a client's answer beside its certificates: keys, a signature, the heads of records
     RECORDS_BYTES = 16384       # of plain text that are encrypted at once, so that little waits beside the outbox
 
 
@@ -26,6 +28,8 @@ cdef class TlsObject:
         cdef ssize_t got = recv(self.fd, buffer, most, MSG_DONTWAIT)
         if got > 0:
             self.incoming.write(PyBytes_FromStringAndSize(<char*>buffer, got))
+            if self.has_spoken:
+                self.flight_left -= min(<size_t>got, self.flight_left)
             return True
         if got == 0 or (errno != EAGAIN and errno != EINTR):
             self.has_ended = True
@@ -55,6 +59,7 @@ cdef void* object_open(void* context, int fd) noexcept with gil:
     made.unsent = b""
     made.why = ""
     made.fd = fd
+    made.flight_left = _settings.CLIENT_CERTIFICATES_MAXIMUM_BYTES + FLIGHT_MORE_BYTES
     try:
         made.tls = (<TlsContext>context).fallback.wrap_bio(made.incoming, made.outgoing, server_side=True)
     except Exception:
@@ -68,7 +73,7 @@ cdef void object_free(void* tls) noexcept with gil:
 
 
 cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
-    # One read of the socket at most, as in tls.
+    # One read of the socket at most, as in tls; what a client answers is not given to OpenSSL beyond what it may have.
     cdef TlsObject one = <TlsObject>tls
     cdef bint pulled = False
     wants_write[0] = False
@@ -79,10 +84,14 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
                 wants_write[0] = not one.push()
                 return TLS_AGAIN if wants_write[0] else 1
             except ssl.SSLWantReadError:
+                one.has_spoken = one.has_spoken or one.outgoing.pending > 0
                 if not one.push():
                     wants_write[0] = True
                     return TLS_AGAIN
-                if pulled or not (one.pull(HANDSHAKE_READ_BYTES) or one.has_ended):
+                if one.flight_left == 0:
+                    one.why = "EXCESSIVE_MESSAGE_SIZE"
+                    return TLS_ENDED
+                if pulled or not (one.pull(min(<size_t>HANDSHAKE_READ_BYTES, one.flight_left)) or one.has_ended):
                     return TLS_AGAIN
                 pulled = True
     except ssl.SSLError as error:
@@ -96,7 +105,7 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
     return TLS_ENDED
 
 
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bint* has_more) noexcept with gil:
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t read_bytes, bint* has_more) noexcept with gil:
     # One read of the socket at most: what else there is, the kernel tells.
     cdef TlsObject one = <TlsObject>tls
     cdef uint32_t taken = 0
@@ -106,7 +115,7 @@ cdef int object_receive(void* tls, uint8_t* to, uint32_t n, bint is_stranger, bi
         try:
             got = one.tls.read(n - taken)
         except ssl.SSLWantReadError:
-            if pulled or not (one.pull(STRANGERS_READ_BYTES if is_stranger else READ_BYTES) or one.has_ended):
+            if pulled or not (one.pull(min(read_bytes, <uint32_t>READ_BYTES)) or one.has_ended):
                 break
             pulled = True
             continue

@@ -18,7 +18,7 @@ CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 CLIENT_CERTIFICATES_MAXIMUM_BYTES = 10 * 1024
 """Of a client's certificate and those that issued it: each is read before any is judged, and a hundred take 30 ms.
 
-Python's ``ssl`` has no such limit: OpenSSL's own, 100 KiB, is in force there.
+Python's ``ssl`` has no such limit, but OpenSSL's own of 100 KiB: there a client's answer has 2 KiB more in all.
 """
 
 SESSION_S = 24 * 3600

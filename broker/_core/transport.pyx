@@ -17,6 +17,13 @@ from broker._core.tls_object cimport (
 )
 
 
+cdef enum:
+    READS = 4               # of the socket, in one receive
+    READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
+    STRANGERS_READS = 1
+    STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
+
+
 cdef Transport* open_transport(Connection* connection) noexcept nogil:
     if connection.transport == NULL:
         connection.transport = <Transport*>take_zeroed(sizeof(Transport))
@@ -54,9 +61,11 @@ cdef int receive(Connection* connection, uint8_t* to, uint32_t n, bint* has_more
     cdef bint is_stranger = connection.state != CONNECTED
     if connection.transport.ssl != NULL:
         return tls_receive(
-            connection.transport.ssl, &connection.transport.stream, to, n, is_stranger, has_more)
+            connection.transport.ssl, &connection.transport.stream, to, n,
+            STRANGERS_READS if is_stranger else READS, STRANGERS_READ_BYTES if is_stranger else READ_BYTES, has_more)
     if connection.transport.tls_object != NULL:
-        return object_receive(connection.transport.tls_object, to, n, is_stranger, has_more)
+        return object_receive(
+            connection.transport.tls_object, to, n, STRANGERS_READ_BYTES if is_stranger else READ_BYTES, has_more)
     has_more[0] = False
     got = recv(connection.fd, to, n, MSG_DONTWAIT)
     if got > 0:

@@ -62,6 +62,7 @@ cdef enum:
     RESERVED_BITS = 0x70
     MASKED = 0x80
     CONTROL_MAXIMUM = 125
+    LENGTH_MAXIMUM = 125        # that fits into the second byte
     SHORT_HEADER_BYTES = 6      # of a client's frame: two bytes and its mask,
     LONGER_HEADER_BYTES = 8     # and two more of length
     OUT_HEADER_BYTES = 10       # of ours, at most
@@ -182,11 +183,17 @@ cdef uint64_t payload_size(WebSocket* socket) noexcept nogil:
     return size
 
 
+cdef inline bint is_shortest(WebSocket* socket, uint64_t size) noexcept nogil:
+    # RFC 6455 section 5.2: as few bytes of length as it takes.
+    cdef uint8_t length = socket.header[1] & 0x7F
+    return length <= LENGTH_MAXIMUM or size > (LENGTH_MAXIMUM if length == 126 else 0xFFFF)
+
+
 cdef uint16_t judge_header(WebSocket* socket, uint64_t size) noexcept nogil:
     # The close code that a header deserves, 0: none. [MQTT-6.0.0-1]: data frames are binary.
     cdef uint8_t first = socket.header[0]
     cdef uint8_t opcode = first & 0x0F
-    if first & RESERVED_BITS or not socket.header[1] & MASKED or size >> 63:
+    if first & RESERVED_BITS or not socket.header[1] & MASKED or size >> 63 or not is_shortest(socket, size):
         return PROTOCOL_VIOLATED
     if opcode >= CLOSE:
         return 0 if opcode <= PONG and first & FIN and size <= CONTROL_MAXIMUM else PROTOCOL_VIOLATED
@@ -255,6 +262,8 @@ cdef uint32_t take_whole_frames(WebSocket* socket, uint8_t* bytes, uint32_t n, u
         if size == 126:
             size = <uint32_t>bytes[at + 2] << 8 | bytes[at + 3]
             header = LONGER_HEADER_BYTES
+            if size <= LENGTH_MAXIMUM:
+                break
         if (size == 127 and header == SHORT_HEADER_BYTES) or n - at - header < size:
             break
         memcpy(&mask, bytes + at + header - sizeof(mask), sizeof(mask))

@@ -17,6 +17,7 @@ from broker.errors import BrokerError, Unavailable
 
 SLICE_DEVICES = 20  # in one commit
 SLICE_BYTES = 64 * 1024  # of their metadata
+TURN_DEVICES = 10  # begun between two turns of the loop
 
 Registered = tuple[Device, str]
 Described = DeviceDescription | BrokerError
@@ -45,10 +46,8 @@ class DeviceBatch:
     async def _register(
         self, account_id: int, part: Sequence[Described], now_s: int
     ) -> Sequence[Registered | BrokerError]:
-        begun = [self._begun(account_id, one, now_s) for one in part]
-        newcomers = [one for one in begun if isinstance(one, Newcomer)]
-        if not newcomers:
-            return [one for one in begun if not isinstance(one, Newcomer)]
+        begun: list[Newcomer | BrokerError] = []
+        newcomers: list[Newcomer] = []
 
         def apply() -> None:
             for one in newcomers:
@@ -58,6 +57,16 @@ class DeviceBatch:
             for one in newcomers:
                 one.release()
 
+        try:
+            for start in range(0, len(part), TURN_DEVICES):
+                begun += [self._begun(account_id, one, now_s) for one in part[start : start + TURN_DEVICES]]
+                newcomers[:] = [one for one in begun if isinstance(one, Newcomer)]
+                await asyncio.sleep(0)
+        except BaseException:  # who asked has given up: nothing of it is on its way to disk yet
+            release()
+            raise
+        if not newcomers:
+            return [one for one in begun if not isinstance(one, Newcomer)]
         try:
             await self._ledger.commit([change for one in newcomers for change in one.changes], apply, release)
         except Unavailable as error:

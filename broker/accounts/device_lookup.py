@@ -67,7 +67,11 @@ class DeviceLookup:
 
     def page(self, account_id: int, limit: int, offset: int) -> list[Device]:
         """Give up to ``limit`` devices behind the newest ``offset`` ones, newest first; cost is that of the page."""
-        return [self._index[number] for number in self._of(account_id).roster.page(limit, offset)]
+        return [self._index[number] for number in self.page_numbers(account_id, limit, offset)]
+
+    def page_numbers(self, account_id: int, limit: int, offset: int) -> Sequence[int]:
+        """Give the numbers of such a page, for who takes turns with the loop while the devices are unpacked."""
+        return self._of(account_id).roster.page(limit, offset)
 
     def above(self, account_id: int, number: int, limit: int) -> list[Device]:
         """Give up to ``limit`` devices with numbers above one, oldest first; cost is that of the page."""

@@ -54,7 +54,7 @@ MQTT_VERSIONS = ("3.1.1", "5.0")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
 
 SLICE_LOGINS = 100  # as many as are rendered between two turns of the loop
-TURN_VIEWS = 50  # the same of devices with all that is known of them
+TURN_VIEWS = 25  # the same of devices with all that is known of them
 
 
 class CoreSource(FigureSource, ConnectionSource, PolicyJudge, Protocol):
@@ -170,15 +170,19 @@ class Admin:
     async def list_devices(self, account_id: int, limit: int, offset: int, which: DeviceFilter) -> DevicePage:
         """Show a page of an account's devices, newest first and stable."""
         devices = self._directory.devices
-        if which == DeviceFilter():
-            found, total = devices.page(account_id, limit, offset), devices.count(account_id)
-        else:
-            sought = Sought(which.search, which.device_type, which.status)
-            found, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
         views: list[DeviceView] = []
-        for start in range(0, len(found), TURN_VIEWS):
+        if which == DeviceFilter():
+            numbers, total = devices.page_numbers(account_id, limit, offset), devices.count(account_id)
+            for start in range(0, len(numbers), TURN_VIEWS):
+                await asyncio.sleep(0)  # a device may be removed meanwhile
+                found = map(devices.numbered, numbers[start : start + TURN_VIEWS])
+                views += [self._view(one) for one in found if one is not None]
+            return DevicePage(views, total)
+        sought = Sought(which.search, which.device_type, which.status)
+        matching, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
+        for start in range(0, len(matching), TURN_VIEWS):
             await asyncio.sleep(0)
-            views += map(self._view, found[start : start + TURN_VIEWS])
+            views += map(self._view, matching[start : start + TURN_VIEWS])
         return DevicePage(views, total)
 
     async def change_device(self, account_id: int, device_id: str, change: DeviceChange) -> DeviceView:

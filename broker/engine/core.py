@@ -20,12 +20,21 @@ class RareKind(IntEnum):
     CLOSED = 5
     TLS_FAILED = 6
     STORIES = 7
+    PROXY_REFUSED = 8
+
+
+class ProxyRefused(IntEnum):
+    """Why a listener for proxies lets somebody not in: it is no trusted one, or begins with no PROXY header."""
+
+    UNTRUSTED = 1
+    MALFORMED = 2
 
 
 RarePacket: TypeAlias = tuple[int, int, int, int, int, bytes]
 """Kind, handle, protocol version (4 or 5), reason code (REFUSED, CLOSED), number of the listener, whole packet.
 
-In a packet's place: the HTTP request of an UPGRADE; in words, why TLS_FAILED. STORIES belongs to no connection.
+In a packet's place: the HTTP request of an UPGRADE; in words, why TLS_FAILED; one byte of PROXY_REFUSED, a
+``ProxyRefused``, and of REFUSED, a ``stories.Refused``, or nothing. STORIES belongs to no connection.
 """
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from broker._core.packets import decode, encode
-from broker.engine.core import CoreFace, RareKind, RarePacket
+from broker.engine.core import CoreFace, ProxyRefused, RareKind, RarePacket
 from broker.engine.subscriptions import subscribe, unsubscribe
 from broker.ports import ConnectRequest, Grant, Observer, Refusal
 from broker.reasons import ReasonCode
+from broker.stories import Refused
 from broker.wire import Connect, ProtocolViolation, Subscribe, Unsubscribe
 
 Ask = Callable[[int, ConnectRequest], None]
@@ -48,7 +49,10 @@ class Engine:
             if kind == RareKind.TLS_FAILED:
                 self._observer.event("tls_failed", why=packet.decode(), address=self._address_of(handle), handle=handle)
             elif kind in REPORTED:
-                self._report(REPORTED[kind], handle, reason_code)
+                self._report(REPORTED[kind], handle, reason_code, packet)
+            elif kind == RareKind.PROXY_REFUSED:
+                why = ProxyRefused(packet[0]).name.lower()
+                self._observer.event("proxy_refused", why=why, address=self._address_of(handle), handle=handle)
             elif self._core.is_open(handle):
                 self._answer_one(kind, handle, version, listener, packet)
 
@@ -81,8 +85,10 @@ class Engine:
             credential=grant.credential,
         )
 
-    def _report(self, event: str, handle: int, reason_code: int) -> None:
-        self._observer.event(event, reason_code=f"0x{reason_code:02X}", address=self._address_of(handle), handle=handle)
+    def _report(self, event: str, handle: int, reason_code: int, refused: bytes) -> None:
+        told = {"why": Refused(refused[0]).name.lower()} if refused else {}
+        address = self._address_of(handle)
+        self._observer.event(event, reason_code=f"0x{reason_code:02X}", **told, address=address, handle=handle)
 
     def _answer_one(self, kind: int, handle: int, version: int, listener: int, packet: bytes) -> None:
         try:

@@ -9,28 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable
 
-from broker._core.tls_settings import python_context
+from broker._core.tls import TlsContext
+from broker._core.tls_socket import TlsSocket
 from broker.doors import network_of
 from broker.net.certificates import TlsMaterial
 from broker.net.crowd import Crowd
+from broker.net.secure_transport import SecureTransport
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 10.0
-SHUTDOWN_TIMEOUT_S = 30.0  # an answer that waits for its reader has this long from the close on
 ACCEPT_PAUSE_S = 0.5
 ACCEPTS_AT_ONCE = 100
 HANDSHAKES_MAXIMUM = 1000
 HANDSHAKES_PER_ADDRESS_MAXIMUM = 200
 
 
-def server_context(material: TlsMaterial) -> ssl.SSLContext:
-    """Make a context for HTTPS: TLS 1.2 and later, no compression, no renegotiation. Raises ``ValueError``."""
-    return python_context(material.certificate_chain_pem, material.private_key_pem, protocol="http/1.1")
+def server_context(material: TlsMaterial, previous: TlsContext | None = None) -> TlsContext:
+    """Make a context for HTTPS, which takes the tickets of the ``previous`` one as well. Raises ``ValueError``."""
+    chain, key = material.certificate_chain_pem, material.private_key_pem
+    return TlsContext(chain, key, protocol="http/1.1", previous=previous)
 
 
 class SecureDoor:
@@ -38,8 +39,8 @@ class SecureDoor:
 
     A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address, in IPv6
     of one /64; what is behind them is counted by the ``Crowd``. What does not speak TLS is closed without a word. (The
-    loop's own server would keep one context for ever, let handshakes stall for a minute, and know of none of them at
-    the stop.)
+    loop's own server would keep one context for ever, let handshakes stall for a minute, know of none of them at the
+    stop, and take a hello in thousands of records in one step.)
     """
 
     def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
@@ -53,7 +54,7 @@ class SecureDoor:
 
     def take(self, material: TlsMaterial) -> None:
         """Use this certificate for handshakes from now on. Raises ``ValueError``; the old one stays then."""
-        self._context = server_context(material)
+        self._context = server_context(material, self._context)
 
     def open(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], crowd: Crowd) -> None:
         """Accept from now on; ``protocol`` makes the one that speaks inside of each connection.
@@ -109,23 +110,46 @@ class SecureDoor:
         task.add_done_callback(lambda task: self._over(task, network))
 
     async def _secure(self, accepted: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        self._handshakes[asyncio.current_task()] = None  # type: ignore[index]  # the transport's now
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                protocol,
-                accepted,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_timeout_s,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-            )
+            async with asyncio.timeout(self._handshake_timeout_s):
+                tls = await self._shaken(accepted)
+            transport = SecureTransport(accepted, tls, protocol())
         except OSError as error:  # not TLS, no cipher in common, too late, gone meanwhile
             log.debug("a TLS handshake failed: %s", error)
+            return
+        self._handshakes[asyncio.current_task()] = None  # type: ignore[index]  # the transport's now
+        transport.begin()
+
+    async def _shaken(self, accepted: socket.socket) -> TlsSocket:
+        """Shake hands in steps, of which the loop does others' between; nothing is made for who says nothing."""
+        await _ready(accepted)
+        tls = TlsSocket(accepted.fileno(), self._context)
+        while not tls.shake_hands():
+            await _ready(accepted, to_write=tls.wants_write)
+        return tls
 
     def _over(self, task: asyncio.Task[None], network: str) -> None:
         accepted = self._handshakes.pop(task)
-        if accepted is not None:  # cancelled before it began
+        if accepted is not None:
             accepted.close()
         self._by_network[network] -= 1
         if not self._by_network[network]:
             del self._by_network[network]
+
+
+async def _ready(accepted: socket.socket, *, to_write: bool = False) -> None:
+    """Wait until there is something to read, or room to write."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    watch, forget = (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
+    watch(accepted, _tell, ready)
+    try:
+        await ready
+    finally:
+        forget(accepted)
+
+
+def _tell(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

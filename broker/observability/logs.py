@@ -19,6 +19,7 @@ PACKAGES = ("broker", "api", "uvicorn")
 SOURCES_MAXIMUM = 10_000  # addresses remembered at once
 
 Source = tuple[str, object, object]
+TOLD_BY_ALARMS = ("alarm", "alarm_over")  # in the log, as warnings, whoever observes
 CAUSES = ("why", "reason_code", "status")  # words of ours and of the TLS library: few, whatever a client sends
 
 _events = logging.getLogger("broker.events")
@@ -84,7 +85,7 @@ class LogObserver:
 
     def event(self, name: str, **fields: object) -> None:
         """Write one event with its fields, or count it."""
-        if not _events.isEnabledFor(logging.INFO):
+        if not _events.isEnabledFor(logging.INFO) or name in TOLD_BY_ALARMS:
             return
         if "address" in fields and not self._first((name, fields["address"], _cause(fields)), fields):
             return

@@ -735,7 +735,7 @@ def test_a_failure_of_ours_is_a_500_without_its_words(
         def broken(*arguments: object) -> None:
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr(caller.upper.directory.devices, "page", broken)
+        monkeypatch.setattr(caller.upper.directory.devices, "page_numbers", broken)
         answer = await caller.http.get("/v1/iot/devices")
         assert_error(answer, 500, "INTERNAL_ERROR")
         assert "secret detail" not in answer.text

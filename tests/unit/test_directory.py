@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.accounts.accounts import Accounts
+from broker.accounts.device_batch import TURN_DEVICES
 from broker.accounts.device_description import DeviceDescription
 from broker.accounts.device_index import Records
 from broker.accounts.device_search import Sought
@@ -453,6 +455,38 @@ def test_a_page_of_very_many_devices_costs_what_the_page_costs() -> None:
             assert [one.device_number for one in found] == list(range(9999 - offset, 9899 - offset, -1))
             assert devices.count(1) == 10_000
             assert records.taken == 100
+
+    run(body)
+
+
+def test_the_records_of_devices_are_nothing_that_the_garbage_collector_looks_at() -> None:
+    """It would look at each of 50,000, which holds the loop for some milliseconds."""
+    records = Records()
+    for number in range(1000):
+        records.put(number, bytes(100))
+    records.put(5, bytes(200))
+    records.pop(70)
+    gc.collect()
+    assert sum(map(gc.is_tracked, records._shelves.values())) == 1  # the newest
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_who_gives_up_a_batch_in_any_moment_leaves_nothing_reserved(turns: int) -> None:
+    async def body(upper: Upper) -> None:
+        described = [replace(SENSOR, device_id=f"device-{number}") for number in range(2 * TURN_DEVICES)]
+
+        async def register() -> None:
+            async for _ in upper.directory.batch.create(1, described, NOW_S):
+                pass
+
+        registering = asyncio.create_task(register())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        registering.cancel()
+        await asyncio.gather(registering, return_exceptions=True)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert upper.directory.devices._index.of(1).reserved == set()
 
     run(body)
 

@@ -5,31 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from broker._core.tls import TlsContext
+from broker._core.tls_settings import python_context
 from broker.net import http as http_server
 from broker.net import http_connection, https
 from broker.net.certificates import MaterialFiles, TlsMaterial, load
 from broker.net.crowd import Crowd
 from broker.net.http import HttpServer
-from broker.net.https import SecureDoor, server_context
+from broker.net.https import SecureDoor
 from tests.integration.embedded import LOOPS, NewLoop, run
 from tests.support import pki
+from tests.support.openssl_client import OpensslClient
 
 ROOT = pki.authority()
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 WAIT_S = 5.0
+NATIVE = pytest.mark.parametrize("native", [True, False], ids=["openssl", "ssl objects"])
 
 
 def material(folder: Path, name: str = "first", **how: object) -> TlsMaterial:
@@ -54,8 +61,23 @@ async def served(door: SecureDoor, application: ASGIApp = tell_caller, **more: o
             await server.stop()
 
 
+def python_server_context(one: TlsMaterial) -> ssl.SSLContext:
+    """What stands in where the core cannot use OpenSSL itself."""
+    return python_context(one.certificate_chain_pem, one.private_key_pem, protocol="http/1.1")
+
+
 def client_context() -> ssl.SSLContext:
     return ssl.create_default_context(cadata=ROOT.pem.decode())
+
+
+def hello(context: ssl.SSLContext, protocols: Sequence[str] = ()) -> bytes:
+    """What a client begins with."""
+    out = ssl.MemoryBIO()
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
+    return out.read()
 
 
 class Caller:
@@ -101,7 +123,12 @@ def in_loop(new_loop: NewLoop, body: Callable[[], Awaitable[None]]) -> None:
 
 
 @LOOPS
-def test_requests_are_answered_through_tls(tmp_path: Path, new_loop: NewLoop) -> None:
+@NATIVE
+def test_requests_are_answered_through_tls(
+    tmp_path: Path, new_loop: NewLoop, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "TlsContext", partial(TlsContext, native=native))
+
     async def body() -> None:
         async with served(SecureDoor(material(tmp_path))) as port:
             for _ in range(20):
@@ -271,15 +298,11 @@ def test_a_body_that_drips_is_cut_however_often_it_drips(tmp_path: Path, new_loo
 @LOOPS
 def test_a_handshake_that_drips_is_cut_however_often_it_drips(tmp_path: Path, new_loop: NewLoop) -> None:
     async def body() -> None:
-        hello = ssl.MemoryBIO()
-        client = client_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
-        with pytest.raises(ssl.SSLWantReadError):
-            client.do_handshake()
         crowd = Crowd()
         async with served(SecureDoor(material(tmp_path), handshake_timeout_s=0.3), crowd=crowd) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             ended = asyncio.create_task(reader.read())
-            for byte in hello.read()[:-1]:
+            for byte in hello(client_context())[:-1]:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.05)
                 if ended.done():
@@ -287,6 +310,94 @@ def test_a_handshake_that_drips_is_cut_however_often_it_drips(tmp_path: Path, ne
             assert ended.done()
             writer.close()
             assert crowd.inside == 0
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_a_hello_in_records_of_one_byte_is_taken_in_many_turns(tmp_path: Path, new_loop: NewLoop) -> None:
+    """Taken at once it held the loop for 18 ms."""
+
+    async def body() -> None:
+        message = hello(client_context(), ["x" * 200] * 60)[5:]
+        crumbs = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message)))
+        async with served(SecureDoor(material(tmp_path))) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(crumbs)
+            answer, turns = asyncio.create_task(reader.read(1)), 0
+            async with asyncio.timeout(WAIT_S):
+                while not answer.done():
+                    await asyncio.sleep(0)
+                    turns += 1
+            assert answer.result() == b"\x16"
+            writer.close()
+        assert turns > len(crumbs) / 8192
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_who_exchanges_keys_without_an_end_is_cut(tmp_path: Path, new_loop: NewLoop) -> None:
+    """Each costs fifty microseconds, and a read of the socket may hold thousands."""
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path))) as port:
+            with OpensslClient() as client:
+                await asyncio.to_thread(client.connect, port)
+                await asyncio.to_thread(client.update_keys, 2)
+                await asyncio.to_thread(client.send, REQUEST)
+                assert (await asyncio.to_thread(client.read, 1000)).startswith(b"HTTP/1.1 200 ")
+                client.update_keys(200)  # while nobody reads them
+                async with asyncio.timeout(WAIT_S):
+                    while await asyncio.to_thread(client.read, 1000):
+                        pass  # the rest of the answer
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+@NATIVE
+def test_large_bodies_go_both_ways_and_requests_come_one_behind_the_other(
+    tmp_path: Path, new_loop: NewLoop, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "TlsContext", partial(TlsContext, native=native))
+    sent = random.Random(1).randbytes(3 * 1024 * 1024)
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(await Request(scope, receive).body())(scope, receive, send)
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path)), echo) as port:
+            caller = await Caller.connected(port)
+            head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+            caller.writer.write((head + sent) * 2 + REQUEST)
+            for expected in (sent, sent, b""):
+                answer = await asyncio.wait_for(caller.reader.readuntil(b"\r\n\r\n"), WAIT_S)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert await asyncio.wait_for(caller.reader.readexactly(len(expected)), WAIT_S) == expected
+            await caller.close()
+
+    in_loop(new_loop, body)
+
+
+@LOOPS
+def test_who_still_speaks_when_its_connection_ends_gets_its_answer_whole(tmp_path: Path, new_loop: NewLoop) -> None:
+    """A socket that is closed while something unread is in it takes back what its peer has not read."""
+    large = PlainTextResponse(bytes(1024 * 1024))
+
+    def ask(port: int) -> bytes:
+        plain, got = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S), b""
+        with client_context().wrap_socket(plain, server_hostname="localhost") as caller:
+            caller.sendall(REQUEST[:-2] + b"Connection: close\r\n\r\n" + REQUEST * 1000)
+            time.sleep(0.05)
+            while more := caller.recv(65536):
+                got += more
+        return got
+
+    async def body() -> None:
+        async with served(SecureDoor(material(tmp_path)), large) as port:
+            answer = await asyncio.to_thread(ask, port)
+            assert len(answer.partition(b"\r\n\r\n")[2]) == 1024 * 1024
 
     in_loop(new_loop, body)
 
@@ -334,7 +445,7 @@ def test_resumed_sessions_are_served_and_also_after_the_certificate_has_changed(
 
 
 def test_only_tls_from_1_2_with_forward_secrecy_is_offered(tmp_path: Path) -> None:
-    context = server_context(material(tmp_path))
+    context = python_server_context(material(tmp_path))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     for option in (ssl.OP_NO_COMPRESSION, ssl.OP_NO_RENEGOTIATION):
         assert context.options & option
@@ -355,7 +466,8 @@ def test_a_context_needs_no_disk_and_takes_long_chains(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        server_context(long)
+        python_server_context(long)
+        SecureDoor(long)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -364,7 +476,7 @@ def test_what_no_pipe_holds_is_refused(tmp_path: Path) -> None:
     good = material(tmp_path)
     object.__setattr__(good, "certificate_chain_pem", good.certificate_chain_pem + b"#" * (1 << 28))
     with pytest.raises(ValueError, match="cannot be handed to OpenSSL"):
-        server_context(good)
+        python_server_context(good)
 
 
 def test_a_certificate_that_openssl_does_not_take_leaves_the_old_one(tmp_path: Path) -> None:
@@ -372,7 +484,7 @@ def test_a_certificate_that_openssl_does_not_take_leaves_the_old_one(tmp_path: P
     door = SecureDoor(good)
     broken = load(MaterialFiles(*pki.issue("x").write(tmp_path)))
     object.__setattr__(broken, "private_key_pem", pki.issue("y").key_pem)
-    with pytest.raises(ValueError, match="OpenSSL does not take the certificate"):
+    with pytest.raises(ValueError, match="the private key does not belong to the certificate"):
         door.take(broken)
 
 

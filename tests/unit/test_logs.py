@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from broker.observability.alarms import Alarms
 from broker.observability.logs import PACKAGES, SOURCES_MAXIMUM, LogObserver, configure
 
 
@@ -111,3 +112,16 @@ def test_many_addresses_do_not_fill_the_memory() -> None:
         observer.event("connection_refused", address=number)
     assert len(observer._told) <= SOURCES_MAXIMUM
     assert len(observer._quiet) <= SOURCES_MAXIMUM + 1
+
+
+def test_an_alarm_is_one_line_a_change() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    alarms = Alarms(LogObserver())
+    alarms.set("store", "full")
+    alarms.set("store", "")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["event"], line["level"], line["alarm"]) for line in lines] == [
+        ("alarm", "warning", "store"),
+        ("alarm over", "warning", "store"),
+    ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from api.app import FIELDS_MAXIMUM, validated
+from api.app import FIELDS_MAXIMUM, judged_query, validated
 from api.device_bodies import DeviceBody
+from api.models import Query
 from api.table import ROUTES
 from broker.errors import BadRequest
+
+QUERIES = pytest.mark.parametrize("query", sorted({row.query for row in ROUTES}, key=lambda query: query.__name__))
 
 
 def test_of_very_many_unknown_fields_one_is_judged() -> None:
@@ -24,3 +27,21 @@ def test_no_body_and_no_query_has_so_many_fields() -> None:
         for model in (row.query, row.body):
             assert model is None or len(model.model_fields) < FIELDS_MAXIMUM
             assert model is None or all(field.alias is None for field in model.model_fields.values())
+
+
+@QUERIES
+@pytest.mark.parametrize("value", ["", "1", "%00"])
+def test_an_unknown_parameter_is_refused_by_name_whatever_its_value(query: type[Query], value: str) -> None:
+    for query_string in (f"unknown={value}", *(f"{known}=&unknown={value}" for known in query.model_fields)):
+        with pytest.raises(BadRequest, match="unknown field 'unknown'") as caught:
+            judged_query(query, query_string.encode())
+        assert caught.value.field == "unknown"
+
+
+@QUERIES
+def test_a_known_parameter_is_taken_once_and_empty_is_none(query: type[Query]) -> None:
+    for known in query.model_fields:
+        assert judged_query(query, f"{known}=".encode()) == query()
+        for values in (("", ""), ("1", ""), ("1", "1")):
+            with pytest.raises(BadRequest, match=f"{known} is there twice"):
+                judged_query(query, "&".join(f"{known}={value}" for value in values).encode())

@@ -558,18 +558,18 @@ def test_who_exchanges_keys_now_and_then_is_served(doors: Doors) -> None:
 
 @pytest.mark.parametrize("version", [V2, V3])
 def test_who_shows_more_certificates_than_a_chain_has_is_refused_before_they_are_read(
-    doors: Doors, version: ssl.TLSVersion
+    doors: Doors, native: bool, version: ssl.TLSVersion
 ) -> None:
     """A stranger's hundred certificates hold the loop for 30 ms, also where none of them is to be trusted."""
     device, maximum = pki.client("device-1", pki.trusted()), CLIENT_CERTIFICATES_MAXIMUM_BYTES
-    port = doors.listen(context(True, client_ca=pki.trusted().pem, client_certificate="optional"))
-    for size, comes_in in ((maximum - 1500, True), (maximum + 500, False)):
+    port = doors.listen(context(native, client_ca=pki.trusted().pem, client_certificate="optional"))
+    for size, comes_in in ((maximum - 1500, True), (maximum + (500 if native else 2500), False)):
         more = (size - len(device.der)) // len(device.der)
         client = trusting(version, certificate=device.pem * (1 + more), key=device.key_pem)
         if comes_in:
             doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]  # mypy knows no such lambda
         else:
-            with pytest.raises((ssl.SSLError, ConnectionResetError, AssertionError)):
+            with pytest.raises((ssl.SSLError, ConnectionResetError, AssertionError, IndexError)):
                 doors.during(lambda client=client: talk(port, client))  # type: ignore[misc]
 
 
@@ -705,6 +705,8 @@ def test_without_a_proxy_header_nobody_comes_in(doors: Doors, header: bytes) -> 
                 return b""
 
     assert doors.during(run) == b""
+    assert events(doors, "proxy_refused") == [("malformed", "127.0.0.1")]
+    assert doors.core.shard.counters()["connections_refused"] == 1
 
 
 def test_a_proxy_that_is_not_trusted_is_refused(doors: Doors) -> None:
@@ -720,5 +722,24 @@ def test_a_proxy_that_is_not_trusted_is_refused(doors: Doors) -> None:
                 return b""
 
     assert doors.during(run) == b""
+    assert events(doors, "proxy_refused") == [("untrusted", "127.0.0.1")]
     doors.reactor.trust(["127.0.0.0/30"])
     assert doors.during(run)[:1] == b"\x20"
+
+
+def events(doors: Doors, name: str) -> list[tuple[object, object]]:
+    """Why something was told, and of whom."""
+    return [(told.get("why"), told["address"]) for event, told in doors.core.observer.events if event == name]
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "127.0.0.1"])
+def test_the_log_says_that_a_key_comes_from_elsewhere(doors: Doors, address: str) -> None:
+    """An application's key is taken in clear text from this machine alone."""
+    port = doors.listen(proxy=True, is_open=False)
+    doors.reactor.trust(["127.0.0.1"])
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as plain:
+        plain.sendall(f"PROXY TCP4 {address} 127.0.0.1 5 6\r\n".encode() + CONNECT)
+        doors.admit()
+        doors.until(lambda: readable(plain))
+    expected = [] if address == "127.0.0.1" else [("from_elsewhere", address)]
+    assert events(doors, "connection_refused") == expected

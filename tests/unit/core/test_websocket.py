@@ -268,6 +268,12 @@ def test_an_empty_frame_carries_nothing(core: Core) -> None:
     client.expect(Pingresp())
 
 
+def stretched(payload: bytes, length_bytes: int, opcode: Opcode = Opcode.BINARY) -> bytes:
+    """A frame whose length takes more bytes than it has to."""
+    length = len(payload).to_bytes(length_bytes, "big")
+    return bytes([0x80 | opcode, 0x80 | {2: 126, 8: 127}[length_bytes]]) + length + bytes(4) + payload
+
+
 WRONG = {
     "a text frame": (frame(b"text", Opcode.TEXT), 1003),
     "an unmasked frame": (frame(PINGREQ, mask=None), 1002),
@@ -279,6 +285,10 @@ WRONG = {
     "a fragmented ping": (frame(b"", Opcode.PING, fin=False), 1002),
     "a long ping": (frame(b"x" * 126, Opcode.PING), 1002),
     "a length of 2^63": (b"\x82\xff" + b"\x80" + bytes(7) + b"mask", 1002),
+    "a length in two bytes that fits into none": (stretched(PINGREQ, 2), 1002),
+    "a length in eight bytes that fits into none": (stretched(PINGREQ, 8), 1002),
+    "a length in eight bytes that fits into two": (stretched(PINGREQ * 32_767, 8), 1002),
+    "a ping with a length in two bytes": (stretched(b"", 2, Opcode.PING), 1002),
     "a close of one byte": (frame(b"x", Opcode.CLOSE), 1002),
     "a close with a forbidden code": (frame((1005).to_bytes(2, "big"), Opcode.CLOSE), 1002),
     "a close whose reason is not UTF-8": (frame(b"\x03\xe8\xff", Opcode.CLOSE), 1007),

@@ -1,0 +1,94 @@
+"""One socket's TLS in steps: what one step takes of what a peer has sent, whatever is in it."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from broker._core.tls import TlsContext
+from broker._core.tls_socket import TlsSocket
+from tests.support import pki
+from tests.support.openssl_client import OpensslClient
+
+REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+TURN_BYTES = 2048  # of which a step takes the half, where nothing is to be gained
+
+
+@contextmanager
+def joined() -> Iterator[tuple[TlsSocket, socket.socket, OpensslClient]]:
+    """Both sides of a connection whose handshake is over; the server's socket waits for nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening, OpensslClient() as client:
+        connecting = threading.Thread(target=client.connect, args=(listening.getsockname()[1],))
+        connecting.start()
+        accepted, _ = listening.accept()
+        with closing(accepted):
+            accepted.setblocking(False)
+            tls = TlsSocket(accepted.fileno(), TlsContext(pki.server().pem, pki.server().key_pem))
+            while not tls.shake_hands():
+                assert select.select([accepted], [], [], 10)[0]
+            connecting.join()
+            client._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield tls, accepted, client
+
+
+def unread(accepted: socket.socket) -> int:
+    """How many bytes the kernel holds."""
+    (count,) = struct.unpack("i", fcntl.ioctl(accepted, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
+def test_of_exchanges_of_keys_without_an_end_a_step_takes_a_few_and_ends_it() -> None:
+    """OpenSSL works off all that it was given, each in fifty microseconds."""
+    with joined() as (tls, accepted, client):
+        client.update_keys(300)
+        before = unread(accepted)
+        assert tls.receive() is None
+        assert before - unread(accepted) <= TURN_BYTES
+
+
+def test_what_comes_between_a_few_of_them_is_received() -> None:
+    with joined() as (tls, accepted, client):
+        for _ in range(5):
+            client.update_keys(3)
+            client.send(REQUEST)
+            assert select.select([accepted], [], [], 10)[0]
+            assert tls.receive() == REQUEST
+            assert not tls.has_more
+        assert tls.receive() == b""
+        assert tls.send(b"answer") == 6
+        assert tls.is_out
+        assert client.read(100) == b"answer"
+        tls.end()
+        assert client.read(100) == b""
+
+
+def test_a_step_gives_no_more_than_its_share_and_says_that_there_is_more() -> None:
+    with joined() as (tls, _, client):
+        for _ in range(3):
+            client.send(bytes(16 * 1024))
+        taken, steps = 0, 0
+        while taken < 3 * 16 * 1024:
+            got = tls.receive()
+            assert got is not None
+            assert len(got) <= 16 * 1024
+            taken += len(got)
+            steps += 1
+        assert steps >= 3
+
+
+def test_what_is_no_tls_is_refused_with_words() -> None:
+    here, there = socket.socketpair()
+    with closing(here), closing(there):
+        here.setblocking(False)
+        there.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        tls = TlsSocket(here.fileno(), TlsContext(pki.server().pem, pki.server().key_pem))
+        with pytest.raises(ConnectionError, match="http request"):
+            tls.shake_hands()
