@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.net.crowd import Crowd
 from broker.net.forwarded import Network, client_address
-from broker.net.http_connection import CUT, HEAD_MAXIMUM_BYTES, REQUEST_TIMEOUT_S, InTime
+from broker.net.http_connection import CUT, REQUEST_TIMEOUT_S, InTime
+from broker.net.http_requests import HEAD_MAXIMUM_BYTES
 from broker.net.https import SecureDoor
 
 STOP_TIMEOUT_S = 2
