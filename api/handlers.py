@@ -77,7 +77,9 @@ async def list_devices(request: ApiRequest) -> Text:
     for start in range(0, len(page.devices), TURN_DEVICES):
         await asyncio.sleep(0)
         part = page.devices[start : start + TURN_DEVICES]
-        rendered += [DeviceAnswer(**_device_fields(view)).model_dump_json() for view in part]
+        for view in part:
+            request.give_way()
+            rendered.append(DeviceAnswer(**_device_fields(view)).model_dump_json())
     paging = compact({"total": page.total, "limit": query.limit, "offset": query.offset})
     return Text(b'{"devices":[' + ",".join(rendered).encode() + b"]," + paging[1:], "application/json")
 

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +60,12 @@ class InTime(Requests):
     uvicorn waits for ever for the first request, for a body, and for a caller who does not read, takes a body in parts
     of a byte, and as many connections as there are descriptors: here who has no room in the ``crowd`` is closed without
     a word. Of an answer that is waited for ``TAKEN_BYTES_PER_S_MINIMUM`` have to be taken, looked at each
-    ``request_timeout_s``: who reads a byte now and then would keep its place for days.
+    ``request_timeout_s``: who reads a byte now and then would keep its place for days. Whoever has something to say has
+    ``give_way`` called first: of many who speak at once each may mean a request.
     """
 
     request_timeout_s = REQUEST_TIMEOUT_S
+    give_way: Callable[[], None]
     crowd = Crowd()
     _address: str | None = None  # while it counts
     _deadline: asyncio.TimerHandle | None = None
@@ -85,6 +88,7 @@ class InTime(Requests):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that is not whole yet keeps the deadline it has."""
+        self.give_way()
         super().data_received(data)
         if not self.flow.write_paused and not self.transport.is_closing():
             self._stop_watching()  # what waits from now on is of another answer as well
