@@ -150,7 +150,7 @@ class PathEndpoint:
         long = row.many is not None  # of an account one such request is worked on, however many come
         async with self._turns.of(request.account_id) if long else nullcontext():
             work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
-            answer = await (until_gone(work, receive) if row.waits else work)
+            answer = await (until_gone(work, receive) if row.waits and request.query.wait else work)
         self._give_way()
         await answer(scope, receive, send)
 
