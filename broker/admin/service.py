@@ -257,6 +257,7 @@ class Admin:
         return replace(view, connected_at=now.connected_at, protocol=now.protocol, address=now.address)
 
     def _view(self, device: Device) -> DeviceView:
+        last_seen, online = self._standing.seen(device)
         return DeviceView(
             device_id=device.device_id,
             name=device.name,
@@ -266,8 +267,8 @@ class Admin:
             metadata_json=device.metadata_json,
             created_at=device.created_at,
             updated_at=device.updated_at,
-            last_seen=self._standing.last_seen(device),
-            online=self._standing.online(device),
+            last_seen=last_seen,
+            online=online,
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
         )
