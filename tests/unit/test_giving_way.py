@@ -59,7 +59,7 @@ def test_what_arrives_on_many_connections_at_once_gives_way_for_each() -> None:
             await server.stop()
 
     asyncio.run(body())
-    assert len(turns) == 3
+    assert len(turns) == 3 * 2  # who comes, and what he says
 
 
 def test_what_goes_wrong_in_the_core_is_nothing_of_the_request_that_gave_way(
