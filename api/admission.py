@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.callers import address_of, caller_address, presented_key, shows_key
@@ -102,7 +101,7 @@ class Admission:
         access = self._admin.access
         prove = access.admin_key if kind == "admin" else access.account_key
         try:
-            key = prove(presented_key(Headers(scope=scope)))
+            key = prove(presented_key(scope))
         except (AuthFailed, PermissionDenied) as refusal:
             self._take(scope, caller_address(scope))
             if isinstance(refusal, AuthFailed):
@@ -113,7 +112,7 @@ class Admission:
 
     async def _slow_down(self, scope: Scope) -> None:
         """Let who guesses wait; so many at once that they leave room for others."""
-        if not shows_key(Headers(scope=scope)) or self._delayed >= DELAYED_AT_ONCE_MAXIMUM:
+        if not shows_key(scope) or self._delayed >= DELAYED_AT_ONCE_MAXIMUM:
             return
         delay_s = self._admin.access.wrong_key_delay_s(address_of(scope))
         if delay_s > 0:

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.admission import KEY, Admission
+from api.answers import JsonAnswer
 from api.audit import deed_of
 from api.bulk import prepare
 from api.callers import is_from_loopback
@@ -35,7 +35,8 @@ from api.middleware import MAY_HAVE_CHANGED, BudgetHeaders, ErrorTable
 from api.paths import SentPaths
 from api.request_ids import RequestIds
 from api.rights import require
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus
+from api.router import Paths
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus, nobody
 from api.streaming import Parts, until_gone
 from api.table import ROUTES
 from api.turns import Turns
@@ -55,11 +56,13 @@ def application(
     allowed_origins: Sequence[str] = (),
     *,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    give_way: Callable[[], None] = nobody,
 ) -> ASGIApp:
     """Build the REST API on an ``Admin``; serve it with any ASGI server, on the loop that ``admin`` belongs to.
 
     ``allowed_origins`` are those of pages that may use it in browsers, as ``plain_origin`` spells them, or ``*``.
-    ``sleep`` is how the answers to wrong keys wait.
+    ``sleep`` is how the answers to wrong keys wait. ``give_way`` is called between the steps of a request, so that
+    those who share the loop wait for one of them, and not for all.
     """
     clock = clock or SystemClock()
     buckets = Buckets()
@@ -68,15 +71,24 @@ def application(
         by_path[route.path].append(route)
     turns = Turns()
     prepare()
-    routes = [Route(path, PathEndpoint(admin, rows, turns)) for path, rows in by_path.items()]
-    router = Router(routes, redirect_slashes=False, default=unknown_path)
+    router = Router({path: PathEndpoint(admin, rows, turns, give_way) for path, rows in by_path.items()})
     told = Cors(ErrorTable(Admission(router, admin, buckets, clock, sleep), clock), allowed_origins)
     return HttpOnly(SentPaths(RequestIds(BudgetHeaders(told, buckets, clock))))
 
 
-async def unknown_path(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    """Refuse a path that no route has."""
-    raise NotFound("there is no such path")
+class Router:
+    """Hands a request to what stands behind its path, and refuses a path that no route has."""
+
+    def __init__(self, by_path: Mapping[str, ASGIApp]) -> None:
+        self._paths = Paths(by_path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        found = self._paths.find(scope["path"])
+        if found is None:
+            raise NotFound("there is no such path")
+        endpoint, scope["path_params"] = found
+        await endpoint(scope, receive, send)
 
 
 class HttpOnly:
@@ -106,9 +118,10 @@ class HttpOnly:
 class PathEndpoint:
     """All methods of one path: picks the row, validates, calls its handler, renders."""
 
-    def __init__(self, admin: Admin, rows: Sequence[ApiRoute], turns: Turns) -> None:
+    def __init__(self, admin: Admin, rows: Sequence[ApiRoute], turns: Turns, give_way: Callable[[], None]) -> None:
         self._admin = admin
         self._turns = turns
+        self._give_way = give_way
         self._rows = {row.method: row for row in rows}
         self._allowed = ", ".join(sorted({*self._rows, *(["HEAD"] if "GET" in self._rows else [])}))
 
@@ -116,6 +129,7 @@ class PathEndpoint:
         """Serve one request to this path."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         row = self._rows.get(method)
+        self._give_way()
         if row is None:
             raise MethodNotAllowed(self._allowed)
         key = scope.get(KEY, NO_KEY)
@@ -129,21 +143,26 @@ class PathEndpoint:
             query=query,
             body=body,
             from_loopback=is_from_loopback(scope),
+            give_way=self._give_way,
         )
+        self._give_way()
         once = presented_idempotency_key(scope) if row.idempotent else None
         if row.method != "GET":
             scope[MAY_HAVE_CHANGED] = True
         long = row.many is not None  # of an account one such request is worked on, however many come
         async with self._turns.of(request.account_id) if long else nullcontext():
             work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
-            answer = await (until_gone(work, receive) if row.waits else work)
+            answer = await (until_gone(work, receive) if row.waits and request.query.wait else work)
+        self._give_way()
         await answer(scope, receive, send)
 
 
 async def answered(row: ApiRoute, request: ApiRequest, scope: Scope) -> Response:
     """Do what a request asks for, as a deed of its key where it is a change."""
     async with deed_of(row, request, scope):
-        return rendered(row, await row.handler(request))
+        outcome = await row.handler(request)
+        request.give_way()
+        return rendered(row, outcome)
 
 
 async def answered_once(row: ApiRoute, request: ApiRequest, key: str, scope: Scope, given: dict[str, Any]) -> Response:
@@ -207,10 +226,10 @@ def rendered(row: ApiRoute, answer: Outcome) -> Response:
     if isinstance(answer, Text):
         return Response(answer.body, row.status, headers={"Content-Type": answer.content_type, **answer.headers})
     if isinstance(answer, WithStatus):
-        return Response(answer.answer.model_dump_json(), answer.status, media_type=JSON)
+        return JsonAnswer(answer.answer.model_dump_json().encode(), answer.status)
     if answer is None:
         return Response(status_code=row.status)
-    return Response(answer.model_dump_json(), row.status, media_type=JSON)
+    return JsonAnswer(answer.model_dump_json().encode(), row.status)
 
 
 def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
@@ -235,6 +254,8 @@ def judged_query(model: type[ModelT], query_string: bytes) -> ModelT:
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Parse a query string. Raises ``BadRequest`` for a field given twice."""
+    if not query_string:
+        return {}
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
     except ValueError as error:

@@ -6,31 +6,37 @@ Here belongs reading them. Not here: whether the key is one (``broker.admin``).
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from broker.doors import is_loopback, network_of
 
-FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-AUTHORIZATION = "authorization"
-API_KEY_HEADER = "x-api-key"
+ADDRESSES_REMEMBERED = 1000
+FORWARDED = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
+AUTHORIZATION = b"authorization"
+API_KEY_HEADER = b"x-api-key"
 
 
-def presented_key(headers: Headers) -> str:
+def values_of(scope: Scope, name: bytes) -> list[str]:
+    """Give what a request says under a header's name, which is in lower case."""
+    return [value.decode("latin-1") for one, value in scope["headers"] if one == name]
+
+
+def presented_key(scope: Scope) -> str:
     """Give the key of ``Authorization: Bearer`` (in any case) or ``X-API-Key``; empty when there is none to take.
 
     A request may show one key in several places, and not several keys: nobody could tell which of them was meant, and a
     proxy in between might have looked at another one.
     """
-    shown = {_bearer(one) for one in headers.getlist(AUTHORIZATION)}
-    shown |= {one.strip() for one in headers.getlist(API_KEY_HEADER)}
+    shown = {_bearer(one) for one in values_of(scope, AUTHORIZATION)}
+    shown |= {one.strip() for one in values_of(scope, API_KEY_HEADER)}
     return shown.pop() if len(shown) == 1 else ""
 
 
-def shows_key(headers: Headers) -> bool:
+def shows_key(scope: Scope) -> bool:
     """Tell whether a request shows anything in a key's place."""
-    return AUTHORIZATION in headers or API_KEY_HEADER in headers
+    return any(name in (AUTHORIZATION, API_KEY_HEADER) for name, _ in scope["headers"])
 
 
 def address_of(scope: Scope) -> str:
@@ -48,8 +54,12 @@ def caller_address(scope: Scope) -> Hashable:
 def is_from_loopback(scope: Scope) -> bool:
     """Tell whether the caller is on this machine and speaks for itself: a proxy says for whom it speaks."""
     client = scope.get("client")
-    headers = Headers(scope=scope)
-    return client is not None and is_loopback(client[0]) and not any(name in headers for name in FORWARDED)
+    return client is not None and _is_loopback(client[0]) and not any(one in FORWARDED for one, _ in scope["headers"])
+
+
+@lru_cache(ADDRESSES_REMEMBERED)
+def _is_loopback(address: str) -> bool:
+    return is_loopback(address)
 
 
 def _bearer(authorization: str) -> str:

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
+from pydantic_core import to_json
+
 from api.device_bodies import DeviceBody, DeviceChangeBody, RotationBody
 from api.jsontext import compact, kept_object
 from api.models import (
     CredentialsQuery,
-    DeviceAnswer,
     DeviceDetailAnswer,
     DevicesQuery,
     HealthAnswer,
@@ -73,13 +74,16 @@ async def list_devices(request: ApiRequest) -> Text:
     query: DevicesQuery = request.query
     which = DeviceFilter(query.status or "", query.type or query.device_type or "", query.search or "")
     page = await request.admin.list_devices(request.account_id, query.limit, query.offset, which)
-    rendered: list[str] = []
+    rendered: list[bytes] = []
     for start in range(0, len(page.devices), TURN_DEVICES):
-        await asyncio.sleep(0)
+        if start:
+            await asyncio.sleep(0)
         part = page.devices[start : start + TURN_DEVICES]
-        rendered += [DeviceAnswer(**_device_fields(view)).model_dump_json() for view in part]
+        for view in part:
+            request.give_way()
+            rendered.append(to_json(_device_fields(view)))  # the fields of a DeviceAnswer, in a quarter of its time
     paging = compact({"total": page.total, "limit": query.limit, "offset": query.offset})
-    return Text(b'{"devices":[' + ",".join(rendered).encode() + b"]," + paging[1:], "application/json")
+    return Text(b'{"devices":[' + b",".join(rendered) + b"]," + paging[1:], "application/json")
 
 
 async def get_device(request: ApiRequest) -> DeviceDetailAnswer:

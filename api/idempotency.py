@@ -13,11 +13,10 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.callers import presented_key
+from api.callers import presented_key, values_of
 from api.jsontext import RawJson
 from api.models import Answer
 from broker.admin import Admin, Claim, Companion, GivenAnswer
@@ -58,7 +57,7 @@ class Once:
 
 def presented_idempotency_key(scope: Scope) -> str | None:
     """Give the key that a request names; None for none. Raises ``BadRequest`` for one that is none, or two."""
-    given = Headers(scope=scope).getlist(HEADER)
+    given = values_of(scope, HEADER.lower().encode())
     if not given:
         return None
     if len(given) > 1 or FORM.fullmatch(given[0]) is None:
@@ -73,7 +72,7 @@ async def begin(
     """Claim a key for a request, or give the answer that it had. Raises ``Conflict``: see ``Answers.claim``."""
     request = digest(scope["method"], scope["path"], body)
     await asyncio.sleep(0)  # a digest may have taken a while
-    found = await admin.answers.claim(account_id, presented_key(Headers(scope=scope)), key, request)
+    found = await admin.answers.claim(account_id, presented_key(scope), key, request)
     if isinstance(found, GivenAnswer):
         return as_response(found, repeated=True)
     return Once(found, status)

@@ -142,6 +142,8 @@ def kept_object(text: str) -> dict[str, Any]:
 
     An earlier version took such metadata.
     """
+    if text == "{}":  # as most devices have it
+        return {}
     try:
         value: dict[str, Any] = json.loads(text)
     except RecursionError:

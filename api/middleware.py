@@ -10,7 +10,6 @@ import asyncio
 import logging
 from math import ceil
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -115,16 +114,18 @@ class BudgetHeaders:
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._mark(scope, MutableHeaders(scope=message))
+                message["headers"] = [*message["headers"], *self._told(scope)]
             await send(message)
 
         await self._inner(scope, receive, marked)
 
-    def _mark(self, scope: Scope, headers: MutableHeaders) -> None:
+    def _told(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         budget: Budget | None = scope.get(BUDGET)
         if budget is None:
             budget = self._buckets.look(caller_address(scope), self._clock.monotonic_ns() / NS_PER_S)
-        headers["X-RateLimit-Limit"] = str(REQUESTS_PER_MINUTE)
-        headers["X-RateLimit-Remaining"] = str(budget.remaining)
-        headers["X-RateLimit-Reset"] = str(self._clock.wall_s() + ceil(budget.full_in_s))
-        headers["Cache-Control"] = "no-store"
+        return [
+            (b"x-ratelimit-limit", b"%d" % REQUESTS_PER_MINUTE),
+            (b"x-ratelimit-remaining", b"%d" % budget.remaining),
+            (b"x-ratelimit-reset", b"%d" % (self._clock.wall_s() + ceil(budget.full_in_s))),
+            (b"cache-control", b"no-store"),
+        ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import secrets
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.callers import values_of
+
 REQUEST_ID = "iot_broker.request_id"
-HEADER = "X-Request-Id"
+HEADER = b"x-request-id"
 DRAWN_BYTES = 16
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+/@-]{0,127}")
@@ -26,11 +27,11 @@ class RequestIds:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and mark its answer."""
-        scope[REQUEST_ID] = request_id = chosen_id(Headers(scope=scope).getlist(HEADER))
+        scope[REQUEST_ID] = request_id = chosen_id(values_of(scope, HEADER))
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
             await send(message)
 
         await self._inner(scope, receive, marked)

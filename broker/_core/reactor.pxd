@@ -20,7 +20,8 @@ cdef class Reactor:
     cdef bint scheduled
     cdef bint running           # within a round
     cdef bint closed
-    cdef void round(self) except *
+    cdef run(self, int64_t for_ns)
+    cdef void round(self, int64_t for_ns) except *
     cdef void answer_rare(self, int64_t until) except *
     cdef void tell_local(self) except *
     cdef Connection* need_local(self, uint64_t handle) except NULL

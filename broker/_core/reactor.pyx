@@ -103,6 +103,7 @@ cdef enum:
     ADVANCE_ROUNDS = 100        # at each deadline, while there is more to do
     RARE_PER_CLOCK = 8      # Python takes some 20 microseconds for each
     ROUND_NS = 2000000
+    GLANCE_NS = 200000          # a round in the middle of other work, which several of them must not keep waiting
     LINGER_NS = 1000000000
     TAG_EVENT = 1           # epoll data below 2**32 are tags, above are handles: a generation is never 0
     TAG_TIMER = 2
@@ -509,15 +510,21 @@ cdef class Reactor:
 
     def on_ready(self):
         self.scheduled = False
+        self.run(ROUND_NS)
+
+    def glance(self):
+        self.run(GLANCE_NS)
+
+    cdef run(self, int64_t for_ns):
         if self.closed or self.running:     # an observer's call from within a round comes too early
             return
         self.running = True
         try:
-            self.round()
+            self.round(for_ns)
         finally:
             self.running = False
 
-    cdef void round(self) except *:
+    cdef void round(self, int64_t for_ns) except *:
         cdef Net* net = &self.net
         cdef ShardState* state = net.shard
         cdef int64_t started, until, now
@@ -526,7 +533,7 @@ cdef class Reactor:
         self.shard.check_owner()
         with nogil:
             started = clock_ns()
-            until = started + ROUND_NS
+            until = started + for_ns
             now = started + net.offset_ns
             state.now_ns = now
             net.rounds += 1

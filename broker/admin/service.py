@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from broker.accounts.counting import Counting
@@ -43,12 +42,13 @@ from broker.admin.views import (
     DeviceView,
     MetricsText,
     MqttCredentials,
+    PasswordView,
 )
 from broker.admin.webhooks import WebhookDesk
 from broker.config import BrokerConfig
 from broker.doors import Endpoint
 from broker.errors import NotFound, Unavailable
-from broker.ports import PROTOCOLS, FigureSource, Publisher
+from broker.ports import PROTOCOLS, FigureSource, OpenConnection, Publisher
 
 MQTT_VERSIONS = ("3.1.1", "5.0")
 BEST_FIRST = ("mqtts", "mqtt", "wss", "ws")  # what a new device is told to use
@@ -174,14 +174,16 @@ class Admin:
         if which == DeviceFilter():
             numbers, total = devices.page_numbers(account_id, limit, offset), devices.count(account_id)
             for start in range(0, len(numbers), TURN_VIEWS):
-                await asyncio.sleep(0)  # a device may be removed meanwhile
+                if start:
+                    await asyncio.sleep(0)  # a device may be removed meanwhile
                 found = map(devices.numbered, numbers[start : start + TURN_VIEWS])
                 views += [self._view(one) for one in found if one is not None]
             return DevicePage(views, total)
         sought = Sought(which.search, which.device_type, which.status)
         matching, total = await devices.search(account_id, sought, self._standing.is_in_error, limit, offset)
         for start in range(0, len(matching), TURN_VIEWS):
-            await asyncio.sleep(0)
+            if start:
+                await asyncio.sleep(0)
             views += map(self._view, matching[start : start + TURN_VIEWS])
         return DevicePage(views, total)
 
@@ -253,13 +255,12 @@ class Admin:
             raise Unavailable("the broker is not taking requests now")
 
     def _detail(self, device: Device) -> DeviceView:
-        view = replace(self._view(device), passwords=self._standing.passwords(device))
-        now = self._standing.connection(device)
-        if now is None:
-            return view
-        return replace(view, connected_at=now.connected_at, protocol=now.protocol, address=now.address)
+        return self._view(device, self._standing.passwords(device), self._standing.connection(device))
 
-    def _view(self, device: Device) -> DeviceView:
+    def _view(
+        self, device: Device, passwords: Sequence[PasswordView] = (), now: OpenConnection | None = None
+    ) -> DeviceView:
+        last_seen, online = self._standing.seen(device)
         return DeviceView(
             device_id=device.device_id,
             name=device.name,
@@ -269,10 +270,14 @@ class Admin:
             metadata_json=device.metadata_json,
             created_at=device.created_at,
             updated_at=device.updated_at,
-            last_seen=self._standing.last_seen(device),
-            online=self._standing.online(device),
+            last_seen=last_seen,
+            online=online,
             username=device.user_name,
             certificate_fingerprint=device.certificate_fingerprint,
+            passwords=passwords,
+            connected_at=None if now is None else now.connected_at,
+            protocol="" if now is None else now.protocol,
+            address="" if now is None else now.address,
         )
 
     async def _logins(self, parts: AsyncIterator[Sequence[Device]]) -> AsyncIterator[Sequence[DeviceLogin]]:

@@ -26,10 +26,6 @@ class DeviceStanding:
         self._presence = presence
         self._clock = clock
 
-    def online(self, device: Device) -> bool:
-        """Whether it has a connection."""
-        return self._presence.presence(device.device_number).connections > 0
-
     def was_seen(self, device_number: int) -> bool:
         """Whether a device has opened or closed a connection since the start, with whichever password."""
         return self._presence.presence(device_number).last_seen_ns > 0
@@ -40,8 +36,13 @@ class DeviceStanding:
 
     def last_seen(self, device: Device) -> int | None:
         """When a connection was last opened or closed: known to the core since the start, before that on record."""
+        return self.seen(device)[0]
+
+    def seen(self, device: Device) -> tuple[int | None, bool]:
+        """When a connection was last opened or closed, and whether there is one."""
+        presence = self._presence.presence(device.device_number)
         recorded = self._devices.sightings.last_seen_at(device.device_number)
-        return latest(self._clock, self._presence.presence(device.device_number).last_seen_ns, recorded)
+        return latest(self._clock, presence.last_seen_ns, recorded), presence.connections > 0
 
     def status(self, device: Device) -> str:
         """``inactive``; ``error`` when it is offline and its last login within a day was refused; else ``active``."""

@@ -100,6 +100,13 @@ class Core:
         loop.add_reader(self.reactor.fileno(), self.reactor.on_ready)
         stack.callback(loop.remove_reader, self.reactor.fileno())
 
+    def give_way(self) -> None:
+        """Let the core look at its sockets in the middle of other work; what goes wrong there is not that work's."""
+        try:
+            self.reactor.glance()
+        except Exception:
+            log.exception("a round of the core failed")
+
     def keep_writing(self, stack: AsyncExitStack) -> None:
         """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""
         keep_doing(stack, "journal", every(WRITE_S, self._write, "the journal could not be written"))

@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class Serving:
-    """Opens what clients come in by. ``keep`` runs what cuts them when their certificates are revoked."""
+    """Opens what clients come in by.
+
+    ``keep`` runs what cuts them when their certificates are revoked; ``give_way`` lets MQTT have its turn.
+    """
 
     def __init__(
         self,
@@ -38,18 +41,20 @@ class Serving:
         certificates: CertificateStore,
         entrances: Entrances,
         keep: Callable[[Coroutine[Any, Any, None]], None],
+        give_way: Callable[[], None],
     ) -> None:
         self._config = config
         self._doors = doors
         self._certificates = certificates
         self._entrances = entrances
         self._keep = keep
+        self._give_way = give_way
         self._front: HttpFront | None = None
 
     async def open(self, api: ASGIApp, operator: Operator, upkeep: Upkeep, stack: AsyncExitStack) -> None:
         """Open all doors until the stack ends."""
         self._entrances.open(self._doors)
-        self._front = HttpFront(api, self._doors, self._certificates, self._config)
+        self._front = HttpFront(api, self._doors, self._certificates, self._config, self._give_way)
         stack.push_async_callback(self._front.stop)
         await self._front.start()
         control = ControlServer(self._config.data_dir, operator, upkeep)

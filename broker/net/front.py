@@ -7,6 +7,8 @@ Here belongs that both are one: limits are of both together, they stop together.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -22,16 +24,21 @@ class HttpFront:
     """Serves an application on the HTTP sockets of a broker, with the certificate for HTTPS of the store."""
 
     def __init__(
-        self, application: ASGIApp, doors: Doors, certificates: CertificateStore, config: BrokerConfig
+        self,
+        application: ASGIApp,
+        doors: Doors,
+        certificates: CertificateStore,
+        config: BrokerConfig,
+        give_way: Callable[[], None],
     ) -> None:
         trusted, http = config.trusted_proxies, config.http
         crowd = Crowd(http.connections_maximum, http.connections_per_address_maximum, trusted)
-        self._servers = [HttpServer(application, doors.http, trusted_proxies=trusted, crowd=crowd)]
+        shared: dict[str, Any] = {"trusted_proxies": trusted, "crowd": crowd, "give_way": give_way}
+        self._servers = [HttpServer(application, doors.http, **shared)]
         self._door: SecureDoor | None = None
         if doors.https is not None:
             self._door = SecureDoor(certificates.material(HTTPS))
-            secure = HttpServer(application, doors.https, door=self._door, trusted_proxies=trusted, crowd=crowd)
-            self._servers.append(secure)
+            self._servers.append(HttpServer(application, doors.https, door=self._door, **shared))
 
     def take(self, material: TlsMaterial) -> None:
         """Use this certificate for handshakes that begin from now on. Raises ``ValueError``; the old one stays then."""

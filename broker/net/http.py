@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.net.crowd import Crowd
 from broker.net.forwarded import Network, client_address
-from broker.net.http_connection import CUT, HEAD_MAXIMUM_BYTES, REQUEST_TIMEOUT_S, InTime
+from broker.net.http_connection import CUT, REQUEST_TIMEOUT_S, InTime
+from broker.net.http_requests import HEAD_MAXIMUM_BYTES
 from broker.net.https import SecureDoor
 
 STOP_TIMEOUT_S = 2
 TICKS_PER_S = 10  # of uvicorn's counter: a multiple of them is when the date is set
 CANCELLED_TIMEOUT_S = 1
 KEEP_ALIVE_S = 30
+
+
+def nobody() -> None:
+    """Give way where nobody else is."""
 
 
 class _Server(uvicorn.Server):
@@ -77,9 +81,10 @@ class Forwarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope of the server."""
-        if scope["type"] == "http" and scope.get("client"):
+        if self._trusted and scope["type"] == "http" and scope.get("client"):
             peer, port = scope["client"]
-            caller = client_address(peer, Headers(scope=scope).getlist("x-forwarded-for"), self._trusted)
+            named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            caller = client_address(peer, named, self._trusted)
             if caller != peer:
                 scope["client"] = (caller, port)
         await self._inner(scope, receive, send)
@@ -109,6 +114,7 @@ class HttpServer:
 
     A request has ``request_timeout_s`` to come whole; in as long a caller has to take what is worth the time (see
     ``InTime``). ``trusted_proxies`` are believed for whom they speak. Servers that share a ``crowd`` share its room.
+    ``give_way`` is called before each part of the work, for those who share the loop.
     """
 
     def __init__(
@@ -120,11 +126,16 @@ class HttpServer:
         door: SecureDoor | None = None,
         trusted_proxies: Sequence[Network] = (),
         crowd: Crowd | None = None,
+        give_way: Callable[[], None] | None = None,
     ) -> None:
         crowd = crowd or Crowd(trusted_proxies=trusted_proxies)
         self._listening = listening
         self._door = door
-        in_time = type("_InTime", (InTime,), {"request_timeout_s": request_timeout_s, "crowd": crowd})
+        in_time = type(
+            "_InTime",
+            (InTime,),
+            {"request_timeout_s": request_timeout_s, "crowd": crowd, "give_way": staticmethod(give_way or nobody)},
+        )
         self._server = _Server(
             uvicorn.Config(
                 # uvicorn spells the same protocols in types of its own

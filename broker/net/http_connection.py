@@ -1,7 +1,7 @@
 """One connection of the HTTP server: what arrives and what is taken in time, in parts that are worth their work.
 
-Here belongs what a peer may do with its connection. Not here: listening, start and stop (``http``), and anything that
-is asked for (``api``).
+Here belongs the time that a peer has. Not here: how requests are read (``http_requests``), listening, start and stop
+(``http``), and anything that is asked for (``api``).
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from broker.net.crowd import Crowd
+from broker.net.http_requests import Requests
 
 REQUEST_TIMEOUT_S = 30.0
 TAKEN_BYTES_PER_S_MINIMUM = 1024  # of an answer that waits for its reader
-HEAD_MAXIMUM_BYTES = 64 * 1024
-CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
-CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
 BYTES_ACKED = slice(120, 128)  # of Linux' struct tcp_info, since 4.1: tcpi_bytes_acked
 NO_REQUEST = (  # in the shape of the API, which never sees it
     b'{"error": {"code": "INVALID_PARAMETER", "message": "this is no HTTP request"},'
@@ -57,39 +54,18 @@ def outgoing(transport: asyncio.BaseTransport) -> Outgoing:
     return Outgoing(int.from_bytes(info[BYTES_ACKED], sys.byteorder), untaken_bytes)
 
 
-class _Parser(h11.Connection):
-    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more."""
-
-    def __init__(self, cut: Callable[[], None]) -> None:
-        super().__init__(h11.SERVER, HEAD_MAXIMUM_BYTES)
-        self._cut = cut
-        self._crumbs = 0
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """Find what comes next."""
-        if self._crumbs > CRUMBS_MAXIMUM:
-            return h11.NEED_DATA
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            self._crumbs = 0
-        elif isinstance(event, h11.Data) and len(event.data) < CRUMB_BYTES:
-            self._crumbs += 1
-            if self._crumbs > CRUMBS_MAXIMUM:
-                self._cut()
-                return h11.NEED_DATA
-        return event
-
-
-class InTime(H11Protocol):
+class InTime(Requests):
     """A connection whose requests must arrive whole in time, and whose answers must be taken.
 
     uvicorn waits for ever for the first request, for a body, and for a caller who does not read, takes a body in parts
     of a byte, and as many connections as there are descriptors: here who has no room in the ``crowd`` is closed without
     a word. Of an answer that is waited for ``TAKEN_BYTES_PER_S_MINIMUM`` have to be taken, looked at each
-    ``request_timeout_s``: who reads a byte now and then would keep its place for days.
+    ``request_timeout_s``: who reads a byte now and then would keep its place for days. Whoever has something to say has
+    ``give_way`` called first: of many who speak at once each may mean a request.
     """
 
     request_timeout_s = REQUEST_TIMEOUT_S
+    give_way: Callable[[], None]
     crowd = Crowd()
     _address: str | None = None  # while it counts
     _deadline: asyncio.TimerHandle | None = None
@@ -97,11 +73,11 @@ class InTime(H11Protocol):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.conn = _Parser(self._cut)
         self.app_state = {CUT: self._cut}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
+        self.give_way()
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self.crowd.enter(address):
@@ -113,6 +89,7 @@ class InTime(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that is not whole yet keeps the deadline it has."""
+        self.give_way()
         super().data_received(data)
         if not self.flow.write_paused and not self.transport.is_closing():
             self._stop_watching()  # what waits from now on is of another answer as well
@@ -207,9 +184,6 @@ class InTime(H11Protocol):
     def _close(self) -> None:
         self.transport.close()
         self._watch()
-
-    def _cut(self) -> None:
-        self.transport.abort()
 
     def _stop_watching(self) -> None:
         if self._unread is not None:

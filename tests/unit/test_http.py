@@ -19,7 +19,7 @@ from broker.net import http as http_server
 from broker.net import http_connection
 from broker.net.crowd import Crowd
 from broker.net.http import HttpServer
-from broker.net.http_connection import CRUMB_BYTES, CRUMBS_MAXIMUM
+from broker.net.http_requests import CRUMB_BYTES, CRUMBS_MAXIMUM
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: broker\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"

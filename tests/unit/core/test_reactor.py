@@ -180,3 +180,30 @@ def test_deadlines_fire_in_their_own_time_when_the_clock_is_moved_far(rounds: Ro
 def test_time_does_not_go_back(rounds: Rounds) -> None:
     with pytest.raises(ValueError, match="back"):
         rounds.reactor.advance(-1)
+
+
+def test_a_glance_in_the_middle_of_other_work_does_what_a_round_does(rounds: Rounds) -> None:
+    handle = rounds.enter()
+    rounds.reactor.feed_local(handle, encode(Pingreq(), 5))
+    due, rounds.due[:] = list(rounds.due), []
+    rounds.reactor.glance()
+    assert isinstance(rounds.take(handle), Pingresp)
+    rounds.due += due  # the round that was asked for comes too, and finds nothing to do
+    rounds.run()
+
+
+def test_a_glance_from_within_a_round_does_nothing(rounds: Rounds) -> None:
+    seen: list[int] = []
+
+    def on_rare(rare: list[RarePacket]) -> None:
+        before = rounds.reactor.figures()["rounds"]
+        rounds.reactor.glance()
+        seen.append(rounds.reactor.figures()["rounds"] - before)
+        rounds.core.engine.answer(rare)
+
+    reactor = Reactor(rounds.core.shard, on_rare=on_rare, on_batch=rounds.core.seal, again=rounds.due.append)
+    rounds.reactor.close()
+    rounds.reactor = reactor
+    reactor.feed_local(reactor.open_local(), encode(Connect("inside"), 5))
+    rounds.run()
+    assert seen == [0]
