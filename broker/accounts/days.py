@@ -1,7 +1,7 @@
-"""What was counted on each UTC day: rows of devices and of accounts on disk, and in memory only what is not there yet.
+"""What was counted on each UTC day: rows of devices and of accounts on disk.
 
-Here belong the rows, how counts get into them, and their end after ``KEPT_DAYS``. Not here: when they are written
-(``usage``), and what they are asked for (``history``).
+Here belong the rows, how counts get into them, and their end after ``KEPT_DAYS``. Not here: what was counted and is in
+no row yet (``counted``), when rows are written (``counting``), and what they are asked for (``history``).
 
 A row is never more than was counted. It is made of what is on disk and what was counted since, and written as a whole
 with its account's total of that day: a commit whose fate nobody knows is submitted again as it was, before anything
@@ -15,12 +15,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 from operator import add
 from typing import Final
 
 import msgpack
 
+from broker.accounts.counted import Counted
 from broker.accounts.ledger import Ledger
 from broker.errors import StoreError
 from broker.ports import Change
@@ -79,35 +79,20 @@ def decode_day(value: bytes) -> Figures:
 class DayBook:
     """The days of all accounts. One writer at a time: ``part``, commit, ``settled``."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, counted: Counted) -> None:
         self._ledger = ledger
-        self._fresh: dict[bytes, Figures] = {}  # counted since the last write
-        self._unsettled: dict[bytes, Figures] = {}  # whole rows; whether they are on disk is not known
+        self._counted = counted
+        self._taken: list[tuple[bytes, Figures]] = []  # on the way into rows; they are not ``_counted``'s any more
+        self._unsettled: dict[bytes, Figures] = {}  # whole rows of those; whether they are on disk is not known
         self._too_old: list[bytes] = []
         self._sweeping = 0  # the account that those are of
         self._to_sweep: deque[int] = deque()  # accounts that may have rows that are too old
         self._oldest = 0  # the first day that is kept
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is something to be written."""
-        return bool(self._fresh or self._unsettled)
-
-    @property
-    def more(self) -> bool:
-        """Whether something was counted that is not in the part under way."""
-        return bool(self._fresh)
-
-    def add(self, account_id: int, day: int, device_number: int, counted: Figures) -> None:
-        """Take what a device has done since it was last told."""
-        key = day_key(account_id, day, device_number)
-        row = self._fresh.get(key)
-        self._fresh[key] = counted if row is None else _sum(row, counted)
-
-    def note_peak(self, account_id: int, day: int, connections: int) -> None:
-        """Take how many connections an account has had at once on a day, until now."""
-        key = day_key(account_id, day, ALL)
-        self._fresh[key] = _with_peak(self._fresh.get(key, NO_TOTAL), connections)
+    def waiting(self) -> int:
+        """How many counts are on their way into rows."""
+        return len(self._taken) + self._counted.to_bring
 
     # ------------------------------------------------------------ writing
 
@@ -116,32 +101,42 @@ class DayBook:
 
         Raises ``Unavailable`` where what is on disk cannot be read.
         """
-        if not self._unsettled and self._fresh:
-            keys = list(islice(self._fresh, at_most))
-            await self._fill(keys, list({key[:8] + _ALL_END: None for key in keys}))
-        return [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
+        is_ordered = self._counted.order()
+        while not is_ordered:
+            await asyncio.sleep(0)
+            is_ordered = self._counted.order()
+        if not self._taken:
+            self._taken = self._counted.take(at_most)
+        if not self._taken:
+            return []
+        if not self._unsettled:
+            await self._fill()
+        rows = [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
+        return [*rows, self._counted.mark(self._taken[-1][0])]
 
     def settled(self) -> None:
         """The part is on disk."""
-        self._unsettled = {}
+        self._taken, self._unsettled = [], {}
+        self._counted.brought()
 
-    async def _fill(self, keys: list[bytes], totals: list[bytes]) -> None:
-        rows = [key for key in keys if key[8:] != _ALL_END]
-        found = await self._ledger.read(DAILY, totals + rows)
-        for key, value in zip(totals, found[: len(totals)], strict=True):
-            peak = self._fresh.pop(key, NO_TOTAL)[PEAK_PLACE]
-            self._unsettled[key] = _with_peak(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, peak)
-        for number, (key, value) in enumerate(zip(rows, found[len(totals) :], strict=True), 1):
-            self._put(key, readable_day(value, DAY_FIGURES))
-            if number % SLICE_ROWS == 0:  # whoever gives up here leaves a part that is right
+    async def _fill(self) -> None:
+        """Make whole rows of what was taken; whoever gives up on the way leaves it to be done once more."""
+        peaks = {key: counted[0] for key, counted in self._taken if key[8:] == _ALL_END}
+        counts = [one for one in self._taken if one[0] not in peaks]
+        totals = list({key[:8] + _ALL_END: None for key, _ in self._taken})
+        found = await self._ledger.read(DAILY, totals + [key for key, _ in counts])
+        rows = {
+            key: _with_peak(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, peaks.get(key, 0))
+            for key, value in zip(totals, found[: len(totals)], strict=True)
+        }
+        for number, ((key, counted), value) in enumerate(zip(counts, found[len(totals) :], strict=True), 1):
+            before, total = readable_day(value, DAY_FIGURES), key[:8] + _ALL_END
+            is_new_device = before is None and key[8:] != _OWN_END
+            rows[total] = _sum(rows[total], (*counted, int(is_new_device), 0))
+            rows[key] = counted if before is None else _sum(before, counted)
+            if number % SLICE_ROWS == 0:
                 await asyncio.sleep(0)
-
-    def _put(self, key: bytes, before: Figures | None) -> None:
-        """Bring what was counted into the part, and into its total."""
-        counted, total = self._fresh.pop(key), key[:8] + _ALL_END
-        is_new_device = before is None and key[8:] != _OWN_END
-        self._unsettled[total] = _sum(self._unsettled[total], (*counted, int(is_new_device), 0))
-        self._unsettled[key] = counted if before is None else _sum(before, counted)
+        self._unsettled = rows
 
     # ------------------------------------------------------------ what is too old
 
