@@ -18,14 +18,22 @@ cdef struct Sum:                # begins as a Link does
     uint64_t figures[4]         # messages and bytes in, the same out; of ALL: the most connections, first
     uint64_t fresh[4]           # of them, what was not packed yet
     Sum* fresh_next
+    Sum* account_next           # the one before it of the same account
     uint8_t is_fresh
+    uint8_t is_taken
+
+cdef struct Place:              # the key in it is compared without a look at the sum
+    uint64_t account_and_day
+    uint32_t device
+    Sum* sum
 
 cdef class Tally:
     cdef Table table
     cdef Slab slab
     cdef Sum* fresh_head        # the oldest first
     cdef Sum* fresh_tail
-    cdef Sum** heap             # those that were not taken, in no order until `order` is done
+    cdef dict newest            # the newest sum of each account, as a number
+    cdef Place* heap            # those that were not taken, in no order until `order` is done
     cdef size_t count
     cdef size_t capacity
     cdef size_t unordered       # so many from the front on are not above their children yet

@@ -20,7 +20,7 @@ def packed_accounts(packed: bytes, count: int) -> dict[int, tuple[int, int]]:
 
 @final
 class Tally:
-    """Sums by account, day and device: some 130 bytes for each, which go back together, when it goes.
+    """Sums by account, day and device: some 170 bytes for each, which go back together, when it goes.
 
     A sum is *fresh* until it was packed. First all is added; then, in turns, ``order``; then ``take``, which leaves
     nothing. Adding grows the table by one bucket at a time, so that no call takes longer than its own rows do.
@@ -56,3 +56,7 @@ class Tally:
         """Put some sums in order; True when that is done. Nothing may be added from the first call on."""
     def take(self, at_most: int) -> list[tuple[bytes, tuple[int, int, int, int]]]:
         """Take those with the smallest keys, in their order, each with its key as ``day_key`` makes it."""
+    def get(self, key: bytes) -> tuple[int, int, int, int] | None:
+        """Give a sum by its key; None where there is none, or it was taken."""
+    def devices_of(self, account_id: int) -> bytes:
+        """Give those of an account that were not taken but for the total: day and device of each, as two ``uint32``."""

@@ -5,7 +5,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from broker._core.memory cimport POOLED, give_memory, resize_memory, slab_close, slab_give, slab_open, slab_take
+from broker._core.memory cimport (
+    POOLED, give_memory, resize_memory, slab_close, slab_give, slab_open, slab_take, take_zeroed)
 from broker._core.table cimport Link, table_add, table_close, table_first
 
 # In a device's place: 0 is the account's OWN, UINT32_MAX is ALL, as `broker.accounts.days` calls them.
@@ -25,12 +26,16 @@ cdef inline uint32_t hash_of(uint32_t account_id, uint32_t day, uint32_t device)
     return <uint32_t>(mixed ^ (mixed >> 32))
 
 
-cdef inline bint is_before(Sum* one, Sum* other) noexcept nogil:
-    if one.account_id != other.account_id:
-        return one.account_id < other.account_id
-    if one.day != other.day:
-        return one.day < other.day
+cdef inline bint is_before(Place* one, Place* other) noexcept nogil:
+    if one.account_and_day != other.account_and_day:
+        return one.account_and_day < other.account_and_day
     return one.device < other.device
+
+
+cdef inline Place place_of(uint32_t account_id, uint32_t day, uint32_t device) noexcept nogil:
+    cdef Place place
+    place.account_and_day, place.device, place.sum = (<uint64_t>account_id << 32) | day, device, NULL
+    return place
 
 
 # ---------------------------------------------------------------- bytes
@@ -95,6 +100,14 @@ cdef inline uint32_t get_big_endian(const uint8_t* at) noexcept nogil:
     return (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
 
 
+cdef inline Place place_at(const uint8_t* key) noexcept nogil:
+    return place_of(get_big_endian(key), get_big_endian(key + 4), get_big_endian(key + 8))
+
+
+cdef tuple figures_of(Sum* found):
+    return found.figures[0], found.figures[1], found.figures[2], found.figures[3]
+
+
 cdef bytes key_of(Sum* found):
     cdef uint8_t key[KEY_BYTES]
     put_big_endian(key, found.account_id)
@@ -141,17 +154,46 @@ def sum_by_account(rows):
     return found
 
 
-def packed_accounts(bytes packed not None, size_t count):
-    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(packed)
-    cdef const uint8_t* end = at + len(packed)
+cdef struct Used:               # of an account, both directions together; `taken` is 0 in a free place
+    uint64_t messages
+    uint64_t size
+    uint32_t account_id
+    uint32_t taken
+
+
+cdef Used* used_of(Used* places, size_t mask, uint32_t account_id) noexcept nogil:
+    cdef size_t at = hash_of(account_id, 0, 0) & mask
+    while places[at].taken and places[at].account_id != account_id:
+        at = (at + 1) & mask
+    places[at].taken, places[at].account_id = 1, account_id
+    return places + at
+
+
+cdef void add_up(const uint8_t* at, const uint8_t* end, Used* places, size_t mask) noexcept nogil:
     cdef uint64_t numbers[NUMBERS]
-    cdef dict found = {}
-    need_sums(packed, count)
+    cdef Used* used
     while at < end:
         at = get_sum(at, end, numbers)
         if numbers[1] != UINT32_MAX:
-            before = found.get(numbers[0], (0, 0))
-            found[numbers[0]] = before[0] + numbers[2] + numbers[4], before[1] + numbers[3] + numbers[5]
+            used = used_of(places, mask, <uint32_t>numbers[0])
+            used.messages += numbers[2] + numbers[4]
+            used.size += numbers[3] + numbers[5]
+
+
+def packed_accounts(bytes packed not None, size_t count):
+    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(packed)
+    cdef size_t mask = 1, i
+    cdef Used* places
+    cdef dict found = {}
+    need_sums(packed, count)
+    while mask < 2 * count:
+        mask = 2 * mask + 1
+    places = <Used*>take_zeroed((mask + 1) * sizeof(Used))
+    add_up(at, at + len(packed), places, mask)
+    for i in range(mask + 1):
+        if places[i].taken:
+            found[places[i].account_id] = places[i].messages, places[i].size
+    give_memory(places)
     return found
 
 
@@ -162,6 +204,7 @@ cdef class Tally:
     def __cinit__(self):
         memset(&self.table, 0, sizeof(self.table))
         slab_open(&self.slab, sizeof(Sum), SLAB_SUMS)
+        self.newest = {}
 
     def __dealloc__(self):
         if not POOLED:
@@ -207,10 +250,13 @@ cdef class Tally:
         memset(found, 0, sizeof(Sum))
         found.hash, found.account_id, found.day, found.device = hash, account_id, day, device
         table_add(&self.table, <Link*>found)
+        found.account_next = <Sum*><size_t>self.newest.get(account_id, 0)
+        self.newest[account_id] = <size_t>found
         if self.count == self.capacity:
             self.capacity += self.capacity // 2 + FIRST_SUMS
-            self.heap = <Sum**>resize_memory(self.heap, self.capacity * sizeof(Sum*))
-        self.heap[self.count] = found
+            self.heap = <Place*>resize_memory(self.heap, self.capacity * sizeof(Place))
+        self.heap[self.count] = place_of(account_id, day, device)
+        self.heap[self.count].sum = found
         self.count += 1
         return found
 
@@ -286,38 +332,67 @@ cdef class Tally:
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(packed)
         cdef const uint8_t* end = at + len(packed)
         cdef uint64_t numbers[NUMBERS]
-        cdef Sum last
-        cdef Sum this
+        cdef Place last
+        cdef Place this
         cdef Sum* found
         cdef int i
         if len(behind) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes")
         need_sums(packed, count)
-        last.account_id = get_big_endian(<const uint8_t*>PyBytes_AS_STRING(behind))
-        last.day = get_big_endian(<const uint8_t*>PyBytes_AS_STRING(behind) + 4)
-        last.device = get_big_endian(<const uint8_t*>PyBytes_AS_STRING(behind) + 8)
-        this.day = day
+        last = place_at(<const uint8_t*>PyBytes_AS_STRING(behind))
         while at < end:
             at = get_sum(at, end, numbers)
-            this.account_id, this.device = <uint32_t>numbers[0], <uint32_t>numbers[1]
+            this = place_of(<uint32_t>numbers[0], day, <uint32_t>numbers[1])
             if not is_before(&last, &this):
                 continue
-            found = self.need(this.account_id, day, this.device)
+            found = self.need(<uint32_t>numbers[0], day, this.device)
             if this.device == UINT32_MAX:
                 found.figures[0] = max(found.figures[0], numbers[2])
             else:
                 for i in range(4):
                     found.figures[i] += numbers[2 + i]
 
+    # ---------------------------------------------------------------- looks at what is there
+
+    def get(self, bytes key not None):
+        cdef Place place
+        cdef Sum* found
+        cdef uint32_t account_id, day
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes")
+        place = place_at(<const uint8_t*>PyBytes_AS_STRING(key))
+        account_id, day = <uint32_t>(place.account_and_day >> 32), <uint32_t>(place.account_and_day & UINT32_MAX)
+        found = self.find(hash_of(account_id, day, place.device), account_id, day, place.device)
+        return None if found == NULL or found.is_taken else figures_of(found)
+
+    def devices_of(self, uint32_t account_id):
+        cdef Sum* newest = <Sum*><size_t>self.newest.get(account_id, 0)
+        cdef Sum* found = newest
+        cdef size_t count = 0
+        cdef bytes devices
+        cdef uint32_t* at
+        while found != NULL:
+            count += not found.is_taken and found.device != UINT32_MAX
+            found = found.account_next
+        devices = PyBytes_FromStringAndSize(NULL, count * 2 * sizeof(uint32_t))
+        at = <uint32_t*>PyBytes_AS_STRING(devices)
+        found = newest
+        while found != NULL:
+            if not found.is_taken and found.device != UINT32_MAX:
+                at[0], at[1] = found.day, found.device
+                at += 2
+            found = found.account_next
+        return devices
+
     # ---------------------------------------------------------------- the smallest first
 
     cdef void sink(self, size_t at) noexcept:
-        cdef Sum* moved = self.heap[at]
+        cdef Place moved = self.heap[at]
         cdef size_t child = 2 * at + 1
         while child < self.count:
-            if child + 1 < self.count and is_before(self.heap[child + 1], self.heap[child]):
+            if child + 1 < self.count and is_before(&self.heap[child + 1], &self.heap[child]):
                 child += 1
-            if not is_before(self.heap[child], moved):
+            if not is_before(&self.heap[child], &moved):
                 break
             self.heap[at] = self.heap[child]
             at, child = child, 2 * child + 1
@@ -338,11 +413,12 @@ cdef class Tally:
         if not self.ordering or self.unordered:
             raise ValueError("what is taken has to be in order")
         while self.count and at_most:
-            first = self.heap[0]
+            first = self.heap[0].sum
+            first.is_taken = 1
             self.count -= 1
             at_most -= 1
             self.heap[0] = self.heap[self.count]
             if self.count:
                 self.sink(0)
-            taken.append((key_of(first), (first.figures[0], first.figures[1], first.figures[2], first.figures[3])))
+            taken.append((key_of(first), figures_of(first)))
         return taken

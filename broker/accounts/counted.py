@@ -15,26 +15,26 @@ import logging
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import Final, Self
 
-from broker._core.tally import Tally, packed_accounts
+from broker._core.tally import packed_accounts
+from broker.accounts.gathered import NO_KEY, Gathered
 from broker.accounts.ledger import Ledger
 from broker.errors import StoreError
-from broker.ports import OWN_PRINCIPALS, Change, UsageRow
-from broker.storage.tables import COUNTED, day_key, long_key
+from broker.ports import Change, UsageRow
+from broker.storage.tables import COUNTED, long_key
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 RECORD_SUMS = 5000  # at most, in one record: some 60 KB, packed in a fraction of a millisecond
-ORDERED_AT_ONCE = 5000
+ORDERED_AT_ONCE = 2000
 REMOVED_AT_ONCE = 500
 
 BROUGHT_KEY: Final = long_key(0)
-NO_KEY: Final = day_key(0, 0, 0)
 LAST_KEY: Final = b"\xff" * len(NO_KEY)
 
 _CRC = struct.Struct("<I")
@@ -111,8 +111,8 @@ class Counted:
         """``is_application`` tells principals that are no devices."""
         self._ledger = ledger
         self._is_application = is_application
-        self._open = Tally()
-        self._closed: Tally | None = None  # what is being brought into rows
+        self._open = Gathered()
+        self._closed: Gathered | None = None  # what is being brought into rows
         self._closed_number = 0  # its last record
         self._brought: Brought | None = None  # as the start has found it, or as it was written first
         self._first = Brought()  # what is written where there is none
@@ -142,21 +142,20 @@ class Counted:
             self._first = Brought(self._given, LAST_KEY)
         if self._closed is None:
             self._gone_number = (self._brought or self._first).number
+        else:
+            self._closed.recount()
 
     def _take_record(self, number: int, value: bytes) -> Counts:
         self._given = max(self._given, number)
         self._numbers.append(number)
         if self._brought is None:
             raise StoreError("which counts are in the rows of days already is not on record")
-        counts, tally, behind = Counts.decode(value), self._open, NO_KEY
+        counts, into, behind = Counts.decode(value), self._open, NO_KEY
         if number <= self._brought.number:
-            tally, behind = self._closed or Tally(), self._brought.key
-        try:
-            tally.unpack(counts.packed, counts.sums, counts.day, behind)
-        except ValueError as error:
-            raise StoreError(f"a damaged record of counts: {error}") from error
-        if tally is not self._open and len(tally):
-            self._closed, self._closed_number = tally, self._brought.number
+            into, behind = self._closed or Gathered(), self._brought.key
+        into.unpack(counts.packed, counts.sums, counts.day, behind)
+        if into is not self._open and len(into):
+            self._closed, self._closed_number = into, self._brought.number
         return counts
 
     def skip_to(self, number: int) -> None:
@@ -173,17 +172,24 @@ class Counted:
     @property
     def is_known(self) -> bool:
         """Whether all that was added is on disk."""
-        return not self._open.has_fresh and not self._waiting
+        return not self._open.tally.has_fresh and not self._waiting
 
-    def add(self, rows: Sequence[UsageRow], month: int, day: int, accounts: Container[int]) -> None:
-        """Take what was counted until now for these accounts, of whatever account the other rows are."""
+    def add(
+        self,
+        rows: Sequence[UsageRow],
+        sums: Mapping[int, tuple[int, int, int, int]],
+        month: int,
+        day: int,
+        accounts: Container[int],
+    ) -> None:
+        """Take what was counted until now for these accounts, of whatever account the other rows and sums are."""
         self._turn(month, day)
-        self._open.add(rows, day, accounts, self._is_application, OWN_PRINCIPALS)
+        self._open.add(rows, sums, day, accounts, self._is_application)
 
     def note_peak(self, account_id: int, month: int, day: int, connections: int) -> None:
         """Take how many connections an account has had at once on a day, until now."""
         self._turn(month, day)
-        self._open.note_peak(account_id, day, connections)
+        self._open.tally.note_peak(account_id, day, connections)
 
     def _turn(self, month: int, day: int) -> None:
         """Let no record hold counts of two days."""
@@ -195,13 +201,20 @@ class Counted:
 
     def pack(self) -> bool:
         """Make a record of what was counted since the last one, or of a part of it; False when there is no more."""
-        sums, packed = self._open.pack(RECORD_SUMS)
+        sums, packed = self._open.tally.pack(RECORD_SUMS)
         if sums:
-            self._given += 1
-            self._numbers.append(self._given)
-            value = Counts(*self._period, sums, packed).encode()
-            self._waiting.append(Change(COUNTED, long_key(self._given), value))
-        return self._open.has_fresh
+            self._put(Counts(*self._period, sums, packed))
+        return self._open.tally.has_fresh
+
+    def begin_month(self, month: int) -> None:
+        """Make records of what was counted in the last month, and one that says that another has begun."""
+        self.pack_all()
+        self._put(Counts(month, self._period[1], 0, b""))
+
+    def _put(self, counts: Counts) -> None:
+        self._given += 1
+        self._numbers.append(self._given)
+        self._waiting.append(Change(COUNTED, long_key(self._given), counts.encode()))
 
     def pack_all(self) -> None:
         """Make records of all that was counted."""
@@ -245,16 +258,16 @@ class Counted:
         if self._closed is not None or not self.is_known or not len(self._open):
             return False
         self._closed, self._closed_number = self._open, self._given
-        self._open = Tally()
+        self._open = Gathered()
         return True
 
     def order(self) -> bool:
         """Put some of it in order, so that ``take`` can be asked; True when that is done."""
-        return self._closed is None or self._closed.order(ORDERED_AT_ONCE)
+        return self._closed is None or self._closed.tally.order(ORDERED_AT_ONCE)
 
-    def take(self, at_most: int) -> list[tuple[bytes, tuple[int, ...]]]:
+    def take(self, at_most: int) -> dict[bytes, tuple[int, ...]]:
         """Take the next sums, by their keys; they are with whoever has taken them until they are ``brought``."""
-        return [] if self._closed is None else [*self._closed.take(at_most)]
+        return {} if self._closed is None else self._closed.take(at_most)
 
     def mark(self, key: bytes) -> Change:
         """Say what is brought with the commit that this goes into: all up to a key."""
@@ -264,3 +277,21 @@ class Counted:
         """All that was taken is in rows on disk."""
         if self._closed is not None and not len(self._closed):
             self._closed, self._gone_number = None, self._closed_number
+
+    # ------------------------------------------------------------ what is in no row yet, and was not taken
+
+    def of_row(self, key: bytes) -> list[tuple[int, ...]]:
+        """Give what there is for a row, by its key; of a total, the highest peaks, each in the first place."""
+        return [counted for one in self._parts() if (counted := one.tally.get(key)) is not None]
+
+    def of_total(self, account_and_day: bytes) -> tuple[int, int]:
+        """Give messages and bytes of an account on a day, by the first eight bytes of its keys."""
+        messages, size = zip(*(one.total(account_and_day) for one in self._parts()), strict=True)
+        return sum(messages), sum(size)
+
+    def keys_of(self, account_id: int) -> Iterator[bytes]:
+        """Give the keys of rows of an account for which there is something, some of them twice."""
+        return chain.from_iterable([one.keys_of(account_id) for one in self._parts()])
+
+    def _parts(self) -> list[Gathered]:
+        return [self._open] if self._closed is None else [self._open, self._closed]

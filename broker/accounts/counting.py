@@ -60,7 +60,7 @@ class Counting:
         return await self._store(self._book.keep)
 
     async def settle(self) -> bool:
-        """Do the same, and bring all of it into rows of days, where it is found by whoever asks for days."""
+        """Do the same, and bring all of it into rows of days: a store that is stopped is whole without its journal."""
         return await self._store(self._book.write)
 
     async def _store(self, store: Callable[[], Awaitable[None]]) -> bool:

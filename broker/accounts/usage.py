@@ -135,7 +135,7 @@ class UsageBook:
                     self._note_who(account_id, used, rows)
             used.messages += counted[0] + counted[2]
             used.bytes += counted[1] + counted[3]
-        self._counted.add(rows, self._month, self._day, known)
+        self._counted.add(rows, sums, self._month, self._day, known)
         return sums
 
     def see(self, wall_s: int) -> None:
@@ -338,8 +338,7 @@ class UsageBook:
 
     def _begin(self, month: int) -> None:
         """Give back what was used; what the core counts at this moment is the new month's."""
-        self._counted.pack_all()
-        self._counted.skip_to(self._counted.number + 1)  # totals of the new month are later than all counts of the old
+        self._counted.begin_month(month)
         self._month = month
         ended, self._used = self._used, {}
         self._brought = {}

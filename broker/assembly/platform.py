@@ -117,7 +117,7 @@ class Platform:
     def keep_going(self, stack: AsyncExitStack) -> None:
         """Count, tell, and end what is over, until the stack ends; what is left then is stored."""
         # Where the disk takes nothing, the rest of the stop is not to be missed for it.
-        keep_doing(stack, "usage", self.counting.run(), self.counting.keep)
+        keep_doing(stack, "usage", self.counting.run(), self.counting.settle)
         overdue = every(OVERLAP_LOOK_S, self._end_overdue, "a password or key could not be ended")
         keep_doing(stack, "passwords and keys", overdue)
         keep_doing(stack, "stories", self.telling.run(), self.telling.finish)  # everybody is gone by then

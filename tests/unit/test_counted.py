@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.accounts import counted as counted_module
+from broker.accounts import history as history_module
 from broker.accounts import usage as usage_module
 from broker.accounts.counted import BROUGHT_KEY, Brought, Counts
 from broker.accounts.counting import FOLD_TURNS
 from broker.accounts.days import ALL, OWN, day_of, decode_day
 from broker.accounts.usage import UsageBook
 from broker.errors import StoreError
-from broker.ports import UsageRow
+from broker.ports import EntriesCallback, ReadCallback, UsageRow
 from broker.storage.memory import MemoryStore
 from broker.storage.tables import COUNTED, DAILY, USAGE, day_key, day_key_parts, long_key
 from tests.upper import NOW_S, Upper
@@ -29,15 +30,15 @@ Rows = dict[tuple[int, int, int], list[int]]
 TODAY = day_of(NOW_S)
 DAY_S = 24 * 3600
 ACTIVE = 20_000
-SECONDS = 3
+SECONDS = 2
 MONTHS_END = int(datetime(2025, 11, 30, 12, tzinfo=UTC).timestamp())
 
 
-def run(body: Body) -> None:
+def run(body: Body, upper: Upper | None = None) -> None:
     async def whole() -> None:
-        upper = Upper()
-        await upper.bootstrap()
-        await body(upper)
+        floors = upper or Upper()
+        await floors.bootstrap()
+        await body(floors)
 
     asyncio.run(whole())
 
@@ -71,7 +72,7 @@ def test_a_crash_with_twenty_thousand_active_devices_loses_the_last_second_and_n
         for number in range(1, SECONDS + 1):
             book.add(second(number), NOW_S + number)
             await book.keep()
-            if number == 2:  # these two are brought into rows while others are counted
+            if number == 1:  # it is brought into rows while others are counted
                 book.begin_fold()
             for _ in range(folds):
                 if not await book.fold():
@@ -259,6 +260,115 @@ def test_a_stored_record_is_what_it_was_when_it_was_first_written() -> None:
             Brought.decode(bad)
 
 
+def test_what_is_counted_while_a_total_is_written_counts_once() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        book.add([(1, 1000, 1, 10, 0, 0)], NOW_S)
+        upper.store.delay()
+        keeping = asyncio.create_task(book.keep())  # and the first total of the account
+        await asyncio.sleep(0)
+        assert upper.store.waiting == 1
+        book.add([(1, 1000, 2, 20, 0, 0)], NOW_S)  # while its counts are on their way
+        upper.store.release()
+        await keeping
+        await book.keep()
+        found = upper.restart()
+        assert used(found.directory.usage) == (3, 30)
+        await found.directory.usage.write()
+        assert rows_of(found.store)[1, TODAY, 1000] == [3, 30, 0, 0]
+
+    run(body)
+
+
+def test_a_month_that_begins_in_silence_behind_a_clock_that_was_years_ahead_is_on_record() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        book.add([(1, 1000, 1, 10, 0, 0)], MONTHS_END + 5 * 366 * DAY_S)
+        await book.keep()
+        book.see(MONTHS_END)
+        book.see(MONTHS_END + DAY_S)
+        assert used(book) == (0, 0)
+        await book.keep()
+        found = upper.restart().directory.usage
+        found.see(MONTHS_END + DAY_S)
+        assert used(found) == (0, 0)
+
+    run(body)
+
+
+@pytest.mark.parametrize("folds", range(5))
+def test_answers_are_whole_when_a_crash_has_left_a_part_of_it_in_rows(
+    folds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "WRITTEN_AT_ONCE", 2)
+
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        book.add([(1, 1000 + one, 1 << one, 0, 0, 0) for one in range(5)], NOW_S)
+        await book.keep()
+        book.begin_fold()
+        for _ in range(folds):
+            await book.fold()
+        found = upper.restart().directory
+        period = await found.history.of_account(1, range(TODAY, TODAY + 1), lambda _: True)
+        assert [(day.messages, day.active_devices) for day in period.days] == [(31, 5)]
+        assert (await found.history.day(1, TODAY)).messages == 31
+        assert [used for _, (used, _) in period.top] == [16, 8, 4, 2, 1]
+
+    run(body)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_answers_are_right_while_nobody_knows_whether_a_part_is_on_disk(on_disk: bool) -> None:
+    async def body(upper: Upper) -> None:
+        book, history = upper.directory.usage, upper.directory.history
+        book.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+        await book.write()
+        book.add([(1, 1000, 2, 0, 0, 0)], NOW_S)
+        await book.keep()
+        book.begin_fold()
+        await book.fold()  # the month's total
+        upper.store.delay()
+        folding = asyncio.create_task(book.fold())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            upper.store.answer_reads()
+        assert upper.store.waiting == 1
+        if on_disk:
+            upper.store.commit()
+        days = range(TODAY, TODAY + 1)
+        of_account = asyncio.create_task(history.of_account(1, days, lambda _: True))
+        of_device = asyncio.create_task(history.of_device(1, 1000, days))
+        for _ in range(6):
+            await asyncio.sleep(0)
+            upper.store.answer_reads()
+        assert [day.messages for day in (await of_account).days] == [3]
+        assert [day.messages for day in (await of_device).days] == [3]
+        assert (await of_account).top == [(1000, (3, 0))]
+        upper.store.release()
+        await folding
+
+    run(body)
+
+
+def test_records_stay_until_what_is_in_them_is_in_rows() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        for number in (1, 2, 4, 8):
+            book.add([(1, 1000, number, 0, 0, 0)], NOW_S)
+            await book.keep()
+            if number == 2:
+                book.begin_fold()
+        while await book.fold():
+            pass
+        await book.keep()
+        assert rows_of(upper.store)[1, TODAY, 1000] == [3, 0, 0, 0]
+        assert records(upper.store) == [3, 4]
+        assert used(upper.restart().directory.usage) == (15, 0)
+
+    run(body)
+
+
 COUNT = st.tuples(
     st.just("count"),
     st.lists(st.tuples(st.integers(1, 2), st.integers(0, 4), st.integers(1, 3)), min_size=1, max_size=4),
@@ -296,6 +406,7 @@ def test_whenever_it_crashes_nothing_that_was_kept_is_lost_and_nothing_counts_tw
 
         async def step(kind: str) -> None:
             if kind == "begin":
+                await book.keep()
                 book.begin_fold()
             elif kind == "fold":
                 await book.fold()
@@ -314,7 +425,7 @@ def test_whenever_it_crashes_nothing_that_was_kept_is_lost_and_nothing_counts_tw
                 upper.store.fail(OSError("full") if kind == "fail" else None)
                 await asyncio.gather(step(kind), return_exceptions=True)
                 upper.store.fail(None)
-                if kind in ("keep", "write"):
+                if kind in ("keep", "begin", "write"):
                     kept, kept_months = dict(counted), dict(months)
         count(last[1])
         upper.store.delay()
@@ -332,7 +443,9 @@ def test_whenever_it_crashes_nothing_that_was_kept_is_lost_and_nothing_counts_tw
         for account in (1, 2):
             least = kept_months.get((account, month), 0)
             assert least <= found.directory.usage.of(account).messages <= months[account, month]
+        period = await found.directory.history.of_account(1, DAYS, lambda _: True)
         await found.directory.usage.write()
+        assert period == await found.directory.history.of_account(1, DAYS, lambda _: True)
         rows = rows_of(found.store)
         for (account, day, number), row in rows.items():
             if number == ALL:
@@ -354,3 +467,107 @@ def test_whenever_it_crashes_nothing_that_was_kept_is_lost_and_nothing_counts_tw
         run(body)
     finally:
         usage_module.WRITTEN_AT_ONCE, counted_module.RECORD_SUMS = before
+
+
+SCHEDULE = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=16)
+DAYS = range(day_of(MONTHS_END) - 1, day_of(MONTHS_END) + 12)
+
+
+class Early(MemoryStore):
+    """A store whose reads are of the moment at which they are asked for, and told later."""
+
+    def read(self, table: str, keys: Sequence[bytes], on_read: ReadCallback) -> None:
+        found = self._values(table, keys)
+        self._reads.append((lambda: found, on_read))
+        self._soon()
+
+    def read_range(self, table: str, first: bytes, end: bytes, at_most: int, on_read: EntriesCallback) -> None:
+        found = self._range(table, first, end, at_most)
+        self._reads.append((lambda: found, on_read))
+        self._soon()
+
+
+@given(
+    STEPS,
+    st.lists(COUNT, max_size=2),
+    st.sampled_from(["keep", "all", "write"]),
+    SCHEDULE,
+    st.integers(1, 4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_answers_hold_what_was_counted_wherever_it_is_on_its_way(
+    steps: list[tuple[str, list[tuple[int, int, int]]]],
+    later: list[tuple[str, list[tuple[int, int, int]]]],
+    last: str,
+    schedule: list[tuple[int, int, int]],
+    at_once: int,
+    write_first: bool,
+    early: bool,
+) -> None:
+    """Questions are asked while something is being written, and reads and commits are answered in any order."""
+
+    async def body(upper: Upper) -> None:
+        await upper.admin.operator.create_account("other", "free")
+        book, history = upper.directory.usage, upper.directory.history
+        counted: defaultdict[tuple[int, int], int] = defaultdict(int)
+        wall_s = MONTHS_END - DAY_S
+
+        async def fold_all() -> None:
+            while await book.fold():
+                pass
+
+        verbs = {"keep": book.keep, "fail": book.keep, "fold": book.fold, "write": book.write, "all": fold_all}
+        for kind, rows in [("night", []), *steps, ("begin", []), *later]:
+            upper.store.fail(OSError("full") if kind == "fail" else None)
+            if kind == "count":
+                for account, principal, more in rows:
+                    number = OWN if principal < 3 else 100 + principal
+                    book.add([(account, None if number == OWN else number, more, 0, more, more)], wall_s)
+                    if account == 1:
+                        counted[day_of(wall_s), number] += more
+            elif kind == "night":
+                wall_s += DAY_S // 4
+                book.add([], wall_s)
+            elif kind == "begin":
+                await book.keep()
+                book.begin_fold()
+            else:
+                await asyncio.gather(verbs[kind](), return_exceptions=True)
+        upper.store.fail(None)
+        upper.store.delay()
+        under_way = asyncio.create_task(verbs[last]()) if write_first else None
+        of_account = asyncio.create_task(history.of_account(1, DAYS, lambda _: True))
+        of_device = asyncio.create_task(history.of_device(1, 103, DAYS))
+        today = asyncio.create_task(history.day(1, day_of(wall_s)))
+        under_way = under_way or asyncio.create_task(verbs[last]())
+        for reads, commits, answers in schedule:
+            await asyncio.sleep(0)
+            upper.store.answer_reads(reads)
+            upper.store.commit(commits)
+            upper.store.answer(answers)
+        await asyncio.sleep(0)
+        upper.store.release()
+        await under_way
+        by_day = {day: 2 * sum(more for (one, _), more in counted.items() if one == day) for day in DAYS}
+        period = await of_account
+        assert {day.day: day.messages for day in period.days} == by_day
+        assert {day.day: day.bytes for day in period.days} == {day: one // 2 for day, one in by_day.items()}
+        active = {day: sum(one == day and number != OWN for one, number in counted) for day in DAYS}
+        assert {day.day: day.active_devices for day in period.days} == active
+        devices = {number for _, number in counted} - {OWN}
+        assert period.active_devices == len(devices)
+        assert dict(period.top) == {
+            number: (2 * sum_of, sum_of)
+            for number in devices
+            for sum_of in [sum(more for (_, one), more in counted.items() if one == number)]
+        }
+        assert [day.messages for day in (await of_device).days] == [2 * counted[day, 103] for day in reversed(DAYS)]
+        assert (await today).messages == by_day[day_of(wall_s)]
+
+    before = usage_module.WRITTEN_AT_ONCE, counted_module.RECORD_SUMS, history_module.PAGE_ROWS
+    usage_module.WRITTEN_AT_ONCE = counted_module.RECORD_SUMS = history_module.PAGE_ROWS = at_once
+    try:
+        run(body, Upper(Early() if early else None))
+    finally:
+        usage_module.WRITTEN_AT_ONCE, counted_module.RECORD_SUMS, history_module.PAGE_ROWS = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Sequence
 
@@ -70,9 +71,16 @@ def test_what_is_added_is_packed_once_and_unpacked_and_taken_in_the_order_of_key
     assert not again.has_fresh
     wanted = expected([*rows, *more], [1, 2])
     assert len(tally) == len(wanted)
+    for account in (1, 2, 3):
+        mine = {key for key in wanted if key[:4] == account.to_bytes(4, "big")}
+        assert {day_key(account, *one) for one in struct.iter_unpack("=II", tally.devices_of(account))} == mine
+    assert {key: tally.get(key) for key in wanted} == wanted
+    assert tally.get(day_key(1, DAY + 1, 1)) is None
     found = taken(tally, at_once)
     assert found == sorted(wanted.items())
     assert len(tally) == 0
+    assert tally.devices_of(1) == b""
+    assert not any(tally.get(key) for key in wanted)
     assert taken(again, at_once) == [one for one in found if one[0] > behind]
 
 
@@ -130,4 +138,6 @@ def test_nothing_is_added_to_what_is_being_taken_and_nothing_is_taken_out_of_ord
         tally.add([(1, 100, 1, 1, 1, 1)], DAY, {1}, is_application, END)
     with pytest.raises(ValueError, match="12 bytes"):
         Tally().unpack(b"", 0, DAY, b"")
+    with pytest.raises(ValueError, match="12 bytes"):
+        tally.get(b"")
     assert len(taken(tally)) == 99
