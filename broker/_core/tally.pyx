@@ -12,7 +12,7 @@ from broker._core.table cimport Link, table_add, table_close, table_first
 # In a device's place: 0 is the account's OWN, UINT32_MAX is ALL, as `broker.accounts.days` calls them.
 cdef enum:
     NO_DEVICE = 0
-    SLAB_SUMS = 1024
+    SLAB_SUMS = 256             # small enough for the heap: to unmap each takes long when all of them go
     FIRST_SUMS = 64
     NUMBERS = 6                 # of a packed sum: account, device and four figures
     NUMBER_BYTES = 9            # at most, of one: 63 bits
