@@ -1,7 +1,7 @@
-"""What was counted on each UTC day: rows of devices and of accounts on disk, and in memory only what is not there yet.
+"""What was counted on each UTC day: rows of devices and of accounts on disk.
 
-Here belong the rows, how counts get into them, and their end after ``KEPT_DAYS``. Not here: when they are written
-(``usage``), and what they are asked for (``history``).
+Here belong the rows, how counts get into them, and their end after ``KEPT_DAYS``. Not here: what was counted and is in
+no row yet (``counted``), when rows are written (``counting``), and what they are asked for (``history``).
 
 A row is never more than was counted. It is made of what is on disk and what was counted since, and written as a whole
 with its account's total of that day: a commit whose fate nobody knows is submitted again as it was, before anything
@@ -14,16 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from operator import add
-from typing import Final
+from typing import Final, TypeVar
 
 import msgpack
 
+from broker.accounts.counted import Counted
+from broker.accounts.gathered import TOTAL_END
 from broker.accounts.ledger import Ledger
 from broker.errors import StoreError
-from broker.ports import Change
+from broker.ports import Change, Entries
 from broker.storage.tables import DAILY, day_key
 
 log = logging.getLogger(__name__)
@@ -46,11 +49,13 @@ DEVICES_PLACE, PEAK_PLACE = 4, 5
 NO_TOTAL: Final = (0,) * TOTAL_FIGURES
 
 REMOVED_AT_ONCE = 500
-SLICE_ROWS = 250  # brought into a part between two turns of the loop
+SLICE_ROWS = 100  # brought into a part between two turns of the loop
+
+_PACKER: Final = msgpack.Packer(autoreset=True)  # to make one takes longer than to pack a row
 
 Figures = tuple[int, ...]
+FoundT = TypeVar("FoundT")
 
-_ALL_END = day_key(0, 0, ALL)[8:]
 _OWN_END = day_key(0, 0, OWN)[8:]
 
 
@@ -61,7 +66,7 @@ def day_of(wall_s: int) -> int:
 
 def encode_day(figures: Figures) -> bytes:
     """Bytes of a row for the store."""
-    packed: bytes = msgpack.packb([VERSION, *figures])
+    packed: bytes = _PACKER.pack((VERSION, *figures))
     return packed
 
 
@@ -79,35 +84,21 @@ def decode_day(value: bytes) -> Figures:
 class DayBook:
     """The days of all accounts. One writer at a time: ``part``, commit, ``settled``."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, counted: Counted) -> None:
         self._ledger = ledger
-        self._fresh: dict[bytes, Figures] = {}  # counted since the last write
-        self._unsettled: dict[bytes, Figures] = {}  # whole rows; whether they are on disk is not known
+        self._counted = counted
+        self._taken: dict[bytes, Figures] = {}  # on the way into rows, by key; they are not ``_counted``'s any more
+        self._unsettled: dict[bytes, Figures] = {}  # whole rows of those; whether they are on disk is not known
+        self._parts = 0  # that were settled
         self._too_old: list[bytes] = []
         self._sweeping = 0  # the account that those are of
         self._to_sweep: deque[int] = deque()  # accounts that may have rows that are too old
         self._oldest = 0  # the first day that is kept
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is something to be written."""
-        return bool(self._fresh or self._unsettled)
-
-    @property
-    def more(self) -> bool:
-        """Whether something was counted that is not in the part under way."""
-        return bool(self._fresh)
-
-    def add(self, account_id: int, day: int, device_number: int, counted: Figures) -> None:
-        """Take what a device has done since it was last told."""
-        key = day_key(account_id, day, device_number)
-        row = self._fresh.get(key)
-        self._fresh[key] = counted if row is None else _sum(row, counted)
-
-    def note_peak(self, account_id: int, day: int, connections: int) -> None:
-        """Take how many connections an account has had at once on a day, until now."""
-        key = day_key(account_id, day, ALL)
-        self._fresh[key] = _with_peak(self._fresh.get(key, NO_TOTAL), connections)
+    def waiting(self) -> int:
+        """How many counts are on their way into rows."""
+        return len(self._taken) + self._counted.to_bring
 
     # ------------------------------------------------------------ writing
 
@@ -116,32 +107,94 @@ class DayBook:
 
         Raises ``Unavailable`` where what is on disk cannot be read.
         """
-        if not self._unsettled and self._fresh:
-            keys = list(islice(self._fresh, at_most))
-            await self._fill(keys, list({key[:8] + _ALL_END: None for key in keys}))
-        return [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
+        is_ordered = self._counted.order()
+        while not is_ordered:
+            await asyncio.sleep(0)
+            is_ordered = self._counted.order()
+        if not self._taken:
+            self._taken = self._counted.take(at_most)
+        if not self._taken:
+            return []
+        if not self._unsettled:
+            await self._fill()
+        rows = [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
+        return [*rows, self._counted.mark(next(reversed(self._taken)))]
 
     def settled(self) -> None:
         """The part is on disk."""
-        self._unsettled = {}
+        self._taken, self._unsettled = {}, {}
+        self._parts += 1
+        self._counted.brought()
 
-    async def _fill(self, keys: list[bytes], totals: list[bytes]) -> None:
-        rows = [key for key in keys if key[8:] != _ALL_END]
-        found = await self._ledger.read(DAILY, totals + rows)
-        for key, value in zip(totals, found[: len(totals)], strict=True):
-            peak = self._fresh.pop(key, NO_TOTAL)[PEAK_PLACE]
-            self._unsettled[key] = _with_peak(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, peak)
-        for number, (key, value) in enumerate(zip(rows, found[len(totals) :], strict=True), 1):
-            self._put(key, readable_day(value, DAY_FIGURES))
-            if number % SLICE_ROWS == 0:  # whoever gives up here leaves a part that is right
+    async def _fill(self) -> None:
+        """Make whole rows of what was taken; whoever gives up on the way leaves it to be done once more."""
+        counts = [one for one in self._taken.items() if not one[0].endswith(TOTAL_END)]
+        totals = {key[:8] + TOTAL_END: NO_TOTAL for key in self._taken}
+        found = await self._ledger.read(DAILY, [*totals, *(key for key, _ in counts)])
+        rows: dict[bytes, Figures] = {}
+        for number, ((key, counted), value) in enumerate(zip(counts, found[len(totals) :], strict=True), 1):
+            before, total = readable_day(value, DAY_FIGURES), key[:8] + TOTAL_END
+            is_new_device = before is None and not key.endswith(_OWN_END)
+            totals[total] = _sum(totals[total], (*counted, int(is_new_device), 0))
+            rows[key] = counted if before is None else _sum(before, counted)
+            if number % SLICE_ROWS == 0:
                 await asyncio.sleep(0)
+        for (key, more), value in zip(totals.items(), found[: len(totals)], strict=True):
+            row = _sum(readable_day(value, TOTAL_FIGURES) or NO_TOTAL, more)
+            rows[key] = _with_peak(row, self._taken.get(key, (0,))[0])
+        self._unsettled = rows
 
-    def _put(self, key: bytes, before: Figures | None) -> None:
-        """Bring what was counted into the part, and into its total."""
-        counted, total = self._fresh.pop(key), key[:8] + _ALL_END
-        is_new_device = before is None and key[8:] != _OWN_END
-        self._unsettled[total] = _sum(self._unsettled[total], (*counted, int(is_new_device), 0))
-        self._unsettled[key] = counted if before is None else _sum(before, counted)
+    # ------------------------------------------------------------ up to this moment
+
+    async def read(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Read rows as they are on disk, for ``row`` and ``total``, before anything else is awaited."""
+        return await self._steady(partial(self._ledger.read, DAILY, keys))
+
+    async def read_range(self, first: bytes, end: bytes, at_most: int) -> Entries:
+        """Read the first rows with ``first`` <= key < ``end`` in the same way."""
+        return await self._steady(partial(self._ledger.read_range, DAILY, first, end, at_most))
+
+    async def _steady(self, read: Callable[[], Awaitable[FoundT]]) -> FoundT:
+        """Read until nothing is brought into rows meanwhile: it would be missing in what is there and in the rows."""
+        while True:
+            parts = self._parts
+            found = await read()
+            if parts == self._parts:
+                return found
+
+    def row(self, key: bytes, value: bytes | None) -> Figures | None:
+        """Give a device's row with what was counted for it since; ``value`` is what is on disk."""
+        known = self._unsettled.get(key)
+        more = self._counted.of_row(key)
+        if known is None:
+            known = readable_day(value, DAY_FIGURES)
+            more += [self._taken[key]] if key in self._taken else []
+        for counted in more:
+            known = counted if known is None else _sum(known, counted)
+        return known
+
+    def total(self, key: bytes, value: bytes | None) -> Figures:
+        """Give an account's total in the same way; its devices are those that have rows."""
+        known = self._unsettled.get(key)
+        used = [self._counted.of_total(key[:8])]
+        peaks = [counted[0] for counted in self._counted.of_row(key)]
+        if known is None:
+            known = readable_day(value, TOTAL_FIGURES) or NO_TOTAL
+            mine = (one for one in self._taken.items() if one[0][:8] == key[:8])
+            for taken, counted in mine:
+                if taken == key:
+                    peaks.append(counted[0])
+                else:
+                    used.append((counted[0] + counted[2], counted[1] + counted[3]))
+        for messages, size in used:  # no direction is asked for in totals: all of it stands with what came in
+            known = _sum(known, (messages, size, 0, 0, 0, 0))
+        return _with_peak(known, max(peaks, default=0))
+
+    def keys_of(self, account_id: int) -> Iterator[bytes]:
+        """Give keys of rows of an account that may be more than they are on disk, or not there; some of them twice."""
+        taken = (key for key in list(self._taken) if not key.endswith(TOTAL_END))
+        mine = (key for key in taken if int.from_bytes(key[:4], "big") == account_id)
+        return chain(mine, self._counted.keys_of(account_id))
 
     # ------------------------------------------------------------ what is too old
 

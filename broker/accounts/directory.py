@@ -83,7 +83,7 @@ class Directory:
         self.batch = DeviceBatch(self.devices, self._ledger)
         self.usage = UsageBook(self._ledger, self.accounts, grants, self.keys.is_principal, self.devices.count)
         self.usage.warnings.watch(self._note_warning)
-        self.history = History(self._ledger)
+        self.history = History(self.usage.days)
         self.answers = KeptAnswers(self._ledger)
         self.messages = self.devices.messages
         self.webhooks = Webhooks(self._ledger, secret, self.accounts, webhooks.per_account_maximum)

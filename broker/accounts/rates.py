@@ -7,9 +7,7 @@ that did something within it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-
-from broker.ports import UsageRow
+from collections.abc import Mapping
 
 WINDOW_S = 5.0
 
@@ -20,13 +18,13 @@ class Rates:
     def __init__(self) -> None:
         self._taken: deque[tuple[float, dict[int, tuple[int, int]]]] = deque()  # oldest first
 
-    def note(self, rows: Iterable[UsageRow], now_s: float) -> None:
-        """Take what was counted until now."""
+    def note(self, sums: Mapping[int, tuple[int, int, int, int]], now_s: float) -> None:
+        """Take what was counted until now, by account: messages and bytes in, the same out."""
         self._forget(now_s)
         if not self._taken or self._taken[-1][0] != now_s:
             self._taken.append((now_s, {}))
         of_account = self._taken[-1][1]
-        for account_id, _, messages_in, _, messages_out, _ in rows:
+        for account_id, (messages_in, _, messages_out, _) in sums.items():
             before = of_account.get(account_id, (0, 0))
             of_account[account_id] = before[0] + messages_in, before[1] + messages_out
 

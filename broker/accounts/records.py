@@ -77,6 +77,7 @@ class UsedInMonth(Record):
     messages: int
     bytes: int
     warned: int = 0  # of which thresholds the account was warned in this month: bits of ``QuotaWarning``
+    counted: int = 0  # the last record of counts that is in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,32 @@
 """What accounts have used this month, and what that leaves them.
 
 Here belong the months' totals, on disk too, the quotas that follow, and the turn of days and months. Not here:
-counting, which the core does per message, and enforcing, which it does too; the rows of days (``days``). What is on
-disk is never more than was counted; a crash loses what was counted since the last ``write``. A commit holds a month's
-total together with the last of the rows that it is the sum of.
+counting, which the core does per message, and enforcing, which it does too; the journal of what was counted
+(``counted``), and the rows of days (``days``). What is on disk is never more than was counted; a crash loses what was
+counted since the last ``keep``. A month's total names the last record of the journal that is in it, and is committed
+with it: what is counted later is added to it by the next start, and the total need not be written every second.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 
+from broker._core.tally import sum_by_account
 from broker.accounts.accounts import Accounts
+from broker.accounts.counted import Counted
 from broker.accounts.days import OWN, DayBook, day_of
 from broker.accounts.ledger import Ledger, nothing
+from broker.accounts.months import newest_month
 from broker.accounts.records import UsedInMonth
 from broker.accounts.warnings import DEVICES_KIND, QuotaWarning, QuotaWarnings
 from broker.ports import OWN_PRINCIPALS, Change, GrantTable, UsageRow
 from broker.storage.tables import USAGE, key_number, number_key
 
-WRITTEN_AT_ONCE = 500  # rows of days, and of months, in one commit
+WRITTEN_AT_ONCE = 500  # rows of days, or of months, in one commit
 SWEEP_AFTER_S = 600  # of a new day: a clock that is wrong for a moment removes nothing
 
 
@@ -60,7 +64,8 @@ class UsageBook:
         self._accounts = accounts
         self._table = table
         self._is_application = is_application
-        self.days = DayBook(ledger)
+        self._counted = Counted(ledger, is_application)
+        self.days = DayBook(ledger, self._counted)
         self._day: int | None = None  # what is counted now is of this one
         self._day_since_s = 0
         self._swept = False  # since the day began
@@ -70,17 +75,17 @@ class UsageBook:
         self._used: dict[int, Used] = {}
         self._told: dict[int, Used] = {}  # the whole month's quota as the core was told it
         self._brought: dict[tuple[int, int], int] = {}  # by whose device, by account and bit, until that is told
-        self._unwritten: dict[int, None] = {}  # accounts, in the order in which they changed
+        self._urgent: dict[int, None] = {}  # accounts whose totals are written with the next second's counts
+        self._due: dict[int, None] = {}  # those that have to be before the rows of days that are under way
+        self._unwritten: dict[int, None] = {}  # those that have changed since these rows are
 
     def load(self) -> None:
         """Read what was used in the last month on record; before the accounts, and before anything is counted."""
         rows = {key_number(key): UsedInMonth.decode(value) for key, value in self._ledger.rows(USAGE)}
-        self._month = max((row.month for row in rows.values()), default=None)
-        self._used = {
-            account_id: Used(row.messages, row.bytes, row.warned)
-            for account_id, row in rows.items()
-            if row.month == self._month
-        }
+        self._month, totals, changed = newest_month(rows, self._counted.load())
+        self._counted.skip_to(max((row.counted for row in rows.values()), default=0))
+        self._used = {number: Used(row.messages, row.bytes, row.warned) for number, row in totals.items()}
+        self._unwritten = dict.fromkeys(changed)
 
     @property
     def day(self) -> int | None:
@@ -89,8 +94,8 @@ class UsageBook:
 
     def note_peak(self, account_id: int, connections: int) -> None:
         """Take how many connections an account has had at once since the day began."""
-        if account_id in self._accounts and self._day is not None:
-            self.days.note_peak(account_id, self._day, connections)
+        if account_id in self._accounts and self._day is not None and self._month is not None:
+            self._counted.note_peak(account_id, self._month, self._day, connections)
 
     def ends_at(self, wall_s: int) -> int:
         """When everybody's quota is whole again: seconds of UTC, the first of a month."""
@@ -103,61 +108,144 @@ class UsageBook:
         """What an account has used since the month began."""
         return self._used.get(account_id, Used())
 
-    def add(self, rows: Iterable[UsageRow], wall_s: int) -> None:
+    def add(self, rows: Sequence[UsageRow], wall_s: int) -> None:
         """Take what was counted until now; in a new month everybody's quota is whole again.
 
         It is of the day and the month that the clock said last: whoever tells the time at midnight is exact.
         """
         if self._day is None:
-            self._see_day(wall_s)
-        assert self._day is not None  # it was just seen
-        for account_id, principal_id, messages_in, bytes_in, messages_out, bytes_out in rows:
+            self.see(wall_s)
+        self.take(rows)
+        self.see(wall_s)
+
+    def take(self, rows: Sequence[UsageRow]) -> Mapping[int, tuple[int, int, int, int]]:
+        """Take what was counted until the clock was seen last; gives its sums by account, as rows have them."""
+        assert self._day is not None  # somebody has told the time
+        assert self._month is not None
+        sums = sum_by_account(rows)
+        known = {account_id for account_id in sums if account_id in self._accounts}
+        for account_id, counted in sums.items():
             used = self._used.get(account_id)
             if used is None:
                 used = self._used[account_id] = Used()
-            used.messages += messages_in + messages_out
-            used.bytes += bytes_in + bytes_out
-            if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
+            if account_id in known:  # else it is an open listener's, or an embedder's own
                 self._unwritten[account_id] = None
-                if used.messages >= used.next_messages or used.bytes >= used.next_bytes:
-                    self._note_who(account_id, used, principal_id)
-                counted = messages_in, bytes_in, messages_out, bytes_out
-                self.days.add(account_id, self._day, self._device(principal_id), counted)
+                if self._comes_to_a_step(used, counted):
+                    self._urgent[account_id] = None
+                    self._note_who(account_id, used, rows)
+            used.messages += counted[0] + counted[2]
+            used.bytes += counted[1] + counted[3]
+        self._counted.add(rows, sums, self._month, self._day, known)
+        return sums
+
+    def see(self, wall_s: int) -> None:
+        """Look at the clock: what is taken from now on is of the day and the month that it says."""
         self._see_day(wall_s)
         month = month_of(wall_s)
         if self._turned(month):
             self._begin(month)
 
-    async def write(self) -> None:
-        """Store what has changed since the last time, and remove a few rows of days that are too old.
+    # ------------------------------------------------------------ writing
+
+    async def keep(self) -> None:
+        """Store what was counted since the last time, and tell of quotas; the rows of days follow by ``fold``.
 
         Raises ``Unavailable``; what could not be stored is kept.
         """
         async with self._writing:
-            while self.days.waiting or self._unwritten:
-                await self._write_part()
-            gone = await self.days.too_old()
-            if gone:
-                await self._ledger.commit(gone, nothing)
-            self.days.swept()
+            await self._keep()
+            await self._sweep()
 
-    async def _write_part(self) -> None:
+    async def write(self) -> None:
+        """Store all that was counted, up to the rows of days. Raises ``Unavailable`` as ``keep`` does."""
+        async with self._writing:
+            await self._keep()
+            await self._bring_all()
+            await self._keep()
+            if self._close():
+                await self._bring_all()
+            await self._keep()
+            await self._sweep()
+
+    async def fold(self) -> int:
+        """Bring some of what was counted into its rows; gives how much that was. Raises ``Unavailable``."""
+        async with self._writing:
+            return await self._bring()
+
+    def begin_fold(self) -> None:
+        """Let ``fold`` bring what was counted until now, unless it has not done yet with what was before."""
+        if not self._writing.locked():
+            self._close()
+
+    @property
+    def to_fold(self) -> int:
+        """How many rows ``fold`` has to write before it has done."""
+        return len(self._due) + self.days.waiting
+
+    def _close(self) -> bool:
+        if self.to_fold or not self._counted.close():
+            return False
+        self._due, self._unwritten = self._unwritten, {}
+        return True
+
+    async def _bring_all(self) -> None:
+        while await self._bring():
+            pass
+
+    async def _bring(self) -> int:
+        if self._due:
+            return await self._write_months(self._due)
         rows = await self.days.part(WRITTEN_AT_ONCE)
-        part = [] if self.days.more else list(islice(self._unwritten, WRITTEN_AT_ONCE))
+        if rows:
+            await self._ledger.commit(rows, nothing)
+        self.days.settled()
+        return len(rows)
+
+    async def _keep(self) -> None:
+        if self._counted.waits:  # as it was, before anything new
+            await self._commit_counts()
+        more = self._counted.pack()
+        while more:
+            await asyncio.sleep(0)
+            more = self._counted.pack()
+        await self._commit_counts()
+        while self._urgent:
+            await self._write_months(self._urgent)
+
+    async def _sweep(self) -> None:
+        """Remove a few rows of days that are too old."""
+        gone = await self.days.too_old()
+        if gone:
+            await self._ledger.commit(gone, nothing)
+        self.days.swept()
+
+    async def _commit_counts(self) -> None:
+        changes = self._counted.changes()
+        if changes:
+            await self._ledger.commit(changes, nothing)
+            self._counted.settled(changes)
+
+    async def _write_months(self, accounts: dict[int, None]) -> int:
+        """Store the totals of some of these accounts, with all the counts that are in them."""
+        part = list(islice(accounts, WRITTEN_AT_ONCE))
         for account_id in part:
-            del self._unwritten[account_id]
+            del accounts[account_id]
+            self._unwritten.pop(account_id, None)
+        self._counted.pack_all()
+        counts = self._counted.changes()
         reached = [warning for account_id in part for warning in self._reached(account_id)]
         try:
-            await self._ledger.commit([*rows, *map(self._put, part)], nothing)
+            await self._ledger.commit([*counts, *map(self._put, part)], nothing)
         except BaseException:
-            self._unwritten.update(dict.fromkeys(part))
+            accounts.update(dict.fromkeys(part))
             for one in reached:
                 self.of(one.account_id).warned &= ~one.bit
             raise
-        self.days.settled()
+        self._counted.settled(counts)
         for one in reached:
             self._brought.pop((one.account_id, one.bit), None)
         self.warnings.tell(reached)
+        return len(part)
 
     def _reached(self, account_id: int) -> list[QuotaWarning]:
         """Mark what an account has to be warned of: the commit that comes keeps the mark, and then it is told."""
@@ -180,13 +268,24 @@ class UsageBook:
         last = {one.kind: one for one in reached if one.bit & used.warned}
         return list(last.values())
 
-    def _note_who(self, account_id: int, used: Used, principal_id: int | None) -> None:
-        """Remember whose messages have brought an account to what it will be warned of."""
-        month = self._month or 0
-        for one in self.warnings.reached(account_id, used.messages, used.bytes, used.warned, month):
+    def _comes_to_a_step(self, used: Used, counted: tuple[int, int, int, int]) -> bool:
+        messages, size = used.messages + counted[0] + counted[2], used.bytes + counted[1] + counted[3]
+        return messages >= used.next_messages or size >= used.next_bytes
+
+    def _note_who(self, account_id: int, used: Used, rows: Sequence[UsageRow]) -> None:
+        """Remember whose messages bring an account to what it will be warned of."""
+        messages, size = used.messages, used.bytes
+        for row in rows:
+            if row[0] == account_id:
+                messages, size = messages + row[2] + row[4], size + row[3] + row[5]
+                if messages >= used.next_messages or size >= used.next_bytes:
+                    self._note_steps(account_id, used, (messages, size), row[1])
+
+    def _note_steps(self, account_id: int, used: Used, until: tuple[int, int], principal_id: int | None) -> None:
+        for one in self.warnings.reached(account_id, *until, used.warned, self._month or 0):
             if one.kind != DEVICES_KIND:
                 self._brought.setdefault((account_id, one.bit), self._device(principal_id))
-        used.next_messages, used.next_bytes = self.warnings.next_steps(account_id, used.messages, used.bytes)
+        used.next_messages, used.next_bytes = self.warnings.next_steps(account_id, *until)
 
     def set_quota(self, account_id: int) -> None:
         """Tell the core what an account's plan leaves it: it is new, or its plan has changed.
@@ -239,6 +338,7 @@ class UsageBook:
 
     def _begin(self, month: int) -> None:
         """Give back what was used; what the core counts at this moment is the new month's."""
+        self._counted.begin_month(month)
         self._month = month
         ended, self._used = self._used, {}
         self._brought = {}
@@ -251,10 +351,12 @@ class UsageBook:
 
     def _changed(self, account_id: int) -> None:
         if account_id in self._accounts:  # else it is an open listener's, or an embedder's own
-            self._unwritten[account_id] = None
+            self._urgent[account_id] = None
 
     def _put(self, account_id: int) -> Change:
         assert self._month is not None  # something was counted
         used = self._used.get(account_id)
-        row = None if used is None else UsedInMonth(self._month, used.messages, used.bytes, used.warned).encode()
-        return Change(USAGE, number_key(account_id), row)
+        if used is None:
+            return Change(USAGE, number_key(account_id), None)
+        row = UsedInMonth(self._month, used.messages, used.bytes, used.warned, self._counted.number)
+        return Change(USAGE, number_key(account_id), row.encode())

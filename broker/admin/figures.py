@@ -32,7 +32,7 @@ TYPES_MAXIMUM = 50  # told by name; who has more kinds finds the rest as ``other
 
 
 class Figures:
-    """Figures of accounts that exist, up to this moment as far as the disk takes what was counted.
+    """Figures of accounts that exist, up to this moment, also while the disk takes nothing.
 
     Raises ``Unavailable`` where the disk cannot be read.
     """
@@ -85,7 +85,7 @@ class Figures:
         """
         first, last = self._period(start, end)
         device = None if device_id is None else self._directory.devices.get(account_id, device_id)
-        await self._counting.settle()
+        await self._counting.count()
         days = range((first - EPOCH).days, (last - EPOCH).days + 1)
         history = self._directory.history
         if device is None:
@@ -132,11 +132,11 @@ class Figures:
 
     # ------------------------------------------------------------ stats
 
-    async def stats(self, account_id: int, *, settled: bool = True) -> StatsView:
-        """Tell how an account stands; where it need not be ``settled``, as it was counted a second or so ago."""
+    async def stats(self, account_id: int, *, counted: bool = True) -> StatsView:
+        """Tell how an account stands; where it need not be ``counted`` for that, as it was a second or so ago."""
         devices = await self._devices(account_id)
-        if settled:
-            await self._counting.settle()
+        if counted:
+            await self._counting.count()
         today = await self._directory.history.day(account_id, day_of(self._clock.wall_s()))
         month = self._directory.usage.of(account_id)
         rates = self._counting.rate(account_id)

@@ -116,7 +116,7 @@ class SystemTopics:
         started = loop.time()
         try:
             quota = await self._figures.quota(account_id)  # counts until now
-            stats = await self._figures.stats(account_id, settled=False)
+            stats = await self._figures.stats(account_id, counted=False)
         except Unavailable:
             return  # the disk cannot be read now: the next time, then
         for name, value in figures_of(stats, quota, self._core.account_drops(account_id)):

@@ -41,6 +41,7 @@ from broker.storage.tables import (
     ACCOUNTS,
     ADMIN_KEYS,
     AUDIT,
+    COUNTED,
     COUNTERS,
     DAILY,
     DEVICES,
@@ -66,7 +67,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 RUN_CHECK_S = 1.0
 WORDS_MAXIMUM = 5
 
-OF_ANY_FORMAT = frozenset((ACCOUNTS, KEYS, ADMIN_KEYS, DEVICES, SEEN, COUNTERS, USAGE, DAILY, AUDIT))
+OF_ANY_FORMAT = frozenset((ACCOUNTS, KEYS, ADMIN_KEYS, DEVICES, SEEN, COUNTERS, USAGE, DAILY, COUNTED, AUDIT))
 """Tables whose records say their own version: taken from a store of a newer format as well."""
 
 _FORMAT = struct.Struct("<I")

@@ -16,6 +16,7 @@ from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
 from broker.accounts.authority_certificates import describe
+from broker.accounts.counted import BROUGHT_KEY, Brought, Counts
 from broker.accounts.days import ALL, DAY_FIGURES, TOTAL_FIGURES, decode_day
 from broker.accounts.device_passwords import DIGEST_BYTES_OF_KEY
 from broker.accounts.ledger import ACCOUNT_NUMBERS, PRINCIPAL_NUMBERS
@@ -46,6 +47,7 @@ from broker.storage.tables import (
     AUDIT,
     AUTHORITIES,
     CLAIMS,
+    COUNTED,
     COUNTERS,
     DAILY,
     DEVICES,
@@ -246,13 +248,22 @@ def _is_counter(key: bytes, value: bytes) -> bool:
 
 def _is_usage(key: bytes, value: bytes) -> bool:
     used = UsedInMonth.decode(value)
-    return len(key) == 4 and all(isinstance(one, int) for one in (used.month, used.messages, used.bytes, used.warned))
+    return len(key) == 4 and all(
+        isinstance(one, int) for one in (used.month, used.messages, used.bytes, used.warned, used.counted)
+    )
 
 
 def _is_day(key: bytes, value: bytes) -> bool:
     figures = decode_day(value)
     wanted = TOTAL_FIGURES if day_key_parts(key)[2] == ALL else DAY_FIGURES
     return len(figures) == wanted and all(type(one) is int and 0 <= one < NEVER for one in figures)
+
+
+def _is_counted(key: bytes, value: bytes) -> bool:
+    if key == BROUGHT_KEY:
+        return bool(Brought.decode(value))
+    Counts.decode(value).by_account()  # raises where they are none
+    return len(key) == LONG_KEY_BYTES
 
 
 def _is_audit(key: bytes, value: bytes) -> bool:
@@ -305,6 +316,7 @@ CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     COUNTERS: _is_counter,
     USAGE: _is_usage,
     DAILY: _is_day,
+    COUNTED: _is_counted,
     ANSWERS: _is_answer,
     AUDIT: _is_audit,
     TIMELINE: is_timeline,

@@ -28,6 +28,8 @@ ONLINE = "online"
 """By device number: since when it has a connection, as of a moment ago; who has none has no record."""
 DAILY = "daily"
 """By account, UTC day (since 1970) and device number: ``day_key``."""
+COUNTED = "counted"
+"""By number: what was counted and may not be in ``DAILY`` and ``USAGE`` yet; number 0 says what is."""
 TRACKED = "tracked"
 """By device number and tracking number: what has become of messages to devices."""
 ANSWERS = "answers"
@@ -73,6 +75,7 @@ TABLES = (
     USAGE,
     PASSWORDS_USED,
     DAILY,
+    COUNTED,
     ANSWERS,
     AUDIT,
     TIMELINE,

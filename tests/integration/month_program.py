@@ -1,7 +1,7 @@
 """A broker in a process of its own whose wall clock says what it is told, for tests that kill it at a month's end.
 
 Run as ``python -m tests.integration.month_program DATA_DIR UNIX_SECONDS``. It prints one JSON line when it serves, and
-one after each line of its input: a number of seconds, by which it moves all of its clocks, or ``settle``, for which it
+one after each line of its input: a number of seconds, by which it moves all of its clocks, or ``keep``, for which it
 does at once what it does every second: it stores what was counted.
 """
 
@@ -52,9 +52,9 @@ async def serve(data_dir: Path, wall_s: int) -> None:
         told = {"key": broker.first_key, "mqtt": broker.endpoint().port, "http": broker.http_url}
         _say(told)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            if line.strip() == "settle":
+            if line.strip() == "keep":
                 assert broker._platform is not None
-                assert await broker._platform.counting.settle()
+                assert await broker._platform.counting.keep()
             else:
                 broker.advance_clock(float(line))
             _say({"wall_s": broker._clock.wall_s()})

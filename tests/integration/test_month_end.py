@@ -117,7 +117,7 @@ def test_a_thousand_devices_are_counted_to_the_message_over_a_months_end_and_two
         with connected(life, logins) as clients:
             assert publish_all(clients, logins, 2) == 2 * DEVICES
             assert life.used() == 2 * DEVICES
-            life.tell("settle")
+            life.tell("keep")
 
     with Life(tmp_path, end_s - 1800, key) as life:
         assert life.used() == 2 * DEVICES
@@ -130,7 +130,7 @@ def test_a_thousand_devices_are_counted_to_the_message_over_a_months_end_and_two
             assert life.used() == 0
             assert publish_all(clients, logins, 3) == 3 * DEVICES
             assert life.used() == 3 * DEVICES
-            life.tell("settle")
+            life.tell("keep")
             assert publish_all(clients, logins, 1) == DEVICES
 
     with Life(tmp_path, end_s + 60, key) as life:

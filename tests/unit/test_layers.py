@@ -27,7 +27,7 @@ ORDER = """
     properties
     packets
     memory
-    arena table names roster handle_queue tls_tickets tls tls_object tls_socket proxy_header
+    arena table names roster tally handle_queue tls_tickets tls tls_object tls_socket proxy_header
     model
     transport
     topic_rules

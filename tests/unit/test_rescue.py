@@ -225,7 +225,7 @@ def test_of_a_newer_format_only_what_says_its_own_version_is_taken(data_dir: Pat
     told = prepare(data_dir, map_size_bytes=MAP_BYTES)
     assert told is not None
     assert "format 99" in told.found[0]
-    others_too = {"seen", "counters", "usage", "daily", "audit"}
+    others_too = {"seen", "counters", "usage", "daily", "counted", "audit"}
     assert set(told.tables) == {"accounts", "keys", "admin_keys", "devices"} | others_too
     assert others(stored(data_dir)) == truth
 

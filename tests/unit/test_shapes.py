@@ -11,6 +11,7 @@ import pytest
 from broker.accounts.admin_keys import AdminKey
 from broker.accounts.answers import KeptAnswer
 from broker.accounts.audit import AuditEntry
+from broker.accounts.counted import BROUGHT_KEY, Brought, Counts
 from broker.accounts.days import ALL, encode_day
 from broker.accounts.messages import MessageRecord
 from broker.accounts.records import (
@@ -79,6 +80,7 @@ SOUND = {
             )
         ),
     ),
+    "counted": (long_key(7), Counts(24_000, 20_000, 1, bytes((1, 7, 2, 200, 1, 0, 0))).encode()),
     "answers": (number_key(1) + b"n" * 16, KeptAnswer(1_700_000_000, b"s" * 40).encode()),
     "admin_keys": (number_key(4), AdminKey(4, "ops", b"d" * 32, 1, 0, 9).encode()),
     "audit": (
@@ -205,3 +207,19 @@ def test_records_of_other_types_are_refused() -> None:
 
 def test_a_table_that_nobody_knows_may_hold_anything() -> None:
     assert is_record("journal", b"x", b"y")
+
+
+def test_what_was_counted_and_how_much_of_it_is_in_rows_is_judged_by_its_checksum_its_form_and_its_sums() -> None:
+    brought = Brought(7, day_key(1, 20_000, 7)).encode()
+    assert is_record("counted", BROUGHT_KEY, brought)
+    key, counts = SOUND["counted"]
+    for at in range(len(brought)):
+        assert not is_record("counted", BROUGHT_KEY, brought[:at] + bytes((brought[at] ^ 1,)) + brought[at + 1 :])
+    for at in range(len(counts)):
+        assert not is_record("counted", key, counts[:at] + bytes((counts[at] ^ 1,)) + counts[at + 1 :])
+    packed = Counts.decode(counts).packed
+    for sums, bad in ((2, packed), (0, packed), (1, packed[:-1]), (1, packed + b"\0"), (1, b"\xff" * 10 + packed[1:])):
+        assert not is_record("counted", key, Counts(24_000, 20_000, sums, bad).encode())
+    assert not is_record("counted", key[:4], counts)
+    assert not is_record("counted", key, brought)
+    assert not is_record("counted", BROUGHT_KEY, counts)

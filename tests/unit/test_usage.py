@@ -181,11 +181,15 @@ def test_many_accounts_are_written_in_parts_and_only_those_that_have_changed(mon
         book.add([upper.core.count(number, number, 10 * number) for number in range(1, 6)], NOW_S)
         before = upper.store.figures()["commits"]
         await book.write()
-        assert upper.store.figures()["commits"] == before + 5  # rows of days with the first three
+        assert upper.store.figures()["commits"] == before + 1 + 3 + 3  # counts, months, rows of days
         await book.write()
-        assert upper.store.figures()["commits"] == before + 5  # rows of days with the first three
+        assert upper.store.figures()["commits"] == before + 1 + 3 + 3
+        book.add([upper.core.count(4, 1, 1)], NOW_S)
+        await book.write()
+        assert upper.store.figures()["commits"] == before + 7 + 1 + 1 + 1
         found = upper.restart().directory.usage
-        assert [used(found, number) for number in range(1, 6)] == [(n, 10 * n) for n in range(1, 6)]
+        assert used(found, 4) == (5, 41)
+        assert [used(found, number) for number in (1, 2, 3, 5)] == [(n, 10 * n) for n in (1, 2, 3, 5)]
 
     run(body)
 
@@ -207,9 +211,12 @@ def test_a_stored_record_is_what_it_was_when_it_was_first_written() -> None:
     async def body(upper: Upper) -> None:
         upper.directory.usage.add([(1, None, 3, 30, 0, 0)], NOW_S)
         await upper.directory.usage.write()
-        assert upper.store.load(USAGE) == [(number_key(1), bytes.fromhex("95 01 cd5ef6 03 1e 00"))]
+        assert upper.store.load(USAGE) == [(number_key(1), bytes.fromhex("96 01 cd5ef6 03 1e 00 01"))]
         assert UsedInMonth.decode(bytes.fromhex("95 01 cd5ef6 03 1e 05")) == UsedInMonth(month_of(NOW_S), 3, 30, 5)
-        # And before there were warnings.
+        # And before the last record of counts was named, and before there were warnings.
+        assert UsedInMonth.decode(bytes.fromhex("96 01 cd5ef6 03 1e 05 07")) == UsedInMonth(
+            month_of(NOW_S), 3, 30, 5, 7
+        )
         assert UsedInMonth.decode(bytes.fromhex("94 01 cd5ef6 03 1e")) == UsedInMonth(month_of(NOW_S), 3, 30)
 
     run(body)
