@@ -43,7 +43,7 @@ cdef enum:
 # ---------------------------------------------------------------- which
 
 cdef inline bint is_waste(ShardState* shard, Chunk* chunk) noexcept nogil:
-    if chunk.live == 0 or chunk.rewrite or chunk.asked or chunk.merges:
+    if chunk.live == 0 or chunk.rewrite or chunk.asked or chunk.merges or chunk.stays:
         return False
     if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
         return True
@@ -184,8 +184,11 @@ cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n
     if chunk == NULL or chunk.first != key or not chunk.rewrite:
         return
     chunk.rewrite = 0
-    if at == NULL or chunk.last >= first_unoffered(shard) or not is_whole(at, end):
-        return      # else what is dropped from it would still be there
+    if at == NULL or chunk.last >= first_unoffered(shard):
+        return
+    if not is_whole(at, end):
+        chunk.stays = 1     # what is dropped from it would still be there
+        return
     buffer = <uint8_t*>take_memory(<size_t>n + 1)
     remains.at = buffer
     remains.messages = remains.pairs = remains.dropped = 0

@@ -842,7 +842,7 @@ cdef struct Chunk:              # messages that were written together
     uint8_t asked               # it stands on the list of those to be read, or is being read
     uint8_t rewrite             # it is read to be written again without what is done
     uint8_t merges              # it is read to become one with its neighbours
-    uint8_t stays               # it is damaged, and stays by itself
+    uint8_t stays               # it is damaged, and stays as it is
     uint64_t changed            # ticket of the batch in which it was written again; the disk has it as it was till then
 
 cdef struct Remains:            # of a chunk that is written again

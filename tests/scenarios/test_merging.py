@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from broker._core.core_probe import parked
@@ -173,6 +175,25 @@ def test_one_that_is_damaged_costs_its_own_deliveries_and_no_more() -> None:
     pass_batches(core)
     assert drain(core.resume("s", user_name="durable")) == [one for one in payloads(0, 10) if one != b"2"]
     assert core.all_drops() == {DropReason.LOST: 1}
+    nothing_left(core)
+
+
+def test_one_that_is_damaged_behind_a_right_checksum_is_not_read_for_ever_when_it_expires() -> None:
+    core = synced()
+    subscriber(core).drop()
+    publisher = core.connect("p", user_name="plain")
+    for number in range(3):
+        publisher.publish("t/x", b"%d" % number, 1, **EXPIRES)
+    key, value = core.store.load("messages")[1]
+    value += bytes(5)
+    value = zlib.crc32(value[4:]).to_bytes(4, "little") + value[4:]
+    core.store.submit(0, [("messages", key, value)], lambda *_: None)
+    core.store.answer()
+    core.wait(60)
+    pass_batches(core)
+    assert core.drops(DropReason.MESSAGE_EXPIRED) == 2
+    assert drain(core.resume("s", user_name="durable")) == []
+    assert core.all_drops() == {DropReason.MESSAGE_EXPIRED: 3}
     nothing_left(core)
 
 
