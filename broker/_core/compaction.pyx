@@ -20,6 +20,7 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.records cimport (
+    CHECKSUM_BYTES,
     TABLE_MESSAGES,
     PairRecord,
     Record,
@@ -35,8 +36,6 @@ cdef enum:
     CHUNKS_PER_BATCH = 1024     # that are looked at
     ASKED_PER_BATCH = 4
     SPARSE = 4                  # of so many deliveries one is needed: it is written again
-    YOUNG = 16                  # batches in which a chunk may still become empty by itself
-    CHECKSUM_BYTES = 8
     SECOND_NS = 1000000000
 
 
@@ -47,7 +46,7 @@ cdef inline bint is_waste(ShardState* shard, Chunk* chunk) noexcept nogil:
         return False
     if chunk.expires_at_ns and chunk.expires_at_ns <= shard.now_ns:
         return True
-    return chunk.ticket + YOUNG < shard.journal.open_ticket and <uint64_t>chunk.live * SPARSE < chunk.pairs
+    return not is_young(shard, chunk) and <uint64_t>chunk.live * SPARSE < chunk.pairs
 
 
 cdef void look_for_waste(ShardState* shard) noexcept nogil:
@@ -122,9 +121,7 @@ cdef void keep_pairs(
     while next_pair(&at, record.end, &pair):
         durable = find_durable(shard, pair.head.session)
         if durable != NULL and is_needed(durable.session, record.head.number):
-            if expired and drop_expired(shard, durable.session, record, &pair):
-                remains.dropped += 1
-            else:
+            if not (expired and drop_expired(shard, durable.session, record, &pair)):
                 remains.at = put_bytes(remains.at, before, <uint32_t>(at - before))
                 head.pair_count += 1
         before = at
@@ -150,19 +147,13 @@ cdef void keep_record(
         remains.expires_at_ns = expires
 
 
-cdef void write_again(
-        ShardState* shard, uint64_t key, Remains* remains, const uint8_t* begin) noexcept nogil:
-    cdef Chunk* chunk = find_chunk(&shard.journal, key)
+cdef void write_again(ShardState* shard, Chunk* chunk, const Remains* remains, const uint8_t* begin) noexcept nogil:
     cdef uint32_t n = CHECKSUM_BYTES + <uint32_t>(remains.at - begin)
-    cdef uint8_t* at
-    if chunk == NULL or remains.messages == 0:
-        return      # it has gone meanwhile
-    chunk.changed = shard.journal.open_ticket
-    chunk.expires_at_ns = remains.expires_at_ns
-    chunk.pairs = remains.pairs
-    at = put_numbered(shard, TABLE_MESSAGES, key, n)    # its checksum follows when the batch is sealed
+    cdef uint8_t* at = put_numbered(shard, TABLE_MESSAGES, chunk.first, n)  # its checksum follows at the batch's end
     memcpy(at + 4, &remains.messages, 4)
     memcpy(at + CHECKSUM_BYTES, begin, n - CHECKSUM_BYTES)
+    chunk.changed = shard.journal.open_ticket
+    chunk.pairs = remains.pairs
     shard.journal.chunk_bytes -= chunk.bytes
     chunk.bytes = n
     shard.journal.chunk_bytes += n
@@ -191,9 +182,12 @@ cdef void compact(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t n
         return
     buffer = <uint8_t*>take_memory(<size_t>n + 1)
     remains.at = buffer
-    remains.messages = remains.pairs = remains.dropped = 0
+    remains.messages = remains.pairs = 0
     remains.expires_at_ns = 0
     while next_record(&at, end, &record):
         keep_record(shard, &remains, &record, True)
-    write_again(shard, key, &remains, buffer)
+    chunk = find_chunk(&shard.journal, key)     # else it has gone meanwhile
+    if chunk != NULL and remains.messages:
+        chunk.expires_at_ns = remains.expires_at_ns
+        write_again(shard, chunk, &remains, buffer)
     give_memory(buffer)

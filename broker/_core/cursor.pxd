@@ -5,7 +5,7 @@ only on success and return whether they succeeded. Writers trust their caller to
 advanced pointer. Not here: what the bytes mean.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
@@ -138,3 +138,32 @@ cdef inline uint8_t* put_bytes(uint8_t* at, const uint8_t* data, uint32_t n) noe
 cdef inline uint8_t* put_binary(uint8_t* at, const uint8_t* data, uint32_t n) noexcept nogil:
     # The caller has made sure that n is at most 65,535.
     return put_bytes(put_u16(at, <uint16_t>n), data, n)
+
+
+# Not MQTT's, but what the core keeps for itself: numbers of 63 bits in seven a byte, the lowest first; all but the last
+# have the highest bit set.
+
+cdef enum:
+    NUMBER_BYTES = 9        # that one has at most
+
+
+cdef inline uint8_t* put_number(uint8_t* at, uint64_t number) noexcept nogil:
+    while number >= 0x80:
+        at[0] = <uint8_t>(number | 0x80)
+        number >>= 7
+        at += 1
+    at[0] = <uint8_t>number
+    return at + 1
+
+
+cdef inline const uint8_t* get_number(const uint8_t* at, const uint8_t* end, uint64_t* number) noexcept nogil:
+    # Where the next one is; NULL when there is none here.
+    cdef int shift = 0
+    number[0] = 0
+    while at < end and shift < 7 * NUMBER_BYTES:
+        number[0] |= <uint64_t>(at[0] & 0x7F) << shift
+        if at[0] < 0x80:
+            return at + 1
+        at += 1
+        shift += 7
+    return NULL

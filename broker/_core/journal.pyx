@@ -31,6 +31,8 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.records cimport (
+    CHECKSUM_BYTES,
+    CHUNK_BYTES,
     FLOW_CRC_AT,
     OP_DONE,
     OP_RECEIVED,
@@ -76,8 +78,6 @@ cdef enum:
     IDENTIFIERS_MAXIMUM = 255
     MESSAGES_RESERVED = 1 << 20     # numbers that may be given before the disk is told again
     SESSIONS_RESERVED = 1 << 12
-    CHUNK_BYTES = 512 * 1024        # unless one message alone has more
-    CHECKSUM_BYTES = 8              # of a chunk or of ops: crc32 of what follows, and how many there are
     SECOND_NS = 1000000000
 
 cdef struct PutHead:                # of a keyed record in the batch: key and value follow

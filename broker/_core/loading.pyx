@@ -22,7 +22,7 @@ from broker._core.model cimport (
 )
 from broker._core.parked cimport PAIR_IDENTIFIERS, lose_next, next_needed, read_pair, still_allowed
 from broker._core.records cimport PairRecord, Record, get_message, next_pair, next_record
-from broker._core.runs cimport look_up_runs
+from broker._core.runs cimport begins_in, look_up_pair, pass_chunk
 from broker._core.session cimport body_of, count_drop, drop_parked_front, fill_body, unpark_front
 
 
@@ -42,6 +42,7 @@ cdef struct Loading:            # one session that waits for the chunk
     uint32_t messages_left
     int64_t bytes_left
     uint32_t taken
+    uint8_t looks_up            # the front of its queue is a run
 
 
 cdef struct Page:               # all who wait for it
@@ -88,7 +89,7 @@ cdef int by_number(const void* one, const void* other) noexcept nogil:
 
 
 cdef void gather(ShardState* shard, Chunk* chunk, Page* page) noexcept nogil:
-    # All who wait for it; from here on they do not any more.
+    # All who wait for it, by their numbers; from here on they do not any more.
     cdef Durable* durable = chunk.waiting
     cdef Loading* loading
     cdef bint many = shard.journal.waiting_count > MANY_WAITING
@@ -98,7 +99,6 @@ cdef void gather(ShardState* shard, Chunk* chunk, Page* page) noexcept nogil:
         durable = durable.wait_next
     page.loadings = <Loading*>take_memory((<size_t>page.count + 1) * sizeof(Loading))
     page.count = 0
-    page.unsatisfied = 0
     while chunk.waiting != NULL:
         durable = chunk.waiting
         stop_waiting(shard, durable)
@@ -106,17 +106,18 @@ cdef void gather(ShardState* shard, Chunk* chunk, Page* page) noexcept nogil:
         loading.number = durable.number
         loading.session = durable.session
         loading.again_at = 0
-        loading.needed = next_needed(durable.session, &loading.again_at)
+        loading.looks_up = begins_in(durable, chunk)
         loading.messages_left = SMALL_PAGE_MESSAGES if many else PAGE_MESSAGES
         loading.bytes_left = SMALL_PAGE_BYTES if many else PAGE_BYTES
         loading.taken = 0
         page.count += 1
-        page.unsatisfied += loading.needed != 0
     qsort(page.loadings, page.count, sizeof(Loading), by_number)
 
 
 cdef Loading* find_loading(Page* page, uint64_t session) noexcept nogil:
     cdef uint32_t low = 0, high = page.count, middle
+    if not page.loadings[0].number <= session <= page.loadings[page.count - 1].number:
+        return NULL
     while low < high:
         middle = (low + high) // 2
         if page.loadings[middle].number < session:
@@ -124,6 +125,39 @@ cdef Loading* find_loading(Page* page, uint64_t session) noexcept nogil:
         else:
             high = middle
     return &page.loadings[low] if low < page.count and page.loadings[low].number == session else NULL
+
+
+cdef void look_up_records(Page* page, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef const uint8_t* pairs
+    cdef Loading* loading
+    cdef Record record
+    cdef PairRecord pair
+    while next_record(&at, end, &record):
+        pairs = record.pairs
+        while next_pair(&pairs, record.end, &pair):
+            loading = find_loading(page, pair.head.session)
+            if loading != NULL and loading.looks_up:
+                look_up_pair(loading.session.durable, &record, &pair)
+
+
+cdef uint32_t look_up(
+        ShardState* shard, Page* page, Chunk* chunk, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    # Whose queue begins with a run is told what it has here, so that it is known what is needed next.
+    cdef Loading* loading
+    cdef uint32_t i, lost = 0
+    cdef bint looks_up = False
+    for i in range(page.count):
+        looks_up = looks_up or page.loadings[i].looks_up
+    if looks_up and at != NULL:
+        look_up_records(page, at, end)
+    page.unsatisfied = 0
+    for i in range(page.count):
+        loading = &page.loadings[i]
+        if loading.looks_up:
+            lost += pass_chunk(shard, loading.session.durable, chunk, at != NULL)
+        loading.needed = next_needed(loading.session, &loading.again_at)
+        page.unsatisfied += loading.needed != 0
+    return lost
 
 
 cdef inline bint is_again(Loading* loading) noexcept nogil:
@@ -164,10 +198,7 @@ cdef void take_record(ShardState* shard, Page* page, Record* record) noexcept no
     cdef Loading* loading
     cdef PairRecord pair
     cdef uint32_t used
-    cdef uint64_t lowest = page.loadings[0].number, highest = page.loadings[page.count - 1].number
     while next_pair(&at, record.end, &pair):
-        if not lowest <= pair.head.session <= highest:
-            continue
         loading = find_loading(page, pair.head.session)
         if loading == NULL or loading.needed != record.head.number:
             continue
@@ -215,8 +246,8 @@ cdef uint32_t take_in(ShardState* shard, uint64_t key, const uint8_t* at, uint32
         return 0
     chunk.asked = 0
     last = chunk.last
-    lost = look_up_runs(shard, chunk, at, n)
     gather(shard, chunk, &page)
+    lost = look_up(shard, &page, chunk, at, end)
     while at != NULL and page.unsatisfied and next_record(&at, end, &record):
         take_record(shard, &page, &record)
     for i in range(page.count):

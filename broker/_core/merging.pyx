@@ -1,29 +1,26 @@
 """Small chunks made one. See merging.pxd."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from broker._core.compaction cimport is_whole, keep_record
+from broker._core.compaction cimport is_whole, is_young, keep_record, write_again
 from broker._core.fold cimport first_unoffered
-from broker._core.journal cimport ask_for, chunk_at, chunk_index, delete_numbered, put_numbered
+from broker._core.journal cimport ask_for, chunk_at, chunk_index, delete_numbered
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport Chunk, Journal, Merging, ShardState
-from broker._core.records cimport TABLE_MESSAGES, Record, next_record
+from broker._core.records cimport CHECKSUM_BYTES, CHUNK_BYTES, TABLE_MESSAGES, Record, next_record
 
 
 cdef enum:
     CHUNKS_PER_BATCH = 1024     # that are looked at
-    YOUNG = 16                  # batches in which a chunk may still become empty by itself
     SMALL_BYTES = 64 * 1024     # of a chunk that is written again with others
-    MERGED_BYTES = 512 * 1024   # as of a chunk that is written at once
     MOST = 128
-    CHECKSUM_BYTES = 8
 
 
 # ---------------------------------------------------------------- which
 
 cdef inline bint is_small(ShardState* shard, Chunk* chunk, uint64_t unoffered) noexcept nogil:
-    return chunk.bytes <= SMALL_BYTES and chunk.ticket + YOUNG < shard.journal.open_ticket and \
+    return chunk.bytes <= SMALL_BYTES and not is_young(shard, chunk) and \
         not (chunk.asked or chunk.rewrite or chunk.stays) and chunk.waiting == NULL and chunk.last < unoffered
 
 
@@ -33,17 +30,19 @@ cdef uint32_t find_neighbours(ShardState* shard, uint64_t unoffered, uint32_t* b
     cdef uint64_t size = 0
     cdef uint32_t count = 0
     cdef Chunk* chunk
+    cdef bint small
     end[0] = begin[0]
     while end[0] < journal.chunk_count and end[0] - begin[0] < CHUNKS_PER_BATCH and count < MOST:
         chunk = &journal.chunks[end[0]]
         if chunk.live:
-            if not is_small(shard, chunk, unoffered) or size + chunk.bytes > MERGED_BYTES:
+            small = is_small(shard, chunk, unoffered)
+            if not small or size + chunk.bytes > CHUNK_BYTES:
                 if count >= journal.fewest_merged:
                     return count
                 begin[0] = end[0]
                 size = 0
                 count = 0
-            if is_small(shard, chunk, unoffered):
+            if small:
                 size += chunk.bytes
                 count += 1
             else:
@@ -64,7 +63,8 @@ cdef void begin_merging(Journal* journal, uint32_t begin, uint32_t end) noexcept
             merging.last = chunk.first
             if merging.first == 0:
                 merging.first = chunk.first
-    merging.buffer = <uint8_t*>take_memory(MERGED_BYTES)
+    merging.buffer = <uint8_t*>take_memory(CHUNK_BYTES)
+    merging.remains.at = merging.buffer
 
 
 cdef void look_for_small(ShardState* shard) noexcept nogil:
@@ -149,33 +149,22 @@ cdef void cover(Journal* journal, Chunk* whole) noexcept nogil:
 
 cdef void write_merged(ShardState* shard) noexcept nogil:
     cdef Journal* journal = &shard.journal
-    cdef Merging* merging = &journal.merging
     cdef Chunk* whole = unite(shard)
-    cdef uint32_t n = CHECKSUM_BYTES + merging.taken
-    cdef uint8_t* at
     cover(journal, whole)
     whole.ticket = journal.open_ticket
-    whole.changed = journal.open_ticket
-    whole.pairs = merging.remains.pairs
     whole.merges = 0
-    at = put_numbered(shard, TABLE_MESSAGES, whole.first, n)    # its checksum follows when the batch is sealed
-    memcpy(at + 4, &merging.remains.messages, 4)
-    memcpy(at + CHECKSUM_BYTES, merging.buffer, merging.taken)
-    journal.chunk_bytes += n
-    journal.chunk_bytes -= whole.bytes
-    whole.bytes = n
+    write_again(shard, whole, &journal.merging.remains, journal.merging.buffer)
 
 
-cdef bint take_records(ShardState* shard, Chunk* chunk, const uint8_t* at, uint32_t n) noexcept nogil:
+cdef bint take_records(ShardState* shard, const uint8_t* at, uint32_t n) noexcept nogil:
     cdef Merging* merging = &shard.journal.merging
     cdef const uint8_t* end = at + n
     cdef Record record
-    if at == NULL or not is_whole(at, end) or merging.taken + n > MERGED_BYTES - CHECKSUM_BYTES:
+    if at == NULL or not is_whole(at, end) or \
+            merging.remains.at - merging.buffer + n > CHUNK_BYTES - CHECKSUM_BYTES:
         return False
-    merging.remains.at = merging.buffer + merging.taken
     while next_record(&at, end, &record):
         keep_record(shard, &merging.remains, &record, False)
-    merging.taken = <uint32_t>(merging.remains.at - merging.buffer)
     return True
 
 
@@ -185,7 +174,7 @@ cdef void take_part(ShardState* shard, uint64_t key, const uint8_t* at, uint32_t
     cdef Chunk* chunk = chunk_at(journal, key)
     if merging.first == 0 or chunk == NULL or chunk.first != key or not chunk.merges:
         return
-    if key <= merging.key or chunk.live == 0 or not take_records(shard, chunk, at, n):
+    if key <= merging.key or chunk.live == 0 or not take_records(shard, at, n):
         chunk.stays = at == NULL or not is_whole(at, at + n)    # once is enough to know that
         end_merging(journal)    # out of turn it would stand in the wrong place
         return

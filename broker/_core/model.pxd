@@ -849,12 +849,10 @@ cdef struct Remains:            # of a chunk that is written again
     uint8_t* at                 # where the next record goes
     uint32_t messages
     uint32_t pairs
-    uint32_t dropped
     int64_t expires_at_ns
 
 cdef struct Merging:            # of neighbours that become one chunk
-    uint8_t* buffer             # their records
-    uint32_t taken              # bytes of it
+    uint8_t* buffer             # their records, up to where `remains` stands
     uint32_t left               # chunks that are still being read
     uint64_t first              # key of the first of them, 0: nothing is being merged
     uint64_t last

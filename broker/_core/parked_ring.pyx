@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
+from broker._core.cursor cimport NUMBER_BYTES, get_number, put_number
 from broker._core.memory cimport give_memory, resize_memory, take_memory, take_zeroed
 from broker._core.model cimport Durable, Parked, ParkedRing, QueueRun, QueueRuns
 
@@ -11,7 +12,6 @@ cdef enum:
     FIRST_PARKED = 8
     FIRST_RUNS = 1              # most have one
     RUNS_MAXIMUM = 32           # of one session, unless they have to be kept apart
-    LONGEST_DISTANCE = 10       # bytes
 
 
 # ---------------------------------------------------------------- one by one
@@ -95,27 +95,7 @@ cdef int64_t ring_find(ParkedRing* ring, uint64_t number, bint ordered) noexcept
 
 # ---------------------------------------------------------------- runs
 
-# Places are distances in seven bits a byte, the lower ones first: three bytes, where a million messages lie between.
-
-cdef uint32_t put_distance(uint8_t* at, uint64_t distance) noexcept nogil:
-    cdef uint32_t n = 0
-    while distance > 127:
-        at[n] = <uint8_t>(distance & 127 | 128)
-        distance >>= 7
-        n += 1
-    at[n] = <uint8_t>distance
-    return n + 1
-
-
-cdef uint64_t get_distance(const uint8_t* at, uint32_t* used) noexcept nogil:
-    cdef uint64_t distance = 0
-    cdef uint32_t n = 0
-    while at[n] & 128:
-        distance |= <uint64_t>(at[n] & 127) << (7 * n)
-        n += 1
-    used[0] += n + 1
-    return distance | <uint64_t>at[n] << (7 * n)
-
+# Places are distances: three bytes each, where a million messages lie between.
 
 cdef void append_places(QueueRun* run, const uint8_t* bytes_, uint32_t n) noexcept nogil:
     # To the byte: most runs have few, and few get more.
@@ -124,22 +104,28 @@ cdef void append_places(QueueRun* run, const uint8_t* bytes_, uint32_t n) noexce
     run.places_bytes += n
 
 
+cdef uint64_t next_distance(QueueRun* run, uint32_t* at) noexcept nogil:
+    cdef uint64_t distance
+    at[0] = <uint32_t>(get_number(run.places + at[0], run.places + run.places_bytes, &distance) - run.places)
+    return distance
+
+
 cdef uint64_t last_place(QueueRun* run) noexcept nogil:
     cdef uint64_t place = run.place
     cdef uint32_t at = run.places_at
     while at < run.places_bytes:
-        place += get_distance(run.places + at, &at)
+        place += next_distance(run, &at)
     return place
 
 
 cdef void add_place(QueueRun* run, uint64_t before, uint64_t number) noexcept nogil:
-    cdef uint8_t[LONGEST_DISTANCE] distance
-    append_places(run, distance, put_distance(distance, number - before))
+    cdef uint8_t[NUMBER_BYTES] distance
+    append_places(run, distance, <uint32_t>(put_number(distance, number - before) - distance))
 
 
 cdef void pass_places(QueueRun* run, uint64_t last) noexcept nogil:
     while run.place <= last and run.places_at < run.places_bytes:
-        run.place += get_distance(run.places + run.places_at, &run.places_at)
+        run.place += next_distance(run, &run.places_at)
     run.first = run.place if run.place > last else run.last + 1
 
 

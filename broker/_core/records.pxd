@@ -42,6 +42,8 @@ cdef enum RecordConstants:
     PAIR_RETAIN = 4             # flags of a pair, beside its QoS
     PAIR_GROUP = 8
     PAIR_BYTES = 12
+    CHUNK_BYTES = 512 * 1024    # unless one message alone has more
+    CHECKSUM_BYTES = 8          # before chunks and ops: crc32 of what follows, and how many there are
     IDENTIFIER_MAXIMUM = 268435455      # of a subscription
     FLOW_CRC_AT = 28            # of a flow record's checksum
     FLOW_QUEUED = 0

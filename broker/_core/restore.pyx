@@ -44,6 +44,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.records cimport (
+    CHECKSUM_BYTES,
     FLOW_CRC_AT,
     FLOW_PUBLISH_1,
     FLOW_PUBLISH_2,
@@ -123,7 +124,6 @@ cdef enum:
     OWN_PRINCIPALS = 0x80000000     # from here on numbers are not the directory's: see broker.ports
     FIRST_FOUND = 4
     TRIMMED_BYTES = 1024 * 1024
-    CHECKSUM_BYTES = 8
     FOUND_DONE = 255                # in place of a state
 
 

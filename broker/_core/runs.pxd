@@ -8,14 +8,19 @@
 # Here belong which deliveries become a run, and what a chunk says of one. Not here: the structures (parked_ring),
 # asking for a chunk (parked), messages (loading).
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from broker._core.model cimport Chunk, Durable, ShardState
+from broker._core.records cimport PairRecord, Record
 
 # Of crowded queues, before a batch is sealed: until then nothing of what waits in one is only about to be written.
 cdef void make_runs(ShardState* shard) noexcept nogil
 # Of one queue, whatever its length. `below`: those with lower numbers are on disk, and have been offered.
 cdef void make_run(ShardState* shard, Durable* durable, uint64_t below) noexcept nogil
-# A chunk was read: for those who wait for it since the front of their queue is a run, what it has of that. NULL: it
-# cannot be read. Returns how many deliveries were lost with it.
-cdef uint32_t look_up_runs(ShardState* shard, Chunk* chunk, const uint8_t* at, uint32_t n) noexcept nogil
+# Whether the front of a queue is a run, and some of it may be in this chunk.
+cdef bint begins_in(Durable* durable, Chunk* chunk) noexcept nogil
+# A delivery for the session is in that chunk: if it is of the run, it is known from now on.
+cdef void look_up_pair(Durable* durable, const Record* record, const PairRecord* pair) noexcept nogil
+# All of the chunk has been looked through, or cannot be read: what the run still has lies behind it. Returns how many
+# deliveries should, and do not: they are lost.
+cdef uint32_t pass_chunk(ShardState* shard, Durable* durable, Chunk* chunk, bint is_readable) noexcept nogil

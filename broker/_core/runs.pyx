@@ -1,8 +1,7 @@
 """Runs of long queues, made and looked up. See runs.pxd."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport qsort
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from broker._core.fold cimport first_unoffered
@@ -29,18 +28,13 @@ from broker._core.parked_ring cimport (
     ring_move,
     ring_push_back,
 )
-from broker._core.records cimport PAIR_GROUP, PAIR_RETAIN, PairRecord, Record, delivery_size, next_pair, next_record
+from broker._core.records cimport PAIR_GROUP, PAIR_RETAIN, PairRecord, Record, delivery_size
 from broker._core.session cimport forget_run, parked_front, queue_full_policy
 
 
 cdef enum:
     SESSIONS_PER_BATCH = 4096
     SHORTEST = 2                # a run that is shorter takes more memory than what it stands for
-
-
-cdef struct LookUp:             # one session that waits for the chunk
-    uint64_t number             # the session's
-    Durable* durable
 
 
 # ---------------------------------------------------------------- made
@@ -157,50 +151,12 @@ cdef void rotate(uint64_t* first, uint32_t again, uint32_t looked_at, uint32_t c
 
 # ---------------------------------------------------------------- looked up
 
-cdef int by_number(const void* one, const void* other) noexcept nogil:
-    cdef uint64_t a = (<const LookUp*>one).number
-    cdef uint64_t b = (<const LookUp*>other).number
-    return (a > b) - (a < b)
-
-
-cdef inline bint needs_look_up(Durable* durable, Chunk* chunk) noexcept nogil:
+cdef bint begins_in(Durable* durable, Chunk* chunk) noexcept nogil:
     return durable.parked_count != 0 and parked_front(durable.session) == NULL and \
         chunk.first <= durable.runs.runs[0].last and durable.runs.runs[0].first <= chunk.last
 
 
-cdef uint32_t list_waiting(Chunk* chunk, LookUp** found) noexcept nogil:
-    cdef Durable* durable = chunk.waiting
-    cdef uint32_t count = 0
-    while durable != NULL:
-        count += needs_look_up(durable, chunk)
-        durable = durable.wait_next
-    if count == 0:
-        return 0
-    found[0] = <LookUp*>take_memory(<size_t>count * sizeof(LookUp))
-    count = 0
-    durable = chunk.waiting
-    while durable != NULL:
-        if needs_look_up(durable, chunk):
-            found[0][count].number = durable.number
-            found[0][count].durable = durable
-            count += 1
-        durable = durable.wait_next
-    qsort(found[0], count, sizeof(LookUp), by_number)
-    return count
-
-
-cdef Durable* find_waiting(LookUp* waiting, uint32_t count, uint64_t session) noexcept nogil:
-    cdef uint32_t low = 0, high = count, middle
-    while low < high:
-        middle = (low + high) // 2
-        if waiting[middle].number < session:
-            low = middle + 1
-        else:
-            high = middle
-    return waiting[low].durable if low < count and waiting[low].number == session else NULL
-
-
-cdef void take_pair(Durable* durable, const Record* record, const PairRecord* pair) noexcept nogil:
+cdef void look_up_pair(Durable* durable, const Record* record, const PairRecord* pair) noexcept nogil:
     cdef QueueRun* run = &durable.runs.runs[0]
     cdef uint64_t number = record.head.number
     cdef uint32_t size = delivery_size(record, pair)
@@ -218,24 +174,7 @@ cdef void take_pair(Durable* durable, const Record* record, const PairRecord* pa
     run.bytes -= size
 
 
-cdef void read_pairs(
-        ShardState* shard, LookUp* waiting, uint32_t count, const uint8_t* at, const uint8_t* end) noexcept nogil:
-    cdef uint64_t lowest = waiting[0].number, highest = waiting[count - 1].number
-    cdef const uint8_t* pairs
-    cdef Durable* durable
-    cdef Record record
-    cdef PairRecord pair
-    while next_record(&at, end, &record):
-        pairs = record.pairs
-        while next_pair(&pairs, record.end, &pair):
-            if lowest <= pair.head.session <= highest:
-                durable = find_waiting(waiting, count, pair.head.session)
-                if durable != NULL:
-                    take_pair(durable, &record, &pair)
-
-
 cdef uint32_t pass_chunk(ShardState* shard, Durable* durable, Chunk* chunk, bint is_readable) noexcept nogil:
-    # What the run still has lies behind the chunk; returns how many deliveries should, and cannot.
     cdef QueueRun* run = &durable.runs.runs[0]
     cdef uint32_t lost = 0
     pass_places(run, chunk.last)
@@ -246,17 +185,4 @@ cdef uint32_t pass_chunk(ShardState* shard, Durable* durable, Chunk* chunk, bint
     elif run.first > run.last:
         lost = run.count
         forget_run(shard, durable.session, run, DROP_LOST)
-    return lost
-
-
-cdef uint32_t look_up_runs(ShardState* shard, Chunk* chunk, const uint8_t* at, uint32_t n) noexcept nogil:
-    cdef LookUp* waiting = NULL
-    cdef uint32_t i, lost = 0, count = list_waiting(chunk, &waiting)
-    if count == 0:
-        return 0
-    if at != NULL:
-        read_pairs(shard, waiting, count, at, at + n)
-    for i in range(count):
-        lost += pass_chunk(shard, waiting[i].durable, chunk, at != NULL)
-    give_memory(waiting)
     return lost

@@ -126,6 +126,7 @@ from broker._core.properties cimport PROPERTY_MESSAGE_EXPIRY_INTERVAL
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION, NOT_AUTHORIZED
 from broker._core.records cimport (
+    CHECKSUM_BYTES,
     TABLE_FLOWS,
     TABLE_MESSAGES,
     TABLE_META,
@@ -198,7 +199,6 @@ cdef enum:
     WORK_OF_CALL = 16384    # of what Python asks for: about a millisecond
     READ_BYTES = 4 * 1024 * 1024    # of chunks that are read at a time
     FRAMES_PER_CALL = 65536
-    CHUNK_AT = 8            # where messages begin in a chunk
     KEY_MAXIMUM_BYTES = 511
     POLICIES_MAXIMUM = 256      # compiled, before those that nobody has are looked for
 
@@ -1010,17 +1010,21 @@ cdef class Shard:
 
     def loaded(self, bytes key, chunk):
         cdef bytes value
+        cdef const uint8_t* messages
+        cdef uint32_t n, lost
         self.check_owner()
         if len(key) != 8:
             raise ValueError("a chunk's key has 8 bytes")
-        if chunk is None or len(chunk) < CHUNK_AT or int.from_bytes(chunk[:4], "little") != crc32(
+        if chunk is None or len(chunk) < CHECKSUM_BYTES or int.from_bytes(chunk[:4], "little") != crc32(
                 memoryview(chunk)[4:]):
             take_part(self.state, get_key(key), NULL, 0)
             return take_in(self.state, get_key(key), NULL, 0)
         value = chunk
-        lost = take_in(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
-        compact(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
-        take_part(self.state, get_key(key), <const uint8_t*>value + CHUNK_AT, <uint32_t>len(value) - CHUNK_AT)
+        messages = <const uint8_t*>value + CHECKSUM_BYTES
+        n = <uint32_t>len(value) - CHECKSUM_BYTES
+        lost = take_in(self.state, get_key(key), messages, n)
+        compact(self.state, get_key(key), messages, n)
+        take_part(self.state, get_key(key), messages, n)
         return lost
 
     def unread(self, bytes key):

@@ -5,6 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from broker._core.cursor cimport NUMBER_BYTES, get_number, put_number
 from broker._core.memory cimport (
     POOLED, give_memory, resize_memory, slab_close, slab_give, slab_open, slab_take, take_zeroed)
 from broker._core.table cimport Link, table_add, table_close, table_first
@@ -15,7 +16,6 @@ cdef enum:
     SLAB_SUMS = 256             # small enough for the heap: to unmap each takes long when all of them go
     FIRST_SUMS = 64
     NUMBERS = 6                 # of a packed sum: account, device and four figures
-    NUMBER_BYTES = 9            # at most, of one: 63 bits
     KEY_BYTES = 12
 
 
@@ -39,29 +39,6 @@ cdef inline Place place_of(uint32_t account_id, uint32_t day, uint32_t device) n
 
 
 # ---------------------------------------------------------------- bytes
-
-
-cdef inline uint8_t* put_number(uint8_t* at, uint64_t number) noexcept nogil:
-    # Seven bits a byte, the lowest first; all but the last have the highest bit set.
-    while number >= 0x80:
-        at[0] = <uint8_t>(number | 0x80)
-        number >>= 7
-        at += 1
-    at[0] = <uint8_t>number
-    return at + 1
-
-
-cdef inline const uint8_t* get_number(const uint8_t* at, const uint8_t* end, uint64_t* number) noexcept nogil:
-    # Where the next one is; NULL when there is none here.
-    cdef int shift = 0
-    number[0] = 0
-    while at < end and shift < 7 * NUMBER_BYTES:
-        number[0] |= <uint64_t>(at[0] & 0x7F) << shift
-        if at[0] < 0x80:
-            return at + 1
-        at += 1
-        shift += 7
-    return NULL
 
 
 cdef inline const uint8_t* get_sum(const uint8_t* at, const uint8_t* end, uint64_t* numbers) noexcept nogil:
