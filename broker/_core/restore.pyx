@@ -322,10 +322,10 @@ cdef Found* add_found(Recovery* recovery, uint64_t number) noexcept nogil:
     return found
 
 
-cdef bint add_listed_run(Recovery* recovery, uint64_t first, uint64_t last) noexcept nogil:
+cdef void add_listed_run(Recovery* recovery, uint64_t first, uint64_t last) noexcept nogil:
     cdef ListedRun* run
     if recovery.run_count and recovery.runs[recovery.run_count - 1].last >= first:
-        return False
+        return      # it is damaged
     if recovery.run_count == recovery.run_capacity:
         recovery.run_capacity = recovery.run_capacity * 2 if recovery.run_capacity else FIRST_FOUND
         recovery.runs = <ListedRun*>resize_memory(recovery.runs, <size_t>recovery.run_capacity * sizeof(ListedRun))
@@ -335,7 +335,6 @@ cdef bint add_listed_run(Recovery* recovery, uint64_t first, uint64_t last) noex
     run.order = recovery.next_order << 32
     recovery.next_order += 1
     recovery.run_count += 1
-    return True
 
 
 cdef ListedRun* find_listed_run(Recovery* recovery, uint64_t number) noexcept nogil:

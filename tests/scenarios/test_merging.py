@@ -103,7 +103,7 @@ def test_a_chunk_that_ends_between_its_being_taken_and_the_last_of_them_is_not_w
     client = subscriber(core)
     fill(core, 8)
     deliveries = client.publishes()
-    core.read = lambda: False  # type: ignore[method-assign]
+    core.read = lambda: False  # type: ignore[method-assign]  # this test answers what is read, one by one
     pass_batches(core, 20)
     keys = core.shard.wanted()
     assert len(keys) == 8

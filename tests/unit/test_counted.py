@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -16,35 +16,18 @@ from broker.accounts import history as history_module
 from broker.accounts import usage as usage_module
 from broker.accounts.counted import BROUGHT_KEY, Brought, Counts
 from broker.accounts.counting import FOLD_TURNS
-from broker.accounts.days import ALL, OWN, day_of, decode_day
+from broker.accounts.days import ALL, OWN, day_of
 from broker.accounts.usage import UsageBook
 from broker.errors import StoreError
 from broker.ports import EntriesCallback, ReadCallback, UsageRow
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import COUNTED, DAILY, USAGE, day_key, day_key_parts, long_key
+from broker.storage.tables import COUNTED, USAGE, day_key, long_key
+from tests.support.days import DAY_S, TODAY, rows_of, run
 from tests.upper import NOW_S, Upper
 
-Body = Callable[[Upper], Awaitable[None]]
-Rows = dict[tuple[int, int, int], list[int]]
-
-TODAY = day_of(NOW_S)
-DAY_S = 24 * 3600
 ACTIVE = 20_000
 SECONDS = 2
 MONTHS_END = int(datetime(2025, 11, 30, 12, tzinfo=UTC).timestamp())
-
-
-def run(body: Body, upper: Upper | None = None) -> None:
-    async def whole() -> None:
-        floors = upper or Upper()
-        await floors.bootstrap()
-        await body(floors)
-
-    asyncio.run(whole())
-
-
-def rows_of(store: MemoryStore) -> Rows:
-    return {day_key_parts(key): list(decode_day(value)) for key, value in store.load(DAILY)}
 
 
 def records(store: MemoryStore) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -22,29 +22,12 @@ from broker.accounts.usage import SWEEP_AFTER_S
 from broker.errors import StoreError, Unavailable
 from broker.ports import OWN_PRINCIPALS, PlainChange, UsageRow
 from broker.storage.memory import MemoryStore
-from broker.storage.tables import DAILY, USAGE, day_key, day_key_parts
+from broker.storage.tables import DAILY, USAGE, day_key
+from tests.support.days import DAY_S, TODAY, rows_of, run
 from tests.upper import NOW_S, Upper
 
-Body = Callable[[Upper], Awaitable[None]]
-Rows = dict[tuple[int, int, int], list[int]]
-
-TODAY = day_of(NOW_S)
-DAY_S = 24 * 3600
 LAST_SECOND = int(datetime(2025, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp())
 LAST_DAY = day_of(LAST_SECOND)
-
-
-def run(body: Body, upper: Upper | None = None) -> None:
-    async def whole() -> None:
-        floors = upper or Upper()
-        await floors.bootstrap()
-        await body(floors)
-
-    asyncio.run(whole())
-
-
-def rows_of(store: MemoryStore) -> Rows:
-    return {day_key_parts(key): list(decode_day(value)) for key, value in store.load(DAILY)}
 
 
 async def device(upper: Upper) -> int:
