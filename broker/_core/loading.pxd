@@ -1,7 +1,7 @@
 # Chunks of messages that sessions have waited for, taken in.
 #
-# Here belongs what becomes of a chunk's bytes: each session that waits is told what of its queue is in it, and gets what
-# it needs next, a page at most. Not here: who waits for what (parked), what a run is (runs), reading the disk (the
+# Here belongs what becomes of a chunk's bytes: each session that waits is told what of its queue is in it, and gets
+# what it needs next, a page at most. Not here: who waits for what (parked), what a run is (runs), reading the disk (the
 # Store).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
