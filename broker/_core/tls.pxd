@@ -9,11 +9,22 @@ cdef enum TlsOutcome:       # beside numbers of bytes
     TLS_AGAIN = 0           # not now: the socket has no more, or takes no more
     TLS_ENDED = -1          # the peer has ended it, or it is broken
 
+cdef enum:
+    TLS_READ_BYTES = 32768      # in one receive, of the socket
+    RECORD_BYTES = 17000        # a record at most, with its head
+
+cdef struct TlsReading:         # what one call of OpenSSL may have of the socket
+    uint8_t* buffer             # of what was read and not taken, from `at` to `end`; NULL: OpenSSL takes all at once
+    const uint8_t* at
+    const uint8_t* end
+    uint32_t most               # bytes, in the one read that is left; 0: none is
+
 cdef struct TlsStream:          # what OpenSSL reads of one connection, and what of it was none of the application's
+    TlsReading* reading         # NULL: nothing
     int fd
-    uint16_t reads_left         # until then the kernel keeps the rest
-    uint16_t read_bytes         # at most in one of them
-    uint16_t handshake_messages  # of TLS, since the last receive began
+    uint16_t handshake_messages  # of TLS, since the last step began
+    uint8_t has_spoken          # our side of the handshake has begun
+    uint8_t is_over             # nothing is read any more
 
 cdef class TlsContext:
     cdef void* context              # an SSL_CTX, NULL: by Python's ssl objects
@@ -28,10 +39,11 @@ cdef void* tls_open(void* context, TlsStream* stream, int fd) noexcept nogil
 cdef void tls_free(void* ssl) noexcept nogil
 # 1: done; TLS_AGAIN; TLS_ENDED. wants_write: it waits for room in the socket; why: OpenSSL's error, 0: there is none.
 cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil
-# Decrypts up to n bytes, of what so many reads of the socket give, of so many bytes each: little of a stranger's, since
-# records that carry nothing cost as well. has_more: the kernel will not tell that there are more.
+# Decrypts what one read of the socket gives, of up to `most` bytes and TLS_READ_BYTES: little of a stranger's, since
+# records that carry nothing cost as well. `n`, the room for it, is RECORD_BYTES more. has_more: the kernel will not
+# tell that there are more.
 cdef int tls_receive(
-    void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint16_t reads, uint16_t read_bytes, bint* has_more
+    void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint32_t most, bint* has_more
 ) noexcept nogil
 # Encrypts and sends; bytes that were not taken must be offered again, the same ones first.
 cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil

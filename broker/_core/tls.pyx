@@ -3,7 +3,7 @@
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
@@ -45,9 +45,10 @@ from broker._core import tls_settings as _settings
 cdef enum:
     TICKETS = 1             # one for each handshake: a device has one connection
     ENCRYPTED_MAXIMUM = 1 << 30
-    HANDSHAKE_READS = 1
-    HANDSHAKE_READ_BYTES = 4096     # which is seven hundred records of one byte, and a quarter of a millisecond
+    HELLO_BYTES = 4096      # in a step: which is seven hundred records of one byte, and a quarter of a millisecond
+    ANSWER_BYTES = 1024     # in a step behind it: of exchanges of keys behind a Finished OpenSSL takes all that it has
     HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
+    NOT_NOW = -2            # beside numbers of bytes, and -1
     RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
 
 # SSL_OP_NO_COMPRESSION, NO_RENEGOTIATION, CIPHER_SERVER_PREFERENCE, IGNORE_UNEXPECTED_EOF: an end without a
@@ -63,6 +64,7 @@ cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
     # OpenSSL's own uses write(), whose SIGPIPE ends a process that does not ignore it.
     cdef TlsStream* stream = <TlsStream*>LIB.BIO_get_data(bio)
     cdef ssize_t sent = c_send(stream.fd, bytes, <size_t>n, MSG_NOSIGNAL | MSG_DONTWAIT)
+    stream.has_spoken = 1
     LIB.BIO_clear_flags(bio, RETRY_FLAGS)
     if sent < 0 and (errno == EAGAIN or errno == EINTR):
         LIB.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
@@ -72,16 +74,43 @@ cdef int socket_write(void* bio, const char* bytes, int n) noexcept nogil:
 cdef int socket_read(void* bio, char* to, int n) noexcept nogil:
     # OpenSSL reads on for as long as records come that carry nothing: without an end of ours, KeyUpdates hold the loop.
     cdef TlsStream* stream = <TlsStream*>LIB.BIO_get_data(bio)
-    cdef ssize_t got = -1
+    cdef TlsReading* reading = stream.reading
+    cdef ssize_t got = NOT_NOW
     LIB.BIO_clear_flags(bio, RETRY_FLAGS)
-    if stream.reads_left == 0 or stream.handshake_messages > HANDSHAKE_MESSAGES_MAXIMUM:
-        LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
-        return -1
-    stream.reads_left -= 1
-    got = recv(stream.fd, to, <size_t>min(n, <int>stream.read_bytes), MSG_DONTWAIT)
-    if got < 0 and (errno == EAGAIN or errno == EINTR):
-        LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
-    return <int>got
+    if reading != NULL and stream.handshake_messages <= HANDSHAKE_MESSAGES_MAXIMUM:
+        if reading.buffer == NULL:
+            got = read_once(stream, reading, <uint8_t*>to, <uint32_t>n)
+        else:
+            got = read_ahead(stream, reading, <uint8_t*>to, <uint32_t>n)
+    if got != NOT_NOW:
+        return <int>got
+    LIB.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
+    return -1
+
+
+cdef inline ssize_t read_once(TlsStream* stream, TlsReading* reading, uint8_t* to, uint32_t n) noexcept nogil:
+    cdef uint32_t most = min(n, reading.most)
+    cdef ssize_t got
+    if most == 0:
+        return NOT_NOW
+    reading.most = 0
+    got = recv(stream.fd, to, most, MSG_DONTWAIT)
+    return NOT_NOW if got < 0 and (errno == EAGAIN or errno == EINTR) else got
+
+
+cdef inline ssize_t read_ahead(TlsStream* stream, TlsReading* reading, uint8_t* to, uint32_t n) noexcept nogil:
+    # OpenSSL asks for the head of a record, then for the rest of it: so that it has never more than one to work off.
+    cdef ssize_t got
+    if reading.at == reading.end:
+        got = read_once(stream, reading, reading.buffer, reading.most)
+        if got <= 0:
+            return got
+        reading.at = reading.buffer
+        reading.end = reading.buffer + got
+    n = min(n, <uint32_t>(reading.end - reading.at))
+    memcpy(to, reading.at, n)
+    reading.at += n
+    return n
 
 
 cdef void count_message(
@@ -136,15 +165,18 @@ cdef void tls_free(void* ssl) noexcept nogil:
 
 
 cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned long* why) noexcept nogil:
+    cdef TlsReading reading = TlsReading(
+        buffer=NULL, at=NULL, end=NULL, most=ANSWER_BYTES if stream.has_spoken else HELLO_BYTES)
     cdef int done, error
-    stream.reads_left = HANDSHAKE_READS
-    stream.read_bytes = HANDSHAKE_READ_BYTES
     stream.handshake_messages = 0
     LIB.ERR_clear_error()
+    stream.reading = &reading
     done = LIB.SSL_do_handshake(ssl)
+    stream.reading = NULL
     wants_write[0] = False
     why[0] = 0
     if done == 1:
+        LIB.SSL_ctrl(ssl, SSL_CTRL_SET_READ_AHEAD, 0, NULL)     # from here on it is read_ahead that does
         return 1
     error = LIB.SSL_get_error(ssl, done)
     if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
@@ -156,34 +188,37 @@ cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned
 
 
 cdef int tls_receive(
-        void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint16_t reads, uint16_t read_bytes, bint* has_more
+        void* ssl, TlsStream* stream, uint8_t* to, uint32_t n, uint32_t most, bint* has_more
 ) noexcept nogil:
+    # What is read of the socket is worked off here, all of it: n has room for it behind what OpenSSL has of a record.
     # What else the socket has, the kernel tells.
+    cdef uint8_t[TLS_READ_BYTES] buffer
+    cdef TlsReading reading = TlsReading(buffer=&buffer[0], at=&buffer[0], end=&buffer[0], most=0)
     cdef uint32_t taken = 0
-    cdef int got = 1
+    cdef int got
     has_more[0] = False
-    stream.reads_left = reads
-    stream.read_bytes = read_bytes
+    if stream.is_over:
+        return TLS_ENDED
+    reading.most = min(min(most, <uint32_t>TLS_READ_BYTES), n - RECORD_BYTES)
+    stream.reading = &reading
     stream.handshake_messages = 0
     LIB.ERR_clear_error()
-    while taken < n:
-        got = LIB.SSL_read(ssl, to + taken, <int>(n - taken))
-        if got <= 0:
-            break
+    got = LIB.SSL_read(ssl, to, <int>n)
+    while got > 0:
         taken += <uint32_t>got
-        if not LIB.SSL_has_pending(ssl):
-            return <int>taken
+        if reading.at == reading.end and not LIB.SSL_has_pending(ssl):
+            break
+        got = LIB.SSL_read(ssl, to + taken, <int>(n - taken))
+    stream.reading = NULL
     if got > 0:
-        has_more[0] = True
         return <int>taken
-    if LIB.SSL_get_error(ssl, got) == SSL_ERROR_WANT_READ and \
-            stream.handshake_messages <= HANDSHAKE_MESSAGES_MAXIMUM:
+    stream.is_over = LIB.SSL_get_error(ssl, got) != SSL_ERROR_WANT_READ or \
+        stream.handshake_messages > HANDSHAKE_MESSAGES_MAXIMUM
+    if not stream.is_over:
         return <int>taken
     LIB.ERR_clear_error()
-    if taken:
-        has_more[0] = True      # its end is seen again, after what came before it
-        return <int>taken
-    return TLS_ENDED
+    has_more[0] = taken > 0     # its end is seen again, after what came before it
+    return <int>taken if taken else TLS_ENDED
 
 
 cdef int tls_send(void* ssl, const uint8_t* bytes, uint32_t n) noexcept nogil:

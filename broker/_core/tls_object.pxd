@@ -22,7 +22,7 @@ cdef class TlsObject:
 cdef void* object_open(void* context, int fd) noexcept with gil
 cdef void object_free(void* tls) noexcept with gil
 cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t read_bytes, bint* has_more) noexcept with gil
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t most, bint* has_more) noexcept with gil
 cdef int object_send(void* tls, const uint8_t* bytes, uint32_t n) noexcept with gil
 # Whether the socket has taken all that was encrypted.
 cdef bint object_is_out(void* tls) noexcept with gil

@@ -3,10 +3,10 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, recv
+from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, clock_ns, recv
 from broker._core.tls cimport TLS_AGAIN, TLS_ENDED, TlsContext
 
 import ssl
@@ -14,7 +14,9 @@ import ssl
 from broker._core import tls_settings as _settings
 
 cdef enum:
-    READ_BYTES = 16384
+    READ_BYTES = 512        # of the socket at once: twenty exchanges of keys, which nobody tells of here
+    RECEIVE_BYTES = 16384   # in one receive
+    RECEIVE_NS = 500000     # after which nothing more is read in it
     HANDSHAKE_READ_BYTES = 4096
     FLIGHT_MORE_BYTES = 2048    # in a client's answer beside its certificates: keys, a signature, the heads of records
     RECORDS_BYTES = 16384       # of plain text that are encrypted at once, so that little waits beside the outbox
@@ -23,8 +25,8 @@ cdef enum:
 cdef class TlsObject:
 
     cdef bint pull(self, size_t most) except -1:
-        # Moves what the socket has into the object, up to READ_BYTES; True: there was something.
-        cdef uint8_t[READ_BYTES] buffer
+        # Moves what the socket has into the object, up to HANDSHAKE_READ_BYTES; True: there was something.
+        cdef uint8_t[HANDSHAKE_READ_BYTES] buffer
         cdef ssize_t got = recv(self.fd, buffer, most, MSG_DONTWAIT)
         if got > 0:
             self.incoming.write(PyBytes_FromStringAndSize(<char*>buffer, got))
@@ -105,19 +107,20 @@ cdef int object_handshake(void* tls, bint* wants_write) noexcept with gil:
     return TLS_ENDED
 
 
-cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t read_bytes, bint* has_more) noexcept with gil:
-    # One read of the socket at most: what else there is, the kernel tells.
+cdef int object_receive(void* tls, uint8_t* to, uint32_t n, uint32_t most, bint* has_more) noexcept with gil:
+    # What else there is in the socket, the kernel tells.
     cdef TlsObject one = <TlsObject>tls
-    cdef uint32_t taken = 0
+    cdef uint32_t taken = 0, left = min(most, <uint32_t>RECEIVE_BYTES)
+    cdef int64_t until_ns = clock_ns() + RECEIVE_NS
     cdef bytes got
-    cdef bint pulled = False, ended = False
+    cdef bint ended = False
     while taken < n and not ended:
         try:
             got = one.tls.read(n - taken)
         except ssl.SSLWantReadError:
-            if pulled or not (one.pull(min(read_bytes, <uint32_t>READ_BYTES)) or one.has_ended):
+            if left == 0 or clock_ns() > until_ns or not (one.pull(min(left, <uint32_t>READ_BYTES)) or one.has_ended):
                 break
-            pulled = True
+            left -= min(left, <uint32_t>READ_BYTES)
             continue
         except Exception:
             got = b""

@@ -14,7 +14,7 @@ class TlsSocket:
 
     def __new__(cls, fd: int, context: TlsContext) -> TlsSocket: ...
     def shake_hands(self) -> bool:
-        """Take one step of the handshake, of up to 4 KiB: True when it is done.
+        """Take one step of the handshake, of up to 4 KiB, behind the hello 1 KiB: True when it is done.
 
         Until then the socket has to become readable, or writable where ``wants_write`` says so. Raises
         ``ConnectionError`` with OpenSSL's reason.
@@ -43,6 +43,11 @@ class TlsSocket:
 
         What was not taken must be offered again, the same bytes first. Raises ``ConnectionError``.
         """
+        ...
+
+    @property
+    def own_messages(self) -> int:
+        """How many messages of TLS's own the last step took: one that takes more than sixteen is the last."""
         ...
 
     @property

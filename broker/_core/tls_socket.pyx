@@ -6,6 +6,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from broker._core.libssl cimport LIB
 from broker._core.tls cimport (
+    RECORD_BYTES,
     TLS_AGAIN,
     TLS_ENDED,
     TlsContext,
@@ -28,9 +29,8 @@ from broker._core.tls_object cimport (
 )
 
 cdef enum:
-    READS = 16              # of the socket, in one receive: seven hundred records of one byte, half a millisecond
-    READ_BYTES = 1024       # in one of them: what OpenSSL has got it works off, and that is forty exchanges of keys
-    PLAIN_BYTES = READS * READ_BYTES
+    READ_BYTES = 16384      # in one receive: seven hundred records of one byte, half a millisecond
+    PLAIN_BYTES = READ_BYTES + RECORD_BYTES
     SENT_BYTES = 131072     # are encrypted in one step: a tenth of a millisecond
 
 
@@ -75,7 +75,7 @@ cdef class TlsSocket:
         cdef bint has_more = False
         cdef int got
         if self.ssl != NULL:
-            got = tls_receive(self.ssl, &self.stream, plain, PLAIN_BYTES, READS, READ_BYTES, &has_more)
+            got = tls_receive(self.ssl, &self.stream, plain, PLAIN_BYTES, READ_BYTES, &has_more)
         else:
             got = object_receive(self.tls_object, plain, PLAIN_BYTES, READ_BYTES, &has_more)
         self.has_more = has_more
@@ -96,6 +96,10 @@ cdef class TlsSocket:
                 break
             sent += <uint32_t>taken
         return sent
+
+    @property
+    def own_messages(self):
+        return self.stream.handshake_messages
 
     @property
     def is_out(self):

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from broker._core.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, c_send, recv
 from broker._core.memory cimport give_memory, take_zeroed
 from broker._core.model cimport CONNECTED, PHASE_HANDSHAKE, PHASE_OPEN, Connection, Transport, WebSocket
-from broker._core.tls cimport tls_end, tls_free, tls_handshake, tls_receive, tls_send
+from broker._core.tls cimport TLS_READ_BYTES, tls_end, tls_free, tls_handshake, tls_receive, tls_send
 from broker._core.tls_object cimport (
     object_end,
     object_free,
@@ -18,10 +18,7 @@ from broker._core.tls_object cimport (
 
 
 cdef enum:
-    READS = 4               # of the socket, in one receive
-    READ_BYTES = 32768      # in one of them: as much as OpenSSL has room for
-    STRANGERS_READS = 1
-    STRANGERS_READ_BYTES = 1024     # which is forty KeyUpdates, and two milliseconds
+    STRANGERS_READ_BYTES = 1024     # in one receive: forty records of one byte
 
 
 cdef Transport* open_transport(Connection* connection) noexcept nogil:
@@ -58,14 +55,11 @@ cdef int shake_hands(Transport* transport, bint* wants_write) noexcept nogil:
 
 cdef int receive(Connection* connection, uint8_t* to, uint32_t n, bint* has_more) noexcept nogil:
     cdef ssize_t got
-    cdef bint is_stranger = connection.state != CONNECTED
+    cdef uint32_t most = TLS_READ_BYTES if connection.state == CONNECTED else STRANGERS_READ_BYTES
     if connection.transport.ssl != NULL:
-        return tls_receive(
-            connection.transport.ssl, &connection.transport.stream, to, n,
-            STRANGERS_READS if is_stranger else READS, STRANGERS_READ_BYTES if is_stranger else READ_BYTES, has_more)
+        return tls_receive(connection.transport.ssl, &connection.transport.stream, to, n, most, has_more)
     if connection.transport.tls_object != NULL:
-        return object_receive(
-            connection.transport.tls_object, to, n, STRANGERS_READ_BYTES if is_stranger else READ_BYTES, has_more)
+        return object_receive(connection.transport.tls_object, to, n, most, has_more)
     has_more[0] = False
     got = recv(connection.fd, to, n, MSG_DONTWAIT)
     if got > 0:

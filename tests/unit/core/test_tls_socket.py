@@ -8,6 +8,7 @@ import socket
 import struct
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -19,7 +20,9 @@ from tests.support import pki
 from tests.support.openssl_client import OpensslClient
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
-TURN_BYTES = 2048  # of which a step takes the half, where nothing is to be gained
+MESSAGES_MAXIMUM = 16
+KEY_UPDATE_BYTES = 22  # on the wire, at least
+ANSWER_BYTES = 1024
 
 
 @contextmanager
@@ -45,13 +48,49 @@ def unread(accepted: socket.socket) -> int:
     return int(count)
 
 
-def test_of_exchanges_of_keys_without_an_end_a_step_takes_a_few_and_ends_it() -> None:
-    """OpenSSL works off all that it was given, each in fifty microseconds."""
+def has_come(accepted: socket.socket, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while unread(accepted) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("before", [0, 1, 16])
+def test_of_exchanges_of_keys_without_an_end_a_step_takes_a_few_and_ends_it(before: int) -> None:
+    """OpenSSL works off all that it was given, each in fifty microseconds: it is given no more than it may have."""
     with joined() as (tls, accepted, client):
+        client.update_keys(before)
+        client.send(REQUEST)
         client.update_keys(300)
-        before = unread(accepted)
+        client.send(REQUEST)
+        has_come(accepted, 300 * KEY_UPDATE_BYTES)
+        assert tls.receive() == REQUEST
+        assert tls.has_more
+        assert tls.own_messages == MESSAGES_MAXIMUM + 1
         assert tls.receive() is None
-        assert before - unread(accepted) <= TURN_BYTES
+
+
+def test_exchanges_of_keys_behind_the_handshake_are_taken_as_few_as_ever() -> None:
+    """What comes with the last flight of a handshake OpenSSL has read already."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening, OpensslClient() as client:
+
+        def speak() -> None:
+            client.connect(listening.getsockname()[1])
+            client.update_keys(300)
+
+        speaking = threading.Thread(target=speak)
+        speaking.start()
+        accepted, _ = listening.accept()
+        with closing(accepted):
+            tls = TlsSocket(accepted.fileno(), TlsContext(pki.server().pem, pki.server().key_pem))
+            assert select.select([accepted], [], [], 10)[0]
+            assert not tls.shake_hands()
+            speaking.join()
+            has_come(accepted, 300 * KEY_UPDATE_BYTES)
+            while not tls.shake_hands():
+                pass
+            assert tls.receive() is None
+            assert tls.own_messages <= ANSWER_BYTES // KEY_UPDATE_BYTES
 
 
 def test_what_comes_between_a_few_of_them_is_received() -> None:
