@@ -339,7 +339,7 @@ class Broker:
         admin = self._made_admin(platform, gateway, alarms)
         platform.start_webhooks(config, local, stack)
         self._judging.greet = platform.start_system_topics(admin.figures, gateway, config.system_interval_s, stack)
-        serving = Serving(config, doors, certificates, entrances, self._judging.keep, core.give_way)
+        serving = Serving(config, doors, certificates, entrances, self._judging.keep, core.give_way, core.has_traffic)
         api = application(admin, clock, config.http.allowed_origins, give_way=core.give_way)
         upkeep = Upkeep(disk.lmdb, config, lambda: alarms.set(DAMAGE, ""))
         self._endpoints += doors.endpoints(config)

@@ -124,6 +124,11 @@ class Reactor:
         """Run a tenth of a round: to be called in the middle of other long work in the loop. Without work, 0.5 us."""
         ...
 
+    @property
+    def has_traffic(self) -> bool:
+        """Whether a message has come in the last second: handshakes rest for it."""
+        ...
+
     def open_local(self) -> int:
         """Open a connection from inside this process and return its handle; no limit of connections refuses it.
 

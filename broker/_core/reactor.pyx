@@ -515,6 +515,10 @@ cdef class Reactor:
     def glance(self):
         self.run(GLANCE_NS)
 
+    @property
+    def has_traffic(self):
+        return self.now_ns() < self.net.traffic_until_ns
+
     cdef run(self, int64_t for_ns):
         if self.closed or self.running:     # an observer's call from within a round comes too early
             return

@@ -107,6 +107,10 @@ class Core:
         except Exception:
             log.exception("a round of the core failed")
 
+    def has_traffic(self) -> bool:
+        """Tell whether a message has come in the last second."""
+        return self.reactor.has_traffic
+
     def keep_writing(self, stack: AsyncExitStack) -> None:
         """Write what nobody waits for, look at the disk, and bring what is on it to those who wait for it."""
         keep_doing(stack, "journal", every(WRITE_S, self._write, "the journal could not be written"))

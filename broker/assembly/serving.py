@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class Serving:
     """Opens what clients come in by.
 
-    ``keep`` runs what cuts them when their certificates are revoked; ``give_way`` lets MQTT have its turn.
+    ``keep`` runs what cuts them when their certificates are revoked; ``give_way`` lets MQTT have its turn, and
+    ``has_traffic`` tells whether that has any.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Serving:
         entrances: Entrances,
         keep: Callable[[Coroutine[Any, Any, None]], None],
         give_way: Callable[[], None],
+        has_traffic: Callable[[], bool],
     ) -> None:
         self._config = config
         self._doors = doors
@@ -49,12 +51,13 @@ class Serving:
         self._entrances = entrances
         self._keep = keep
         self._give_way = give_way
+        self._has_traffic = has_traffic
         self._front: HttpFront | None = None
 
     async def open(self, api: ASGIApp, operator: Operator, upkeep: Upkeep, stack: AsyncExitStack) -> None:
         """Open all doors until the stack ends."""
         self._entrances.open(self._doors)
-        self._front = HttpFront(api, self._doors, self._certificates, self._config, self._give_way)
+        self._front = HttpFront(api, self._doors, self._certificates, self._config, self._give_way, self._has_traffic)
         stack.push_async_callback(self._front.stop)
         await self._front.start()
         control = ControlServer(self._config.data_dir, operator, upkeep)

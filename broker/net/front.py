@@ -15,13 +15,17 @@ from starlette.types import ASGIApp
 from broker.config import BrokerConfig
 from broker.net.certificates import HTTPS, CertificateStore, TlsMaterial
 from broker.net.crowd import Crowd
+from broker.net.handshake_turns import HandshakeTurns
 from broker.net.http import HttpServer
 from broker.net.https import SecureDoor
 from broker.net.listeners import Doors
 
 
 class HttpFront:
-    """Serves an application on the HTTP sockets of a broker, with the certificate for HTTPS of the store."""
+    """Serves an application on the HTTP sockets of a broker, with the certificate for HTTPS of the store.
+
+    While ``has_traffic``, messages come, for whose sake handshakes rest.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class HttpFront:
         certificates: CertificateStore,
         config: BrokerConfig,
         give_way: Callable[[], None],
+        has_traffic: Callable[[], bool],
     ) -> None:
         trusted, http = config.trusted_proxies, config.http
         crowd = Crowd(http.connections_maximum, http.connections_per_address_maximum, trusted)
@@ -37,7 +42,7 @@ class HttpFront:
         self._servers = [HttpServer(application, doors.http, **shared)]
         self._door: SecureDoor | None = None
         if doors.https is not None:
-            self._door = SecureDoor(certificates.material(HTTPS))
+            self._door = SecureDoor(certificates.material(HTTPS), turns=HandshakeTurns(has_traffic))
             self._servers.append(HttpServer(application, doors.https, door=self._door, **shared))
 
     def take(self, material: TlsMaterial) -> None:

@@ -17,6 +17,7 @@ from broker._core.tls_socket import TlsSocket
 from broker.doors import network_of
 from broker.net.certificates import TlsMaterial
 from broker.net.crowd import Crowd
+from broker.net.handshake_turns import HandshakeTurns
 from broker.net.secure_transport import SecureTransport
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,21 @@ def server_context(material: TlsMaterial, previous: TlsContext | None = None) ->
 class SecureDoor:
     """Lets connections in through TLS: those that begin now get the certificate of now, those that are in stay.
 
-    A handshake has ``handshake_timeout_s``; of unfinished ones there are 1,000 at most, and 200 of one address, in IPv6
-    of one /64; what is behind them is counted by the ``Crowd``. What does not speak TLS is closed without a word. (The
-    loop's own server would keep one context for ever, let handshakes stall for a minute, know of none of them at the
-    stop, and take a hello in thousands of records in one step.)
+    A handshake has ``handshake_timeout_s`` and takes its steps in ``turns``; of unfinished ones there are 1,000 at
+    most, and 200 of one address, in IPv6 of one /64; what is behind them is counted by the ``Crowd``. What does not
+    speak TLS is closed without a word. (The loop's own server would keep one context for ever, let handshakes stall for
+    a minute, know of none of them at the stop, and take a hello in thousands of records in one step.)
     """
 
-    def __init__(self, material: TlsMaterial, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        material: TlsMaterial,
+        handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        turns: HandshakeTurns | None = None,
+    ) -> None:
         self._context = server_context(material)
         self._handshake_timeout_s = handshake_timeout_s
+        self._turns = turns or HandshakeTurns()
         self._listening: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}  # with what none has taken over yet
@@ -125,7 +132,7 @@ class SecureDoor:
         """Shake hands in steps, of which the loop does others' between; nothing is made for who says nothing."""
         await _ready(accepted)
         tls = TlsSocket(accepted.fileno(), self._context)
-        while not tls.shake_hands():
+        while not await self._turns.step(tls.shake_hands):
             await _ready(accepted, to_write=tls.wants_write)
         return tls
 
