@@ -90,6 +90,8 @@ class InTime(Requests):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that is not whole yet keeps the deadline it has."""
         self.give_way()
+        if self.conn.their_state is h11.MUST_CLOSE:  # the last request has come: what is behind it is nobody's
+            return
         super().data_received(data)
         if not self.flow.write_paused and not self.transport.is_closing():
             self._stop_watching()  # what waits from now on is of another answer as well
