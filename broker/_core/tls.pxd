@@ -3,7 +3,7 @@
 # Here belong contexts made of PEM bytes, handshakes, reading, writing and saying good-bye. Not here: when any of it
 # happens (reactor), files and their renewal (broker.net), and how Python's ssl objects do the same (tls_object).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 cdef enum TlsOutcome:       # beside numbers of bytes
     TLS_AGAIN = 0           # not now: the socket has no more, or takes no more
@@ -22,7 +22,8 @@ cdef struct TlsReading:         # what one call of OpenSSL may have of the socke
 cdef struct TlsStream:          # what OpenSSL reads of one connection, and what of it was none of the application's
     TlsReading* reading         # NULL: nothing
     int fd
-    uint16_t handshake_messages  # of TLS, since the last step began
+    int64_t counted_ns          # since when they are counted, of the monotonic clock
+    uint16_t handshake_messages  # of TLS, in a second
     uint8_t has_spoken          # our side of the handshake has begun
     uint8_t is_over             # nothing is read any more
 

@@ -47,7 +47,7 @@ cdef enum:
     ENCRYPTED_MAXIMUM = 1 << 30
     HELLO_BYTES = 4096      # in a step: which is seven hundred records of one byte, and a quarter of a millisecond
     ANSWER_BYTES = 1024     # in a step behind it: of exchanges of keys behind a Finished OpenSSL takes all that it has
-    HANDSHAKE_MESSAGES_MAXIMUM = 16     # in one receive: an honest peer exchanges its keys every few gigabytes
+    HANDSHAKE_MESSAGES_MAXIMUM = 16     # in a second: an honest peer exchanges its keys every few gigabytes
     NOT_NOW = -2            # beside numbers of bytes, and -1
     RETRY_FLAGS = BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY
 
@@ -116,9 +116,17 @@ cdef inline ssize_t read_ahead(TlsStream* stream, TlsReading* reading, uint8_t* 
 cdef void count_message(
         int is_written, int version, int content_type, const void* bytes, size_t n, void* ssl, void* stream
 ) noexcept nogil:
-    # OpenSSL calls it for each message of TLS's own.
-    if not is_written and content_type == SSL3_RT_HANDSHAKE and stream != NULL:
-        (<TlsStream*>stream).handshake_messages += 1
+    # OpenSSL calls it for each message of TLS's own. No other limit counts them, and one may cost as much as a hundred
+    # publishes.
+    cdef TlsStream* counting = <TlsStream*>stream
+    cdef int64_t now_ns
+    if is_written or content_type != SSL3_RT_HANDSHAKE or stream == NULL:
+        return
+    now_ns = clock_ns()
+    if now_ns - counting.counted_ns > SECOND_NS:
+        counting.counted_ns = now_ns
+        counting.handshake_messages = 0
+    counting.handshake_messages += 1
 
 
 cdef long socket_control(void* bio, int command, long number, void* pointer) noexcept nogil:
@@ -201,7 +209,6 @@ cdef int tls_receive(
         return TLS_ENDED
     reading.most = min(min(most, <uint32_t>TLS_READ_BYTES), n - RECORD_BYTES)
     stream.reading = &reading
-    stream.handshake_messages = 0
     LIB.ERR_clear_error()
     got = LIB.SSL_read(ssl, to, <int>n)
     while got > 0:

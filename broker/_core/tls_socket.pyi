@@ -29,7 +29,7 @@ class TlsSocket:
     def receive(self) -> bytes | None:
         """Read up to 16 KiB of the socket; empty: nothing whole has come yet.
 
-        None: the peer has ended it, or it is broken, or more than sixteen messages of TLS's own came at once.
+        None: the peer has ended it, or it is broken, or more than sixteen messages of TLS's own came in a second.
         """
         ...
 
@@ -47,7 +47,7 @@ class TlsSocket:
 
     @property
     def own_messages(self) -> int:
-        """How many messages of TLS's own the last step took: one that takes more than sixteen is the last."""
+        """How many messages of TLS's own came in the second that is counted: a seventeenth is the end."""
         ...
 
     @property
