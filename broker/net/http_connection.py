@@ -137,6 +137,8 @@ class InTime(Requests):
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch()
+        elif not self.cycle.response_complete and not self._is_whole():  # the next one's head was here already
+            self._await_request()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the caller still takes its last answer."""
