@@ -120,6 +120,9 @@ class InTime(Requests):
         ]
         answer = h11.Response(status_code=400, headers=headers, reason="Bad Request"), h11.Data(NO_REQUEST)
         self.transport.write(b"".join(self.conn.send(one) or b"" for one in (*answer, h11.EndOfMessage())))
+        if self.cycle is not None and not self.cycle.response_complete:  # it has got its answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._close()
 
     def pause_writing(self) -> None:

@@ -69,7 +69,8 @@ class _Parser(h11.Connection):
 class Requests(H11Protocol):
     """A connection of uvicorn's that reads plain requests by itself; what is behind one waits until it is answered.
 
-    What is not plain is h11's, with all that is behind it in its buffer.
+    What is not plain is h11's, with all that is behind it in its buffer. What comes behind the last request is thrown
+    away.
     """
 
     _plain: PlainCycle | None = None  # until it is answered and its body has come
@@ -83,7 +84,7 @@ class Requests(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
         self._unset_keepalive_if_required()
-        while data and not self.transport.is_closing():
+        while data and not self.transport.is_closing() and self.conn.their_state is not h11.MUST_CLOSE:
             if self._plain is not None:
                 data = self._go_on(self._plain, data)
             elif not self._is_idle() or (request := plain_request(data)) is None:

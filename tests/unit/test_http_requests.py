@@ -1,0 +1,63 @@
+"""What is no request: it is refused once, takes no other answer's place, and costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from broker.net.http import HttpServer
+
+ENDLESS = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, /unread before anything is read, /late after a while, anything but /more as the last answer."""
+    more = scope["path"] != "/unread"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message["more_body"]
+    if scope["path"] == "/late":
+        await asyncio.sleep(0.05)
+    headers = {} if scope["path"] == "/more" else {"Connection": "close"}
+    await PlainTextResponse("answer", headers=headers)(scope, receive, send)
+
+
+async def told(*parts: bytes) -> bytes:
+    """Send parts, each when the server has seen the one before; gives all that is said until the connection ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = HttpServer(application, listening)
+        await server.start()
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.01)
+        said = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await server.stop()
+    return said
+
+
+def statuses(*parts: bytes) -> list[bytes]:
+    """Give the status of each answer to what is sent."""
+    return [one[:3] for one in asyncio.run(told(*parts)).split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize("parts", [[ENDLESS % b"unread" + b"no chunk\r\n"], [ENDLESS % b"", b"no chunk\r\n"]])
+def test_who_is_told_that_its_body_is_none_is_told_nothing_else(
+    parts: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert statuses(*parts) == [b"400"]
+    assert not [one.message for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0"])
+@pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
+def test_what_comes_behind_a_last_request_takes_no_answer_from_it(line: bytes, behind: bytes) -> None:
+    assert statuses(b"GET /late " + line + b"\r\n", behind) == [b"200"]
