@@ -7,6 +7,7 @@ read and answered (``http_plain``), and the time that a peer has (``http_connect
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
@@ -15,11 +16,14 @@ import h11
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from broker.net.http_plain import PlainCycle, PlainRequest, plain_request
+from broker.net.http_plain import LINES_MAXIMUM, PlainCycle, PlainRequest, plain_request
 
 HEAD_MAXIMUM_BYTES = 64 * 1024
 CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
 CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
+LENGTHS = frozenset((b"content-length", b"transfer-encoding"))  # a body's end, in one of two ways
+
+_HEADS_END = re.compile(rb"\n\r?\n")  # as h11 finds it
 
 
 class Crumbs:
@@ -48,7 +52,11 @@ class Crumbs:
 
 
 class _Parser(h11.Connection):
-    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more."""
+    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more.
+
+    Raises ``h11.RemoteProtocolError`` also for a head of too many lines, before it is taken apart, and for a body whose
+    end is told in two ways: somebody in between may have believed the other one.
+    """
 
     def __init__(self, crumbs: Crumbs) -> None:
         super().__init__(h11.SERVER, HEAD_MAXIMUM_BYTES)
@@ -58,12 +66,24 @@ class _Parser(h11.Connection):
         """Find what comes next."""
         if self._crumbs.are_too_many:
             return h11.NEED_DATA
+        if self.their_state is h11.IDLE:
+            self._require_few_lines(self.trailing_data[0])
         event = super().next_event()
         if isinstance(event, h11.Request):
+            if LENGTHS.issubset(name for name, _ in event.headers):
+                raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding")
             self._crumbs.begin()
         elif isinstance(event, h11.Data) and self._crumbs.is_too_many_with(len(event.data)):
             return h11.NEED_DATA
         return event
+
+    @staticmethod
+    def _require_few_lines(data: bytes) -> None:
+        if data.count(b"\n") <= LINES_MAXIMUM:
+            return
+        end = _HEADS_END.search(data)
+        if data.count(b"\n", 0, end.start() + 1 if end else len(data)) > LINES_MAXIMUM:
+            raise h11.RemoteProtocolError(f"more than {LINES_MAXIMUM} lines")
 
 
 class Requests(H11Protocol):

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from broker.net.http import HttpServer
+from broker.net.http_plain import LINES_MAXIMUM
 
 ENDLESS = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -61,3 +62,31 @@ def test_who_is_told_that_its_body_is_none_is_told_nothing_else(
 @pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
 def test_what_comes_behind_a_last_request_takes_no_answer_from_it(line: bytes, behind: bytes) -> None:
     assert statuses(b"GET /late " + line + b"\r\n", behind) == [b"200"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nX-A: b\r\nContent-Length: 0\r\n",
+    ],
+)
+def test_a_body_whose_end_is_told_in_two_ways_is_refused(lines: bytes) -> None:
+    head = b"POST /more HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n"
+    assert statuses(head + b"0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n") == [b"400"]
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("odd", [b"", b"Connection: x\r\n"])
+def test_a_head_has_so_many_lines_and_no_more(end: bytes, odd: bytes) -> None:
+    begin = b"GET / HTTP/1.1\r\nHost: x\r\n" + odd
+    head = begin + (b"a:" + end) * (LINES_MAXIMUM - begin.count(b"\n"))
+    assert statuses(head + end) == [b"200"]
+    for parts in ([head + b"a:" + end + end], [head, b"a:" + end], [head + b"a:" + end]):
+        assert statuses(*parts) == [b"400"]
+
+
+def test_lines_of_a_body_or_of_what_comes_behind_it_are_none_of_a_head() -> None:
+    odd = b"POST /more HTTP/1.1\r\nHost: x\r\nConnection: x\r\nContent-Length: 500\r\n\r\n" + b"\n" * 500
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: x\r\n\r\n"
+    assert statuses(odd * 5 + last) == [b"200"] * 6
