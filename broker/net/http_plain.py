@@ -41,7 +41,7 @@ class PlainRequest(NamedTuple):
 
 def plain_request(data: bytes) -> PlainRequest | None:
     """Read the head at the beginning of what has arrived; None for one that is not whole, or not plain."""
-    line = _REQUEST.match(data)
+    line = _REQUEST.match(data, 0, HEAD_MAXIMUM_BYTES)
     if line is None:
         return None
     fields = _FIELDS.match(data, line.end(), HEAD_MAXIMUM_BYTES)

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from broker.net.http_plain import LINES_MAXIMUM, PlainCycle, PlainRequest, plain_request
 
-HEAD_MAXIMUM_BYTES = 64 * 1024
+HEAD_MAXIMUM_BYTES = 32 * 1024
 CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
 CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
 LENGTHS = frozenset((b"content-length", b"transfer-encoding"))  # a body's end, in one of two ways
@@ -54,7 +54,7 @@ class Crumbs:
 class _Parser(h11.Connection):
     """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more.
 
-    Raises ``h11.RemoteProtocolError`` also for a head of too many lines, before it is taken apart, and for a body whose
+    Raises ``h11.RemoteProtocolError`` also for a head that is too large, before it is taken apart, and for a body whose
     end is told in two ways: somebody in between may have believed the other one.
     """
 
@@ -67,7 +67,7 @@ class _Parser(h11.Connection):
         if self._crumbs.are_too_many:
             return h11.NEED_DATA
         if self.their_state is h11.IDLE:
-            self._require_few_lines(self.trailing_data[0])
+            _require_small_head(self.trailing_data[0])
         event = super().next_event()
         if isinstance(event, h11.Request):
             if LENGTHS.issubset(name for name, _ in event.headers):
@@ -76,14 +76,6 @@ class _Parser(h11.Connection):
         elif isinstance(event, h11.Data) and self._crumbs.is_too_many_with(len(event.data)):
             return h11.NEED_DATA
         return event
-
-    @staticmethod
-    def _require_few_lines(data: bytes) -> None:
-        if data.count(b"\n") <= LINES_MAXIMUM:
-            return
-        end = _HEADS_END.search(data)
-        if data.count(b"\n", 0, end.start() + 1 if end else len(data)) > LINES_MAXIMUM:
-            raise h11.RemoteProtocolError(f"more than {LINES_MAXIMUM} lines")
 
 
 class Requests(H11Protocol):
@@ -180,3 +172,13 @@ class Requests(H11Protocol):
 
     def _cut(self) -> None:
         self.transport.abort()
+
+
+def _require_small_head(data: bytes) -> None:
+    """Raise ``h11.RemoteProtocolError`` where a head at the beginning has too many bytes or lines, whole or not."""
+    if len(data) <= HEAD_MAXIMUM_BYTES and data.count(b"\n") <= LINES_MAXIMUM:
+        return
+    found = _HEADS_END.search(data)
+    end = found.start() + 1 if found else len(data)
+    if end > HEAD_MAXIMUM_BYTES or data.count(b"\n", 0, end) > LINES_MAXIMUM:
+        raise h11.RemoteProtocolError(f"more than {HEAD_MAXIMUM_BYTES} bytes or {LINES_MAXIMUM} lines")

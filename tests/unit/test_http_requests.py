@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.net.http import HttpServer
 from broker.net.http_plain import LINES_MAXIMUM
+from broker.net.http_requests import HEAD_MAXIMUM_BYTES
 
 ENDLESS = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -84,6 +85,15 @@ def test_a_head_has_so_many_lines_and_no_more(end: bytes, odd: bytes) -> None:
     assert statuses(head + end) == [b"200"]
     for parts in ([head + b"a:" + end + end], [head, b"a:" + end], [head + b"a:" + end]):
         assert statuses(*parts) == [b"400"]
+
+
+@pytest.mark.parametrize("odd", [b"", b"Connection: x\r\n"])
+def test_a_head_has_so_many_bytes_and_no_more(odd: bytes) -> None:
+    begin = b"GET / HTTP/1.1\r\nHost: x\r\n" + odd + b"X: "
+    room = HEAD_MAXIMUM_BYTES - len(begin)
+    assert statuses(begin + b"a" * (room - 10) + b"\r\n\r\n") == [b"200"]
+    for end in (b"", b"\r\n\r\n"):  # also where all of it comes at once
+        assert statuses(begin + b"a" * (room + 1) + end) == [b"400"]
 
 
 def test_lines_of_a_body_or_of_what_comes_behind_it_are_none_of_a_head() -> None:
