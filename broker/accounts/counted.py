@@ -133,6 +133,7 @@ class Counted:
             try:
                 if number == 0:
                     self._brought = Brought.decode(value)
+                    self.skip_to(self._brought.number)
                     continue
                 counts = self._take_record(number, value)
             except StoreError as error:

@@ -594,3 +594,24 @@ def test_what_is_brought_into_rows_waits_until_the_records_of_what_was_brought_b
         assert len(records(found.store)) == 1
 
     run(body)
+
+
+def test_no_number_is_given_twice_where_only_the_mark_has_survived() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        for _ in range(3):
+            book.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+            await book.keep()
+        await book.write()
+        for table in (USAGE, COUNTED):  # as a rescue of a damaged store may leave them
+            upper.store._tables[table] = {
+                key: value for key, value in upper.store._tables[table].items() if key == BROUGHT_KEY
+            }
+        found = upper.restart()
+        found.directory.usage.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+        await found.directory.usage.keep()
+        found = found.restart()
+        await found.directory.usage.write()
+        assert rows_of(found.store)[1, TODAY, 1000] == [4, 0, 0, 0]
+
+    run(body)
