@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.admission import KEY, Admission
+from api.admission import KEY, Admission, proven
 from api.answers import JsonAnswer
 from api.audit import deed_of
 from api.bulk import prepare
@@ -36,7 +36,7 @@ from api.paths import SentPaths
 from api.request_ids import RequestIds
 from api.rights import require
 from api.router import Paths
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus, nobody
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus, key_kind, nobody
 from api.streaming import Parts, until_gone
 from api.table import ROUTES
 from api.turns import Turns
@@ -151,6 +151,8 @@ class PathEndpoint:
             scope[MAY_HAVE_CHANGED] = True
         long = row.many is not None  # of an account one such request is worked on, however many come
         async with self._turns.of(request.account_id) if long else nullcontext():
+            if row.body is not None and (kind := key_kind(row.path)) is not None:
+                proven(self._admin, scope, kind)  # it may have ended while the body came, or others had their turn
             work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
             answer = await (until_gone(work, receive) if row.waits and request.query.wait else work)
         self._give_way()
