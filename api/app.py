@@ -26,7 +26,7 @@ from api.audit import deed_of
 from api.bulk import prepare
 from api.callers import is_from_loopback
 from api.cors import Cors
-from api.errors import MethodNotAllowed, as_bad_request
+from api.errors import MethodNotAllowed, as_bad_request, cut
 from api.idempotency import begin, presented_idempotency_key
 from api.jsonitems import read_items
 from api.jsontext import members_of, object_of, read_body, scan
@@ -218,7 +218,7 @@ async def read_object(row: ApiRoute, body: bytes, turns: Turns) -> dict[str, Any
     if not body and row.body_may_be_missing:
         return {}
     reading = await scan(body, turns)
-    return members_of(reading, row.raw) if row.raw else object_of(reading)
+    return members_of(reading, row.raw, row.body.model_fields) if row.raw and row.body else object_of(reading)
 
 
 def rendered(row: ApiRoute, answer: Outcome) -> Response:
@@ -264,6 +264,6 @@ def parse_query(query_string: bytes) -> dict[str, str]:
         raise BadRequest(f"the query string has more than {QUERY_FIELDS_MAXIMUM} fields") from error
     values = dict(pairs)
     if len(values) != len(pairs):
-        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        twice = cut(next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1))
         raise BadRequest(f"{twice} is there twice", field=twice, expected="one value")
     return values

@@ -29,6 +29,14 @@ def test_no_body_and_no_query_has_so_many_fields() -> None:
             assert model is None or all(field.alias is None for field in model.model_fields.values())
 
 
+def test_of_a_parameter_that_is_there_twice_only_so_much_is_told_as_is_shown() -> None:
+    name = "x" * 10_000
+    with pytest.raises(BadRequest) as caught:
+        judged_query(Query, f"{name}=1&{name}=2".encode())
+    assert len(str(caught.value)) < 200
+    assert len(caught.value.field) < 200
+
+
 @QUERIES
 @pytest.mark.parametrize("value", ["", "1", "%00"])
 def test_an_unknown_parameter_is_refused_by_name_whatever_its_value(query: type[Query], value: str) -> None:
