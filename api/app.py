@@ -45,6 +45,7 @@ from broker.errors import BadRequest, NotFound
 
 JSON = "application/json"
 QUERY_FIELDS_MAXIMUM = 20
+QUERY_MAXIMUM_BYTES = 8 * 1024  # three times what the longest values take with each byte as a percent sign
 FIELDS_MAXIMUM = 100  # more than any model has
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -255,9 +256,11 @@ def judged_query(model: type[ModelT], query_string: bytes) -> ModelT:
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Parse a query string. Raises ``BadRequest`` for a field given twice."""
+    """Parse a query string. Raises ``BadRequest`` for one that is too long, and for a field given twice."""
     if not query_string:
         return {}
+    if len(query_string) > QUERY_MAXIMUM_BYTES:
+        raise BadRequest(f"the query string is over {QUERY_MAXIMUM_BYTES} bytes")
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
     except ValueError as error:
