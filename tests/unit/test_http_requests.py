@@ -8,30 +8,28 @@ import socket
 
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.net.http import HttpServer
 from broker.net.http_plain import LINES_MAXIMUM
-from broker.net.http_requests import HEAD_MAXIMUM_BYTES
+from broker.net.http_requests import HEAD_MAXIMUM_BYTES, Requests
 
 ENDLESS = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, /unread before anything is read, /late after a while, anything but /more as the last answer."""
+    """Answer, /unread before anything is read, anything but /more as the last answer."""
     more = scope["path"] != "/unread"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         more = message["more_body"]
-    if scope["path"] == "/late":
-        await asyncio.sleep(0.05)
     headers = {} if scope["path"] == "/more" else {"Connection": "close"}
     await PlainTextResponse("answer", headers=headers)(scope, receive, send)
 
 
-async def told(*parts: bytes) -> bytes:
+async def told(*parts: bytes, application: ASGIApp = application) -> bytes:
     """Send parts, each when the server has seen the one before; gives all that is said until the connection ends."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = HttpServer(application, listening)
@@ -46,9 +44,10 @@ async def told(*parts: bytes) -> bytes:
     return said
 
 
-def statuses(*parts: bytes) -> list[bytes]:
+def statuses(*parts: bytes, application: ASGIApp = application) -> list[bytes]:
     """Give the status of each answer to what is sent."""
-    return [one[:3] for one in asyncio.run(told(*parts)).split(b"HTTP/1.1 ")[1:]]
+    said = asyncio.run(told(*parts, application=application))
+    return [one[:3] for one in said.split(b"HTTP/1.1 ")[1:]]
 
 
 @pytest.mark.parametrize("parts", [[ENDLESS % b"unread" + b"no chunk\r\n"], [ENDLESS % b"", b"no chunk\r\n"]])
@@ -61,8 +60,25 @@ def test_who_is_told_that_its_body_is_none_is_told_nothing_else(
 
 @pytest.mark.parametrize("behind", [b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0"])
 @pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
-def test_what_comes_behind_a_last_request_takes_no_answer_from_it(line: bytes, behind: bytes) -> None:
-    assert statuses(b"GET /late " + line + b"\r\n", behind) == [b"200"]
+def test_what_comes_behind_a_last_request_takes_no_answer_from_it(
+    line: bytes, behind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = b"GET / " + line + b"\r\n"
+    came, missing_bytes, take = asyncio.Event(), len(last + behind), Requests.data_received
+
+    def data_received(connection: Requests, data: bytes) -> None:
+        nonlocal missing_bytes
+        take(connection, data)
+        missing_bytes -= len(data)
+        if not missing_bytes:
+            came.set()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await came.wait()
+        await application(scope, receive, send)
+
+    monkeypatch.setattr(Requests, "data_received", data_received)
+    assert statuses(last, behind, application=late) == [b"200"]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_an_answer_that_nobody_takes_is_under_way_and_takes_little_memory(odd: b
             caller.setblocking(False)
             loop, got = asyncio.get_running_loop(), 0
             while got < SIZE:
-                got += len(await loop.sock_recv(caller, 1024 * 1024))
+                part = await loop.sock_recv(caller, 1024 * 1024)
+                assert part
+                got += len(part)
             await answered.wait()
             await server.stop()
 
