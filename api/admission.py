@@ -98,10 +98,8 @@ class Admission:
                 del self._under_way_of[caller]
 
     async def _admit(self, scope: Scope, kind: KeyKind) -> KeyContext:
-        access = self._admin.access
-        prove = access.admin_key if kind == "admin" else access.account_key
         try:
-            key = prove(presented_key(scope))
+            key = proven(self._admin, scope, kind)
         except (AuthFailed, PermissionDenied) as refusal:
             self._take(scope, caller_address(scope))
             if isinstance(refusal, AuthFailed):
@@ -127,3 +125,9 @@ class Admission:
         scope[BUDGET] = budget
         if not budget.allowed:
             raise RateLimited(f"more than {REQUESTS_PER_MINUTE} requests a minute", retry_after_s=budget.retry_after_s)
+
+
+def proven(admin: Admin, scope: Scope, kind: KeyKind) -> KeyContext:
+    """Give whose key a request shows. Raises ``AuthFailed``, and ``PermissionDenied`` for a suspended account."""
+    prove = admin.access.admin_key if kind == "admin" else admin.access.account_key
+    return prove(presented_key(scope))

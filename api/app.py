@@ -20,13 +20,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.admission import KEY, Admission
+from api.admission import KEY, Admission, proven
 from api.answers import JsonAnswer
 from api.audit import deed_of
 from api.bulk import prepare
 from api.callers import is_from_loopback
 from api.cors import Cors
-from api.errors import MethodNotAllowed, as_bad_request
+from api.errors import MethodNotAllowed, as_bad_request, cut
 from api.idempotency import begin, presented_idempotency_key
 from api.jsonitems import read_items
 from api.jsontext import members_of, object_of, read_body, scan
@@ -36,7 +36,7 @@ from api.paths import SentPaths
 from api.request_ids import RequestIds
 from api.rights import require
 from api.router import Paths
-from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus, nobody
+from api.routes import NO_KEY, ApiRequest, ApiRoute, Many, Outcome, Streamed, Text, WithStatus, key_kind, nobody
 from api.streaming import Parts, until_gone
 from api.table import ROUTES
 from api.turns import Turns
@@ -45,6 +45,7 @@ from broker.errors import BadRequest, NotFound
 
 JSON = "application/json"
 QUERY_FIELDS_MAXIMUM = 20
+QUERY_MAXIMUM_BYTES = 8 * 1024  # three times what the longest values take with each byte as a percent sign
 FIELDS_MAXIMUM = 100  # more than any model has
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -151,6 +152,8 @@ class PathEndpoint:
             scope[MAY_HAVE_CHANGED] = True
         long = row.many is not None  # of an account one such request is worked on, however many come
         async with self._turns.of(request.account_id) if long else nullcontext():
+            if row.body is not None and (kind := key_kind(row.path)) is not None:
+                proven(self._admin, scope, kind)  # it may have ended while the body came, or others had their turn
             work = answered(row, request, scope) if once is None else answered_once(row, request, once, scope, given)
             answer = await (until_gone(work, receive) if row.waits and request.query.wait else work)
         self._give_way()
@@ -216,7 +219,7 @@ async def read_object(row: ApiRoute, body: bytes, turns: Turns) -> dict[str, Any
     if not body and row.body_may_be_missing:
         return {}
     reading = await scan(body, turns)
-    return members_of(reading, row.raw) if row.raw else object_of(reading)
+    return members_of(reading, row.raw, row.body.model_fields) if row.raw and row.body else object_of(reading)
 
 
 def rendered(row: ApiRoute, answer: Outcome) -> Response:
@@ -253,15 +256,17 @@ def judged_query(model: type[ModelT], query_string: bytes) -> ModelT:
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Parse a query string. Raises ``BadRequest`` for a field given twice."""
+    """Parse a query string. Raises ``BadRequest`` for one that is too long, and for a field given twice."""
     if not query_string:
         return {}
+    if len(query_string) > QUERY_MAXIMUM_BYTES:
+        raise BadRequest(f"the query string is over {QUERY_MAXIMUM_BYTES} bytes")
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAXIMUM)
     except ValueError as error:
         raise BadRequest(f"the query string has more than {QUERY_FIELDS_MAXIMUM} fields") from error
     values = dict(pairs)
     if len(values) != len(pairs):
-        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        twice = cut(next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1))
         raise BadRequest(f"{twice} is there twice", field=twice, expected="one value")
     return values

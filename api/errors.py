@@ -106,7 +106,7 @@ def shape() -> dict[str, Any]:
 def as_bad_request(error: ValidationError) -> BadRequest:
     """Turn the first thing that a model refused into the contract's words."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or first.get("ctx", {}).get("field", "")
+    field = cut(".".join(str(part) for part in first["loc"])) or first.get("ctx", {}).get("field", "")
     provided = None if first["type"] == "refused" else shown(first["input"])
     if first["type"] == "extra_forbidden":
         return BadRequest(f"unknown field {field!r}", field=field, provided=provided, expected="no such field")
@@ -121,7 +121,11 @@ def shown(value: object) -> object:
     """Give back what was provided, cut to what an answer should carry."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**53):
         return value
-    text = value if isinstance(value, str) else BRIEFLY.repr(value)
+    return cut(value if isinstance(value, str) else BRIEFLY.repr(value))
+
+
+def cut(text: str) -> str:
+    """Cut a text to what an answer should carry: a caller's own name for a field may be a megabyte."""
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 

@@ -7,7 +7,9 @@ body has (``models``).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -89,15 +91,20 @@ def object_of(reading: JsonScan) -> dict[str, Any]:
     return value
 
 
-def members_of(reading: JsonScan, raw: str) -> dict[str, Any]:
-    """Make an object's members, but for the one that is wanted as text, and long lists and objects in other places.
+def members_of(reading: JsonScan, raw: str, names: Iterable[str]) -> dict[str, Any]:
+    """Make an object's members of these names, and of all others the first, which is enough to refuse the object.
 
-    Raises ``BadRequest`` for what is no object.
+    One is wanted as text; in other places long lists and objects are not made. Raises ``BadRequest`` for what is no
+    object.
     """
     if not reading.is_object:
         raise BadRequest("the body must be a JSON object")
+    wanted = {name.encode() for name in names}
+    wanted.update(islice((key for key, *_ in reading.members if key not in wanted), 1))
     members = {}
     for key, start, end, is_no_text in reading.members:
+        if key not in wanted:
+            continue
         name, text = key.decode("utf-8", "surrogatepass"), reading.piece(start, end)
         if name == raw and is_no_text:
             raise BadRequest(f"{raw}: expected {TEXT}", field=raw, expected=TEXT)

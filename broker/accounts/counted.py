@@ -6,7 +6,8 @@ Here belong the records of this journal, their numbers, and which of them are do
 Sums gather in one ``Tally`` while those of the one before it are brought into their rows, in the order of their keys.
 A commit that holds some of these rows says up to which key that was done (``Brought``), so that after a crash each sum
 is brought exactly once: records up to its number are added again but for those keys, later ones as a whole. When all
-of a tally is in its rows, its records go. The newest one stays, so that no number is given twice.
+of a tally is in its rows, its records go, before the next one is brought. The newest record stays, so that no number
+is given twice.
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ class Counted:
             try:
                 if number == 0:
                     self._brought = Brought.decode(value)
+                    self.skip_to(self._brought.number)
                     continue
                 counts = self._take_record(number, value)
             except StoreError as error:
@@ -228,11 +230,20 @@ class Counted:
 
     def changes(self) -> list[Change]:
         """Give all records that wait, and the ends of some that are done with."""
-        end = min(self._gone_number + 1, self._numbers[-1]) if self._numbers else 0  # the newest one stays
-        self._going = [*takewhile(lambda number: number < end, islice(self._numbers, REMOVED_AT_ONCE))]
+        self._going = [*takewhile(lambda number: number < self._end, islice(self._numbers, REMOVED_AT_ONCE))]
         first = [] if self._brought else [Change(COUNTED, BROUGHT_KEY, self._first.encode())]
         ends = [Change(COUNTED, long_key(number), None) for number in self._going]
         return [*(first if self._waiting or ends else ()), *self._waiting, *ends]
+
+    @property
+    def _end(self) -> int:
+        """The first number that is not done with."""
+        return min(self._gone_number + 1, self._numbers[-1]) if self._numbers else 0  # the newest one stays
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether ``changes`` has more ends to give: records that are done with, and on disk for all that is known."""
+        return bool(self._numbers) and self._numbers[0] < self._end
 
     def settled(self, changes: Sequence[Change]) -> None:
         """These, which ``changes`` gave, are on disk."""
@@ -253,9 +264,10 @@ class Counted:
     def close(self) -> bool:
         """Begin to bring what was counted until now into rows; False while that is under way, or with nothing there.
 
-        All of it has to be known to be on disk.
+        All of it has to be known to be on disk, and no record any more of what was brought before: ``mark`` knows them
+        apart by nothing but their keys.
         """
-        if self._closed is not None or not self.is_known or not len(self._open):
+        if self._closed is not None or self.has_ends or not self.is_known or not len(self._open):
             return False
         self._closed, self._closed_number = self._open, self._given
         self._open = Gathered()

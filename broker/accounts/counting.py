@@ -79,8 +79,7 @@ class Counting:
         """Bring into rows what is due in this turn, until a time of the loop's."""
         loop = asyncio.get_running_loop()
         self._turns += 1
-        if self._turns >= FOLD_TURNS and not self._book.to_fold:
-            self._book.begin_fold()
+        if self._turns >= FOLD_TURNS and not self._book.to_fold and self._book.begin_fold():
             self._turns = 0
         left = max(-(-self._book.to_fold // max(FOLD_TURNS - self._turns, 1)), FOLD_LEAST)
         while left > 0 and loop.time() < until and (folded := await self._book.fold()):

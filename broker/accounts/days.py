@@ -88,6 +88,7 @@ class DayBook:
         self._ledger = ledger
         self._counted = counted
         self._taken: dict[bytes, Figures] = {}  # on the way into rows, by key; they are not ``_counted``'s any more
+        self._taken_of: dict[bytes, list[tuple[bytes, Figures]]] = {}  # the same, by the key of their total
         self._unsettled: dict[bytes, Figures] = {}  # whole rows of those; whether they are on disk is not known
         self._parts = 0  # that were settled
         self._too_old: list[bytes] = []
@@ -112,7 +113,7 @@ class DayBook:
             await asyncio.sleep(0)
             is_ordered = self._counted.order()
         if not self._taken:
-            self._taken = self._counted.take(at_most)
+            self._take(at_most)
         if not self._taken:
             return []
         if not self._unsettled:
@@ -120,16 +121,21 @@ class DayBook:
         rows = [Change(DAILY, key, encode_day(row)) for key, row in self._unsettled.items()]
         return [*rows, self._counted.mark(next(reversed(self._taken)))]
 
+    def _take(self, at_most: int) -> None:
+        self._taken, self._taken_of = self._counted.take(at_most), {}
+        for key, counted in self._taken.items():
+            self._taken_of.setdefault(key[:8] + TOTAL_END, []).append((key, counted))
+
     def settled(self) -> None:
         """The part is on disk."""
-        self._taken, self._unsettled = {}, {}
+        self._taken, self._taken_of, self._unsettled = {}, {}, {}
         self._parts += 1
         self._counted.brought()
 
     async def _fill(self) -> None:
         """Make whole rows of what was taken; whoever gives up on the way leaves it to be done once more."""
         counts = [one for one in self._taken.items() if not one[0].endswith(TOTAL_END)]
-        totals = {key[:8] + TOTAL_END: NO_TOTAL for key in self._taken}
+        totals = dict.fromkeys(self._taken_of, NO_TOTAL)
         found = await self._ledger.read(DAILY, [*totals, *(key for key, _ in counts)])
         rows: dict[bytes, Figures] = {}
         for number, ((key, counted), value) in enumerate(zip(counts, found[len(totals) :], strict=True), 1):
@@ -180,8 +186,7 @@ class DayBook:
         peaks = [counted[0] for counted in self._counted.of_row(key)]
         if known is None:
             known = readable_day(value, TOTAL_FIGURES) or NO_TOTAL
-            mine = (one for one in self._taken.items() if one[0][:8] == key[:8])
-            for taken, counted in mine:
+            for taken, counted in self._taken_of.get(key, ()):
                 if taken == key:
                     peaks.append(counted[0])
                 else:

@@ -162,6 +162,8 @@ class UsageBook:
             await self._keep()
             await self._bring_all()
             await self._keep()
+            while self._counted.has_ends:
+                await self._commit_counts()
             if self._close():
                 await self._bring_all()
             await self._keep()
@@ -172,10 +174,15 @@ class UsageBook:
         async with self._writing:
             return await self._bring()
 
-    def begin_fold(self) -> None:
-        """Let ``fold`` bring what was counted until now, unless it has not done yet with what was before."""
-        if not self._writing.locked():
-            self._close()
+    def begin_fold(self) -> bool:
+        """Let ``fold`` bring what was counted until now, unless it has not done yet with what was before.
+
+        False: ask again when more is kept, records of what was before are on disk yet.
+        """
+        if self._writing.locked() or self._counted.has_ends:
+            return False
+        self._close()
+        return True
 
     @property
     def to_fold(self) -> int:

@@ -90,8 +90,6 @@ class InTime(Requests):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that is not whole yet keeps the deadline it has."""
         self.give_way()
-        if self.conn.their_state is h11.MUST_CLOSE:  # the last request has come: what is behind it is nobody's
-            return
         super().data_received(data)
         if not self.flow.write_paused and not self.transport.is_closing():
             self._stop_watching()  # what waits from now on is of another answer as well
@@ -122,6 +120,9 @@ class InTime(Requests):
         ]
         answer = h11.Response(status_code=400, headers=headers, reason="Bad Request"), h11.Data(NO_REQUEST)
         self.transport.write(b"".join(self.conn.send(one) or b"" for one in (*answer, h11.EndOfMessage())))
+        if self.cycle is not None and not self.cycle.response_complete:  # it has got its answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._close()
 
     def pause_writing(self) -> None:
@@ -139,6 +140,8 @@ class InTime(Requests):
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch()
+        elif not self.cycle.response_complete and not self._is_whole():  # the next one's head was here already
+            self._await_request()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the caller still takes its last answer."""

@@ -17,13 +17,14 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, RequestResponseCycle
 Headers = list[tuple[bytes, bytes]]
 
 HEAD_MAXIMUM_BYTES = 16 * 1024  # a longer one is out of the ordinary
+LINES_MAXIMUM = 100  # with the line of the request; each is taken apart by Python, while nobody else has a turn
 LENGTH_MAXIMUM_DIGITS = 9
 BODILESS = (204, 304)
 CLOSE = (b"connection", b"close")
 
 # A line of the request, and lines of a header, each with an end of its own; visible ASCII, blanks in values alone.
 _REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1\r\n")
-_FIELDS = re.compile(rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t -~]*\r\n)+\r\n")
+_FIELDS = re.compile(rb"(?:[-!#$%%&'*+.^_`|~0-9A-Za-z]+:[\t -~]*\r\n){1,%d}\r\n" % (LINES_MAXIMUM - 1))
 _LENGTH = re.compile(rb"[0-9]{1,%d}" % LENGTH_MAXIMUM_DIGITS)
 _ODD = frozenset((b"transfer-encoding", b"expect", b"upgrade"))  # what changes how a request is read, or answered
 
@@ -40,7 +41,7 @@ class PlainRequest(NamedTuple):
 
 def plain_request(data: bytes) -> PlainRequest | None:
     """Read the head at the beginning of what has arrived; None for one that is not whole, or not plain."""
-    line = _REQUEST.match(data)
+    line = _REQUEST.match(data, 0, HEAD_MAXIMUM_BYTES)
     if line is None:
         return None
     fields = _FIELDS.match(data, line.end(), HEAD_MAXIMUM_BYTES)

@@ -7,6 +7,7 @@ read and answered (``http_plain``), and the time that a peer has (``http_connect
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
@@ -15,11 +16,15 @@ import h11
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from broker.net.http_plain import PlainCycle, PlainRequest, plain_request
+from broker.net.http_plain import LINES_MAXIMUM, PlainCycle, PlainRequest, plain_request
+from broker.net.http_slices import in_slices, leave_in_process
 
-HEAD_MAXIMUM_BYTES = 64 * 1024
+HEAD_MAXIMUM_BYTES = 32 * 1024
 CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
 CRUMBS_MAXIMUM = 1000  # of one body: each is taken apart by Python, while nobody else has a turn
+LENGTHS = frozenset((b"content-length", b"transfer-encoding"))  # a body's end, in one of two ways
+
+_HEADS_END = re.compile(rb"\n\r?\n")  # as h11 finds it
 
 
 class Crumbs:
@@ -48,7 +53,11 @@ class Crumbs:
 
 
 class _Parser(h11.Connection):
-    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more."""
+    """Takes requests apart until one comes in too many crumbs; from then on it finds nothing more.
+
+    Raises ``h11.RemoteProtocolError`` also for a head that is too large, before it is taken apart, and for a body whose
+    end is told in two ways: somebody in between may have believed the other one.
+    """
 
     def __init__(self, crumbs: Crumbs) -> None:
         super().__init__(h11.SERVER, HEAD_MAXIMUM_BYTES)
@@ -58,8 +67,12 @@ class _Parser(h11.Connection):
         """Find what comes next."""
         if self._crumbs.are_too_many:
             return h11.NEED_DATA
+        if self.their_state is h11.IDLE:
+            _require_small_head(self.trailing_data[0])
         event = super().next_event()
         if isinstance(event, h11.Request):
+            if LENGTHS.issubset(name for name, _ in event.headers):
+                raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding")
             self._crumbs.begin()
         elif isinstance(event, h11.Data) and self._crumbs.is_too_many_with(len(event.data)):
             return h11.NEED_DATA
@@ -69,7 +82,8 @@ class _Parser(h11.Connection):
 class Requests(H11Protocol):
     """A connection of uvicorn's that reads plain requests by itself; what is behind one waits until it is answered.
 
-    What is not plain is h11's, with all that is behind it in its buffer.
+    What is not plain is h11's, with all that is behind it in its buffer. What comes behind the last request is thrown
+    away.
     """
 
     _plain: PlainCycle | None = None  # until it is answered and its body has come
@@ -77,13 +91,19 @@ class Requests(H11Protocol):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self.app = cast(Any, in_slices(cast(Any, self.app)))
         self._crumbs = Crumbs(self._cut)
         self.conn = _Parser(self._crumbs)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin."""
+        leave_in_process(transport)
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
         self._unset_keepalive_if_required()
-        while data and not self.transport.is_closing():
+        while data and not self.transport.is_closing() and self.conn.their_state is not h11.MUST_CLOSE:
             if self._plain is not None:
                 data = self._go_on(self._plain, data)
             elif not self._is_idle() or (request := plain_request(data)) is None:
@@ -159,3 +179,13 @@ class Requests(H11Protocol):
 
     def _cut(self) -> None:
         self.transport.abort()
+
+
+def _require_small_head(data: bytes) -> None:
+    """Raise ``h11.RemoteProtocolError`` where a head at the beginning has too many bytes or lines, whole or not."""
+    if len(data) <= HEAD_MAXIMUM_BYTES and data.count(b"\n") <= LINES_MAXIMUM:
+        return
+    found = _HEADS_END.search(data)
+    end = found.start() + 1 if found else len(data)
+    if end > HEAD_MAXIMUM_BYTES or data.count(b"\n", 0, end) > LINES_MAXIMUM:
+        raise h11.RemoteProtocolError(f"more than {HEAD_MAXIMUM_BYTES} bytes or {LINES_MAXIMUM} lines")

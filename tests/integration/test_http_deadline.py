@@ -110,3 +110,14 @@ def test_requests_one_after_another_are_each_given_their_time() -> None:
         assert [await answer(reader) for _ in range(3)] == [b"body"] * 3
 
     run(talk)
+
+
+@pytest.mark.parametrize("odd", [b"", b"Connection: keep-alive, x\r\n"], ids=["plain", "odd"])
+def test_a_request_that_came_with_the_one_before_it_has_a_deadline_too(odd: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        whole = WHOLE.replace(b"Content-Length", odd + b"Content-Length")
+        writer.write(whole + whole[:-1])
+        assert await answer(reader) == b"body"
+        assert await asyncio.wait_for(reader.read(), REQUEST_TIMEOUT_S + 5) == b""
+
+    run(talk)

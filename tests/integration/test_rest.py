@@ -510,6 +510,27 @@ def test_a_revoked_key_is_refused_and_its_devices_stay() -> None:
     run(body)
 
 
+@pytest.mark.parametrize(("ends", "status"), [("key", 401), ("account", 403)])
+def test_whose_key_ends_while_the_body_comes_has_changed_nothing(ends: str, status: int) -> None:
+    async def body(caller: Caller) -> None:
+        operator = caller.upper.admin.operator
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield json.dumps(NEW).encode()[:-1]
+            if ends == "key":
+                (key,) = await operator.list_keys()
+                await operator.revoke_key(key.key_id)
+            else:
+                await operator.set_suspended("default", True)
+            yield b"}"
+
+        answer = await caller.http.post("/v1/iot/devices", content=parts())
+        assert answer.status_code == status
+        assert caller.upper.directory.devices.count(1) == 0
+
+    run(body)
+
+
 def test_a_suspended_account_is_refused() -> None:
     async def body(caller: Caller) -> None:
         await caller.upper.admin.operator.set_suspended("default", True)

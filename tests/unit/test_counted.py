@@ -554,3 +554,64 @@ def test_answers_hold_what_was_counted_wherever_it_is_on_its_way(
         run(body, Upper(Early() if early else None))
     finally:
         usage_module.WRITTEN_AT_ONCE, counted_module.RECORD_SUMS, history_module.PAGE_ROWS = before
+
+
+@pytest.mark.parametrize("by", ["fold", "write"])
+def test_what_is_brought_into_rows_waits_until_the_records_of_what_was_brought_before_are_gone(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counted_module, "REMOVED_AT_ONCE", 1)
+    monkeypatch.setattr(usage_module, "WRITTEN_AT_ONCE", 1)
+
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        for _ in range(8):  # more records than go with a commit
+            book.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+            await book.keep()
+        book.begin_fold()
+        while await book.fold():
+            pass
+        book.add([(1, 999, 1, 0, 0, 0), (1, 1001, 1, 0, 0, 0)], NOW_S)
+        await book.keep()
+        if by == "fold":
+            while not book.begin_fold():
+                await book.keep()
+            await book.fold()  # the month's total
+            await book.fold()  # one of the two rows
+            assert (1, TODAY, 999) in rows_of(upper.store)
+        else:
+            upper.store.delay()
+            writing = asyncio.create_task(book.write())
+            while (1, TODAY, 999) not in rows_of(upper.store) and not writing.done():
+                await asyncio.sleep(0)
+                upper.store.answer_reads()
+                upper.store.answer(1)
+            writing.cancel()
+        found = upper.restart()
+        await found.directory.usage.write()
+        rows = rows_of(found.store)
+        assert [rows[1, TODAY, device][0] for device in (999, 1000, 1001)] == [1, 8, 1]
+        assert len(records(found.store)) == 1
+
+    run(body)
+
+
+def test_no_number_is_given_twice_where_only_the_mark_has_survived() -> None:
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        for _ in range(3):
+            book.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+            await book.keep()
+        await book.write()
+        for table in (USAGE, COUNTED):  # as a rescue of a damaged store may leave them
+            upper.store._tables[table] = {
+                key: value for key, value in upper.store._tables[table].items() if key == BROUGHT_KEY
+            }
+        found = upper.restart()
+        found.directory.usage.add([(1, 1000, 1, 0, 0, 0)], NOW_S)
+        await found.directory.usage.keep()
+        found = found.restart()
+        await found.directory.usage.write()
+        assert rows_of(found.store)[1, TODAY, 1000] == [4, 0, 0, 0]
+
+    run(body)

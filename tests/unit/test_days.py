@@ -7,6 +7,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -354,3 +355,33 @@ def test_counting_tells_of_a_failing_disk_once_and_brings_all_when_it_is_well(ca
 
     run(body)
     assert caplog.text.count("usage could not be stored") == 1
+
+
+def test_totals_of_many_days_look_at_their_own_part_of_what_is_on_its_way_into_rows() -> None:
+    looks = 0
+
+    class Noted(dict[bytes, tuple[int, ...]]):
+        def items(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().items()
+
+    async def body(upper: Upper) -> None:
+        book = upper.directory.usage
+        for day in range(3):
+            book.see(NOW_S + day * DAY_S)
+            book.add([(1, 1000 + one, 1, 10, 0, 0) for one in range(4)], NOW_S + day * DAY_S)
+        await book.keep()
+        book.begin_fold()
+        take = book._counted.take
+        book._counted.take = lambda at_most: Noted(take(at_most))  # type: ignore[method-assign]
+        await book.days.part(500)
+        before, days = looks, range(TODAY - 100, TODAY + 3)
+        keys = [day_key(1, day, ALL) for day in days]
+        totals = [book.days.total(key, None) for key in keys]
+        assert [total[0] for total in totals] == [0] * 100 + [4] * 3
+        assert looks == before
+        await book.write()
+        assert [rows_of(upper.store)[1, day, ALL][0] for day in days[-3:]] == [4] * 3
+
+    run(body)

@@ -30,6 +30,14 @@ def test_a_refusal_names_the_field_and_reads_as_a_sentence(body: dict[str, objec
     assert str(as_bad_request(caught.value)) == message
 
 
+def test_of_a_name_that_nobody_knows_only_so_much_is_told_as_is_shown() -> None:
+    with pytest.raises(ValidationError) as caught:
+        DeviceBody.model_validate({"name": "abc", "type": "sensor", "x" * 100_000: 1})
+    refusal = as_bad_request(caught.value)
+    assert refusal.field == "x" * SHOWN_CHARACTERS + "..."
+    assert str(refusal) == f"unknown field {refusal.field!r}"
+
+
 class Counted:
     """Knows how often it was written."""
 

@@ -157,40 +157,6 @@ def test_a_request_to_upgrade_is_answered_as_the_plain_request_that_it_is(caplog
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n", b"no request at all"])
-@pytest.mark.parametrize(
-    "last", [b"GET / HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"]
-)
-def test_what_comes_behind_the_last_request_is_nobodys(last: bytes, behind: bytes) -> None:
-    """RFC 9112, section 9.6: it is ignored. It came before the answer was ready, and made that a 400."""
-
-    async def body() -> None:
-        asked, more_has_come = asyncio.Event(), asyncio.Event()
-
-        async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            asked.set()
-            await more_has_come.wait()
-            await PlainTextResponse(b"answer")(scope, receive, send)
-
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = HttpServer(application, listening)
-            await server.start()
-            reader, writer = await asyncio.open_connection(*listening.getsockname())
-            async with asyncio.timeout(5):
-                writer.write(last)
-                await asked.wait()
-                writer.write(behind)
-                await asyncio.sleep(0.05)  # of which no protocol tells
-                more_has_come.set()
-                answer = await reader.read()
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            assert answer.endswith(b"answer")
-            writer.close()
-            await server.stop()
-
-    asyncio.run(body())
-
-
 def test_what_is_no_request_is_refused_in_the_shape_of_the_api() -> None:
     answer = asyncio.run(answer_to(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"))
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -130,7 +130,7 @@ def test_one_wrong_byte_is_found_as_python_finds_it(value: Any, place: int, byte
 def test_a_value_that_is_wanted_as_text_is_not_made() -> None:
     async def body() -> None:
         reading = await scan(b' { "payload" : [ 1.50 , "\\u00e9" ] , "qos" : 1, "x": [%s0] }' % (b"0," * 9000), Turns())
-        members = members_of(reading, "payload")
+        members = members_of(reading, "payload", ("payload", "qos"))
         assert members["payload"] == RawJson(b'[1.50,"\\u00e9"]')
         assert members["qos"] == 1
         assert members["x"].startswith("[0,0,")  # nobody takes it: how it begins is enough to refuse it
@@ -139,11 +139,20 @@ def test_a_value_that_is_wanted_as_text_is_not_made() -> None:
     asyncio.run(body())
 
 
+def test_of_members_that_nobody_wants_the_first_is_made() -> None:
+    async def body() -> None:
+        others = b",".join(b'"x%d": 1' % number for number in range(9000))
+        reading = await scan(b'{"qos": 1, %s, "payload": 2}' % others, Turns())
+        assert members_of(reading, "payload", ("payload", "qos")) == {"qos": 1, "x0": 1, "payload": RawJson(b"2")}
+
+    asyncio.run(body())
+
+
 @pytest.mark.parametrize("text", [b'{"payload": "\\ud800"}', b'{"payload": {"\\udc00": 1}}'])
 def test_a_payload_is_text(text: bytes) -> None:
     async def body() -> None:
         with pytest.raises(BadRequest) as refused:
-            members_of(await scan(text, Turns()), "payload")
+            members_of(await scan(text, Turns()), "payload", ("payload",))
         assert refused.value.field == "payload"
 
     asyncio.run(body())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from api.app import FIELDS_MAXIMUM, judged_query, validated
+from api.app import FIELDS_MAXIMUM, QUERY_MAXIMUM_BYTES, judged_query, parse_query, validated
 from api.device_bodies import DeviceBody
 from api.models import Query
 from api.table import ROUTES
@@ -27,6 +27,20 @@ def test_no_body_and_no_query_has_so_many_fields() -> None:
         for model in (row.query, row.body):
             assert model is None or len(model.model_fields) < FIELDS_MAXIMUM
             assert model is None or all(field.alias is None for field in model.model_fields.values())
+
+
+def test_of_a_parameter_that_is_there_twice_only_so_much_is_told_as_is_shown() -> None:
+    name = "x" * 3_000
+    with pytest.raises(BadRequest) as caught:
+        judged_query(Query, f"{name}=1&{name}=2".encode())
+    assert len(str(caught.value)) < 200
+    assert len(caught.value.field) < 200
+
+
+def test_a_query_has_so_many_bytes_and_no_more() -> None:
+    assert parse_query(b"a=" + b"x" * (QUERY_MAXIMUM_BYTES - 2)) == {"a": "x" * (QUERY_MAXIMUM_BYTES - 2)}
+    with pytest.raises(BadRequest, match="over 8192 bytes"):
+        parse_query(b"a=" + b"x" * (QUERY_MAXIMUM_BYTES - 1))
 
 
 @QUERIES
