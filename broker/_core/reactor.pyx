@@ -555,7 +555,7 @@ cdef class Reactor:
                 if net.doors_paused:
                     resume_doors(net)
                 more = work(net, now, until)
-                if not more and state.dirty_count >= GATHER_DIRTY:
+                if not more and for_ns > GLANCE_NS and state.dirty_count >= GATHER_DIRTY:
                     more = gather(net, now, received)
         if state.rare_count:
             self.answer_rare(until)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import select
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,9 +19,11 @@ from broker.ports import Grant, Policy
 from broker.reasons import ReasonCode
 from broker.wire import Connack, Connect, Disconnect, Packet, Pingreq, Pingresp, Publish, Subscribe, Subscription
 from tests.support.core import Core
+from tests.support.doors import opened
 
 LOCAL_LISTENER = 255
 SECOND_NS = 1_000_000_000
+MANY = 100  # to whom it is worth waiting for more
 
 
 class Rounds:
@@ -190,6 +196,23 @@ def test_a_glance_in_the_middle_of_other_work_does_what_a_round_does(rounds: Rou
     assert isinstance(rounds.take(handle), Pingresp)
     rounds.due += due  # the round that was asked for comes too, and finds nothing to do
     rounds.run()
+
+
+@pytest.mark.parametrize(("is_glance", "sleeps"), [(False, True), (True, False)])
+def test_a_round_may_wait_for_more_to_send_to_many_and_a_glance_never_does(is_glance: bool, sleeps: bool) -> None:
+    with opened() as doors, ExitStack() as sockets:
+        address = "127.0.0.1", doors.listen()
+        clients = [sockets.enter_context(socket.create_connection(address)) for _ in range(MANY)]
+        for number, client in enumerate(clients):
+            subscribe = encode(Subscribe(1, (Subscription("a"),)), 5)
+            client.sendall(encode(Connect(f"one of many {number}"), 5) + subscribe)
+        doors.until(lambda: all(select.select([client], [], [], 0)[0] for client in clients))
+        doors.until(lambda: doors.core.shard.counters()["subscriptions"] == MANY)
+        clients[0].sendall(encode(Publish("a", b"1"), 5))
+        assert select.select([doors.reactor.fileno()], [], [], 10)[0]
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        (doors.reactor.glance if is_glance else doors.reactor.on_ready)()
+        assert (resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw > before) is sleeps
 
 
 def test_a_glance_from_within_a_round_does_nothing(rounds: Rounds) -> None:
