@@ -2,10 +2,11 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from broker._core.budgets cimport queued_count
 from broker._core.connection cimport outbox_unsent
 from broker._core.model cimport CONNECTED, LOCAL_FD, Connection, Peer, Principal, Session, ShardState
 from broker._core.peers cimport peer_of, shown_address
-from broker._core.session cimport client_id_of, queued_count
+from broker._core.session cimport client_id_of
 
 
 cdef enum:

@@ -7,6 +7,7 @@ new messages of its own session nor anybody else wait for it.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from broker._core.budgets cimport why_not_kept
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send_unasked, send_waiting
 from broker._core.durable cimport record_subscription
@@ -37,7 +38,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
-from broker._core.session cimport need_extra, trim_extra, why_not_kept
+from broker._core.session cimport need_extra, trim_extra
 from broker._core.shared cimport look_at_bench
 from broker._core.topics cimport filter_of
 

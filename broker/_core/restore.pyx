@@ -16,6 +16,8 @@ from broker._core.grants cimport (
     policy_allows_subscribe,
     release_principal,
 )
+from broker._core.inbound_qos2 cimport qos2_add, qos2_known, qos2_remove
+from broker._core.inflight cimport inflight_state, keep_unread, put_inflight
 from broker._core.journal cimport (
     add_chunk,
     add_durable,
@@ -43,6 +45,8 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
+from broker._core.parking cimport park
+from broker._core.progress cimport pass_over
 from broker._core.records cimport (
     CHECKSUM_BYTES,
     FLOW_CRC_AT,
@@ -85,21 +89,7 @@ from broker._core.records cimport (
 )
 from broker._core.replay cimport restart_run
 from broker._core.runs cimport make_run
-from broker._core.session cimport (
-    find_session,
-    inflight_state,
-    keep_unread,
-    need_extra,
-    new_session,
-    park,
-    pass_over,
-    put_inflight,
-    qos2_add,
-    qos2_known,
-    qos2_remove,
-    trim_extra,
-    unlink_session,
-)
+from broker._core.session cimport find_session, need_extra, new_session, trim_extra, unlink_session
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.topic_rules cimport inner_filter_at, valid_topic_filter
 from broker._core.topics cimport add_subscription, find_subscription

@@ -9,6 +9,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
 from broker._core.arena cimport arena_close
+from broker._core.budgets cimport queued_count
 from broker._core.compaction cimport compact, look_for_waste
 from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
@@ -50,6 +51,7 @@ from broker._core.grants cimport (
     retire_grant,
     stand_in,
 )
+from broker._core.inbound_qos2 cimport qos2_count
 from broker._core.journal cimport (
     chunk_at,
     delete_record,
@@ -152,15 +154,8 @@ from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
 from broker._core.runs cimport make_runs
-from broker._core.session cimport (
-    client_id_of,
-    end_subscription,
-    find_session,
-    qos2_count,
-    queued_count,
-    sessions_close,
-    sessions_open,
-)
+from broker._core.session cimport client_id_of, find_session, sessions_open
+from broker._core.session_end cimport end_subscription, sessions_close
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
 from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
 from broker._core.topic_rules cimport (

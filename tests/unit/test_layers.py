@@ -41,9 +41,13 @@ ORDER = """
     peers events
     retained restore_retained
     session
+    budgets progress
+    inbound_qos2 inflight
+    queue parking queue_intake
     durable parked fold
     runs
     wills restore_wills
+    session_end
     strangers
     connection loading compaction
     merging
