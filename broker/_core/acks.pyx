@@ -9,7 +9,7 @@ from broker._core.deliver cimport publish_held, publish_once
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
 from broker._core.inbound_qos2 cimport qos2_remove
 from broker._core.inflight cimport enter_pubrel, inflight_state, mark_sent, release_packet_id
-from broker._core.journal cimport add_op, batch_committed
+from broker._core.journal cimport add_op
 from broker._core.memory cimport likely_, take_memory
 from broker._core.model cimport (
     DROP_NEGATIVE_ACK,
@@ -38,6 +38,7 @@ from broker._core.reasons cimport (
 )
 from broker._core.records cimport OP_RELEASED
 from broker._core.replay cimport pump
+from broker._core.sealing cimport batch_committed
 from broker._core.session cimport trim_extra
 
 

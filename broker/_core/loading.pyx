@@ -5,9 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
 from broker._core.budgets cimport count_drop
+from broker._core.chunks cimport ask_for, chunk_at, stop_waiting
 from broker._core.connection cimport mark_ready
 from broker._core.inflight cimport body_of, fill_body
-from broker._core.journal cimport ask_for, chunk_at, stop_waiting
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport release_message
 from broker._core.model cimport (

@@ -3,8 +3,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from broker._core.budgets cimport count_drop, count_kept, queued_size
+from broker._core.chunks cimport next_chunk, note_expiry, wait_for_chunk
+from broker._core.durable_table cimport list_crowded
 from broker._core.inflight cimport park_bodies
-from broker._core.journal cimport end_pair, list_crowded, next_chunk, note_expiry, wait_for_chunk
+from broker._core.journal cimport end_pair
 from broker._core.memory cimport give_memory, unlikely_
 from broker._core.message cimport release_message
 from broker._core.model cimport (

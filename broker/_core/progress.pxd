@@ -3,7 +3,7 @@
 # `high` is the highest number that was taken out, `unordered` says that what waits is not in the order of numbers, and
 # no run reaches across `whole_from`. A restart tells from that and from ops what still waits (see restore).
 #
-# Here belong these marks. Not here: what waits (queue, parking), ops and chunks (journal).
+# Here belong these marks. Not here: what waits (queue, parking), ops (journal), chunks.
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 

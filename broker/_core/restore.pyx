@@ -7,7 +7,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
+from broker._core.chunks cimport add_chunk, find_chunk
 from broker._core.durable cimport record_loss
+from broker._core.durable_table cimport add_durable, find_durable, mark_flow
 from broker._core.grants cimport (
     find_principal,
     hold_policy,
@@ -18,16 +20,7 @@ from broker._core.grants cimport (
 )
 from broker._core.inbound_qos2 cimport qos2_add, qos2_known, qos2_remove
 from broker._core.inflight cimport inflight_state, keep_unread, put_inflight
-from broker._core.journal cimport (
-    add_chunk,
-    add_durable,
-    add_ops_record,
-    delete_numbered,
-    delete_record,
-    find_chunk,
-    find_durable,
-    mark_flow,
-)
+from broker._core.keyed_records cimport delete_numbered, delete_record
 from broker._core.memory cimport give_memory, resize_memory, take_zeroed
 from broker._core.message cimport NEVER_EXPIRES
 from broker._core.model cimport (
@@ -89,6 +82,7 @@ from broker._core.records cimport (
 )
 from broker._core.replay cimport restart_run
 from broker._core.runs cimport make_run
+from broker._core.sealing cimport add_ops_record
 from broker._core.session cimport find_session, need_extra, new_session, trim_extra, unlink_session
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.topic_rules cimport inner_filter_at, valid_topic_filter

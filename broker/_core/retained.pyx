@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from broker._core.cursor cimport Span
 from broker._core.grants cimport need_activity, release_principal
-from broker._core.journal cimport delete_numbered
+from broker._core.keyed_records cimport delete_numbered
 from broker._core.memory cimport (
     give_memory,
     resize_memory,

@@ -5,8 +5,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from broker._core.budgets cimport queue_full_policy
+from broker._core.chunks cimport next_chunk
+from broker._core.durable_table cimport find_durable
 from broker._core.fold cimport first_unoffered
-from broker._core.journal cimport find_durable, next_chunk
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport (
     DROP_LOST,

@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from broker._core.journal cimport stop_waiting
+from broker._core.chunks cimport stop_waiting
 from broker._core.memory cimport give_memory, resize_memory, slab_open, slab_take, take_memory, take_zeroed
 from broker._core.model cimport ENDING, TIMER_SESSION, WAITING_LOAD, Principal, Session, SessionExtra, ShardState
 from broker._core.topic_rules cimport hash_bytes

@@ -3,9 +3,10 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from broker._core.budgets cimport count_drop
+from broker._core.durable_table cimport remove_durable
 from broker._core.grants cimport hold_policy, release_principal
 from broker._core.inflight cimport drop_inflight
-from broker._core.journal cimport delete_numbered, delete_record, remove_durable
+from broker._core.keyed_records cimport delete_numbered, delete_record
 from broker._core.memory cimport give_memory, slab_close, slab_give, take_memory
 from broker._core.model cimport (
     DROP_SESSION_ENDED,

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memmove, memset
 from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
 from broker._core.arena cimport arena_close
 from broker._core.budgets cimport queued_count
+from broker._core.chunks cimport chunk_at
 from broker._core.compaction cimport compact, look_for_waste
 from broker._core.connect cimport admit_waiting, connect_damped
 from broker._core.connection cimport (
@@ -52,16 +53,8 @@ from broker._core.grants cimport (
     stand_in,
 )
 from broker._core.inbound_qos2 cimport qos2_count
-from broker._core.journal cimport (
-    chunk_at,
-    delete_record,
-    journal_close,
-    journal_open,
-    newest_ticket,
-    put_record,
-    seal_batch,
-)
-from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
+from broker._core.journal cimport journal_close, journal_open, newest_ticket
+from broker._core.keyed_records cimport delete_record, put_record
 from broker._core.libssl cimport LIB
 from broker._core.listing cimport (
     connection_row,
@@ -140,6 +133,7 @@ from broker._core.records cimport (
     TABLE_WILLS,
     get_key,
 )
+from broker._core.records import TABLE_NAMES as _TABLE_NAMES
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport (
     may_retain,
@@ -154,6 +148,7 @@ from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
 from broker._core.runs cimport make_runs
+from broker._core.sealing cimport seal_batch
 from broker._core.session cimport client_id_of, find_session, sessions_open
 from broker._core.session_end cimport end_subscription, sessions_close
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger

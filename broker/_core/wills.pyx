@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.durable cimport record_bearer
-from broker._core.journal cimport delete_numbered, put_numbered
+from broker._core.keyed_records cimport delete_numbered, put_numbered
 from broker._core.message cimport release_message
 from broker._core.model cimport LEVEL_MEMORY, Session, ShardState, Will
 from broker._core.records cimport TABLE_SESSIONS, TABLE_WILLS, WillHead, message_record_bytes, put_message

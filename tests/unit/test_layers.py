@@ -36,7 +36,9 @@ ORDER = """
     records
     trie groups
     parked_ring
-    topics grants timers retained_records journal tracking
+    topics grants timers retained_records
+    durable_table chunks keyed_records journal sealing
+    tracking
     promises
     peers events
     retained restore_retained
