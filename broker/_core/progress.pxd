@@ -1,7 +1,7 @@
 # How far the deliveries have come that are recorded for a session on disk: which were taken out, and where a gap is.
 #
 # `high` is the highest number that was taken out, `unordered` says that what waits is not in the order of numbers, and
-# no run reaches across `whole_from`. A restart tells from that and from ops what still waits (see restore).
+# no run reaches across `whole_from`. A restart tells from that and from ops what still waits (see restore_flows).
 #
 # Here belong these marks. Not here: what waits (queue, parking), ops (journal), chunks.
 

@@ -134,6 +134,7 @@ from broker._core.records cimport (
     get_key,
 )
 from broker._core.records import TABLE_NAMES as _TABLE_NAMES
+from broker._core.recovery cimport Restoring
 from broker._core.replay cimport pump, start_run
 from broker._core.retained cimport (
     may_retain,
@@ -143,7 +144,7 @@ from broker._core.retained cimport (
     retained_open,
     retained_timer,
 )
-from broker._core.restore cimport Restoring, restore_finish, restore_rows, restoring_close
+from broker._core.restore cimport restore_finish, restore_rows, restoring_close
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal

@@ -61,7 +61,8 @@ ORDER = """
     connect
     dispatch
     websocket
-    restore
+    recovery
+    restore_sessions restore_chunks restore_flows restore
     shard
     net
     accepting sending handshakes
