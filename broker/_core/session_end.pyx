@@ -21,7 +21,7 @@ from broker._core.parking cimport drop_parked_front, forget_run
 from broker._core.progress cimport leave_gap
 from broker._core.queue cimport queue_drop_front
 from broker._core.records cimport TABLE_FLOWS, TABLE_SESSIONS, TABLE_SUBSCRIPTIONS, put_subscription_key
-from broker._core.retained cimport close_run
+from broker._core.retained_runs cimport close_run
 from broker._core.session cimport client_id_of, unlink_session, wait_no_more
 from broker._core.timers cimport timer_cancel
 from broker._core.topics cimport remove_subscription, subscribed_filter

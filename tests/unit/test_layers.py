@@ -41,7 +41,7 @@ ORDER = """
     tracking
     promises
     peers events
-    retained restore_retained
+    retained_tree retained_runs retained restore_retained
     session
     budgets progress
     inbound_qos2 inflight
