@@ -1,7 +1,7 @@
 # What sessions keep, counted against the budgets of session, device, account and process; and what is dropped.
 #
-# Here belong how large a delivery is, whether there is room for it, and the counts of those that do not happen (law 4).
-# Not here: what goes where there is no room (queue_intake), the limits themselves (grants, and the shard's).
+# Here belong how large a delivery is, what all of them take, and the counts of those that do not happen (law 4). Not
+# here: whether there is room (queue_intake), the limits themselves (grants, and the shard's).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -27,14 +27,6 @@ cdef inline uint64_t waiting_bytes(Session* session) noexcept nogil:
 cdef inline uint32_t queued_count(Session* session) noexcept nogil:
     return (0 if session.queue == NULL else session.queue.count) + \
         (0 if session.durable == NULL else session.durable.parked_count)
-# The DropReason for which the queue does not take so many bytes more, -1: it takes them. `gone`: as if so many bytes of
-# it, all or none of them, had gone.
-cdef int why_no_room_after(ShardState* shard, Session* session, uint64_t size, uint64_t gone) noexcept nogil
-cdef int why_no_room(ShardState* shard, Session* session, uint64_t size) noexcept nogil
-# Why a delivery may not be kept until it is acknowledged: a DropReason, or -1: it may.
-cdef int why_not_kept(ShardState* shard, Session* session, Message* message, uint32_t identifiers) noexcept nogil
-# The same for so many bytes.
-cdef int why_not_inflight(ShardState* shard, Session* session, uint64_t size) noexcept nogil
 # Counts bytes against the budgets of device, account and process, or takes them back (-1).
 cdef inline void count_kept(ShardState* shard, Session* session, uint64_t size, int sign) noexcept nogil:
     need_activity(session.principal).queued_bytes += sign * size

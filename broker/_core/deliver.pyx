@@ -7,14 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.aliases cimport AliasUse, find_alias, remember_alias
-from broker._core.budgets cimport (
-    count_account_drop,
-    count_drop,
-    count_kept,
-    why_no_room,
-    why_not_inflight,
-    why_not_kept,
-)
+from broker._core.budgets cimport count_account_drop, count_drop, count_kept
 from broker._core.connection cimport has_room, outbox_reserve, why_no_outbox
 from broker._core.framing cimport PUBREL
 from broker._core.inflight cimport body_of, inflight_state, keep_body, mark_sent, release_packet_id, take_packet_id
@@ -73,7 +66,7 @@ from broker._core.parked cimport bring_body, bring_front, still_allowed
 from broker._core.progress cimport pass_over
 from broker._core.promises cimport hold, hold_once, leaves_now
 from broker._core.queue cimport queue_drop_front, queue_front, queue_sent_front
-from broker._core.queue_intake cimport enqueue
+from broker._core.queue_intake cimport enqueue, why_no_room, why_not_inflight, why_not_kept
 from broker._core.records cimport OP_DONE, OP_SENT
 from broker._core.session cimport trim_extra
 from broker._core.shared cimport choose_member, has_taker

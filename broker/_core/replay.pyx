@@ -7,7 +7,6 @@ new messages of its own session nor anybody else wait for it.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from broker._core.budgets cimport why_not_kept
 from broker._core.connection cimport mark_ready, outbox_unsent
 from broker._core.deliver cimport send_unasked, send_waiting
 from broker._core.durable cimport record_subscription
@@ -37,6 +36,7 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
+from broker._core.queue_intake cimport why_not_kept
 from broker._core.retained cimport remove_retained
 from broker._core.retained_runs cimport close_run, find_retained, open_run, step_run
 from broker._core.session cimport need_extra, trim_extra

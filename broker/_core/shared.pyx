@@ -3,7 +3,6 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from broker._core.budgets cimport why_no_room
 from broker._core.connection cimport has_room
 from broker._core.groups cimport group_of, lose_turn, take_turn
 from broker._core.memory cimport likely_, resize_memory, unlikely_
@@ -20,6 +19,7 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.promises cimport may_hold
+from broker._core.queue_intake cimport why_no_room
 from broker._core.session cimport need_extra
 
 
