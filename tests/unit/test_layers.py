@@ -61,6 +61,7 @@ ORDER = """
     connect
     dispatch
     websocket
+    telling figures subscribing rounds
     recovery
     restore_sessions restore_chunks restore_flows restore
     shard
