@@ -3,10 +3,13 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from broker._core.budgets cimport count_drop
 from broker._core.connection cimport fail, mark_ready, outbox_put, outbox_reserve
 from broker._core.deliver cimport publish_held, publish_once
 from broker._core.framing cimport PUBACK, PUBCOMP, PUBREC, PUBREL
-from broker._core.journal cimport add_op, batch_committed
+from broker._core.inbound_qos2 cimport qos2_remove
+from broker._core.inflight cimport enter_pubrel, inflight_state, mark_sent, release_packet_id
+from broker._core.journal cimport add_op
 from broker._core.memory cimport likely_, take_memory
 from broker._core.model cimport (
     DROP_NEGATIVE_ACK,
@@ -35,15 +38,8 @@ from broker._core.reasons cimport (
 )
 from broker._core.records cimport OP_RELEASED
 from broker._core.replay cimport pump
-from broker._core.session cimport (
-    count_drop,
-    enter_pubrel,
-    inflight_state,
-    mark_sent,
-    qos2_remove,
-    release_packet_id,
-    trim_extra,
-)
+from broker._core.sealing cimport batch_committed
+from broker._core.session cimport trim_extra
 
 
 cdef void put_ack(

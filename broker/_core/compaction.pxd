@@ -1,6 +1,6 @@
 # Chunks of which little is needed any more, or whose messages have expired, written again without what is done.
 #
-# Here belong which chunks these are, and what stays of one. Not here: reading it (loading), chunks as data (journal).
+# Here belong which chunks these are, and what stays of one. Not here: reading it (loading), chunks as data (chunks).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

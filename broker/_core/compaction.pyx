@@ -4,9 +4,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from broker._core.budgets cimport count_drop
+from broker._core.chunks cimport ask_for, find_chunk
 from broker._core.cursor cimport put_bytes
+from broker._core.durable_table cimport find_durable
 from broker._core.fold cimport first_unoffered
-from broker._core.journal cimport ask_for, find_chunk, find_durable, put_numbered
+from broker._core.keyed_records cimport put_numbered
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport NEVER_EXPIRES
 from broker._core.model cimport (
@@ -19,6 +22,7 @@ from broker._core.model cimport (
     Session,
     ShardState,
 )
+from broker._core.parking cimport drop_parked, is_parked
 from broker._core.records cimport (
     CHECKSUM_BYTES,
     TABLE_MESSAGES,
@@ -29,7 +33,6 @@ from broker._core.records cimport (
     next_pair,
     next_record,
 )
-from broker._core.session cimport count_drop, drop_parked, is_parked
 
 
 cdef enum:

@@ -7,6 +7,7 @@ from broker._core.acks cimport gate, ticket_for
 from broker._core.admission cimport why_full
 from broker._core.aliases cimport OUTBOUND_ALIASES_MAXIMUM
 from broker._core.blake2b cimport Blake2b, blake2b_close, blake2b_open, blake2b_update, credential_of
+from broker._core.budgets cimport queued_count
 from broker._core.connection cimport (
     add_rare,
     arm_connect_deadline,
@@ -76,11 +77,11 @@ from broker._core.reasons cimport (
     UNSUPPORTED_PROTOCOL_VERSION,
 )
 from broker._core.revocation cimport judge_again
-from broker._core.session cimport drop_will, find_session, need_extra, new_session, queued_count, session_hash
+from broker._core.session cimport find_session, need_extra, new_session, session_hash
 from broker._core.timers cimport timer_set
 from broker._core.strangers cimport forget_stranger
 from broker._core.topic_rules cimport valid_topic_name
-from broker._core.wills cimport has_recorded_will, record_will
+from broker._core.wills cimport drop_will, has_recorded_will, record_will
 
 
 cdef enum:

@@ -2,7 +2,7 @@
 #
 # Here belong opening, staging bytes, refusing (law 5) and closing. Not here: what packets mean (dispatch and below).
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from broker._core.memory cimport likely_
 from broker._core.model cimport Connection, Grant, ShardState
@@ -14,6 +14,9 @@ cdef void connections_close(ShardState* shard) noexcept nogil
 cdef Connection* open_connection(ShardState* shard, int fd, uint32_t listener) noexcept nogil
 # The connection of a handle, or NULL when it is gone or its slot belongs to another.
 cdef Connection* find_connection(ShardState* shard, uint32_t slot, uint32_t generation) noexcept nogil
+# The handle by which Python knows it: see shard.
+cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:
+    return (<uint64_t>connection.generation << 32) | connection.slot
 
 cdef inline uint32_t outbox_unsent(Connection* connection) noexcept nogil:
     return connection.outbox_end - connection.outbox_start

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from broker._core.aliases cimport free_aliases
+from broker._core.budgets cimport count_drop
 from broker._core.events cimport list_rare, note_disconnected
 from broker._core.grants cimport let_go_of_grant
 from broker._core.memory cimport (
@@ -75,7 +76,7 @@ from broker._core.reasons cimport (
 )
 from broker._core.peers cimport peer_of, peers_close, peers_grow
 from broker._core.promises cimport drop_promises, kept_count
-from broker._core.session cimport count_drop, part_session
+from broker._core.session cimport part_session
 from broker._core.strangers cimport forget_stranger, strangers_close
 from broker._core.timers cimport timer_cancel, timer_set
 from broker._core.transport cimport free_transport

@@ -7,8 +7,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.aliases cimport AliasUse, find_alias, remember_alias
+from broker._core.budgets cimport count_account_drop, count_drop, count_kept
 from broker._core.connection cimport has_room, outbox_reserve, why_no_outbox
 from broker._core.framing cimport PUBREL
+from broker._core.inflight cimport body_of, inflight_state, keep_body, mark_sent, release_packet_id, take_packet_id
 from broker._core.journal cimport add_op, add_pair, begin_routing, end_pair, end_routing, newest_ticket
 from broker._core.limiter cimport count_out
 from broker._core.memory cimport give_memory, likely_, resize_memory, take_memory, take_zeroed, unlikely_
@@ -61,28 +63,12 @@ from broker._core.model cimport (
 )
 from broker._core.packets cimport encode_ack
 from broker._core.parked cimport bring_body, bring_front, still_allowed
+from broker._core.progress cimport pass_over
 from broker._core.promises cimport hold, hold_once, leaves_now
+from broker._core.queue cimport queue_drop_front, queue_front, queue_sent_front
+from broker._core.queue_intake cimport enqueue, why_no_room, why_not_inflight, why_not_kept
 from broker._core.records cimport OP_DONE, OP_SENT
-from broker._core.session cimport (
-    body_of,
-    count_account_drop,
-    count_drop,
-    count_kept,
-    enqueue,
-    inflight_state,
-    keep_body,
-    mark_sent,
-    pass_over,
-    queue_drop_front,
-    queue_front,
-    queue_sent_front,
-    release_packet_id,
-    take_packet_id,
-    trim_extra,
-    why_no_room,
-    why_not_inflight,
-    why_not_kept,
-)
+from broker._core.session cimport trim_extra
 from broker._core.shared cimport choose_member, has_taker
 from broker._core.topic_rules cimport hash_bytes
 from broker._core.topics cimport match_topic, release_subscription

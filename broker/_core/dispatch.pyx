@@ -55,7 +55,7 @@ from broker._core.properties cimport PROPERTY_SESSION_EXPIRY_INTERVAL, has
 from broker._core.publish cimport handle_publish
 from broker._core.reasons cimport MALFORMED_PACKET, PACKET_TOO_LARGE, PROTOCOL_ERROR, QUOTA_EXCEEDED, SUCCESS
 from broker._core.replay cimport pump
-from broker._core.session cimport drop_will
+from broker._core.wills cimport drop_will
 
 
 cdef void handle_pingreq(ShardState* shard, Connection* connection, uint32_t n) noexcept nogil:

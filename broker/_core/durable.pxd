@@ -5,7 +5,7 @@
 # (journal).
 #
 # Here belong the records of a session and of its subscriptions, and who has ended a moment ago. Not here: their
-# deletion with the session (session), and how they come back (restore).
+# deletion with the session (session_end), and how they come back (restore_sessions).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -5,7 +5,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.cursor cimport put_bytes
-from broker._core.journal cimport add_durable, add_op, put_numbered, put_record
+from broker._core.durable_table cimport add_durable
+from broker._core.inbound_qos2 cimport qos2_count, take_qos2_ids
+from broker._core.journal cimport add_op
+from broker._core.keyed_records cimport put_numbered, put_record
 from broker._core.memory cimport give_memory, take_memory, take_zeroed
 from broker._core.model cimport (
     Account,
@@ -30,7 +33,7 @@ from broker._core.records cimport (
     SubscriptionHead,
     put_subscription_key,
 )
-from broker._core.session cimport client_id_of, qos2_count, take_qos2_ids
+from broker._core.session cimport client_id_of
 from broker._core.topics cimport subscribed_filter
 
 

@@ -2,7 +2,7 @@
 # go.
 #
 # Here belong a session's flow record, and when which of them is written. Not here: ops one by one (journal), how both
-# come back (restore).
+# come back (restore_flows).
 
 from libc.stdint cimport uint64_t
 

@@ -5,7 +5,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
-from broker._core.journal cimport delete_numbered, has_batch, put_numbered, unmark_flow
+from broker._core.durable_table cimport unmark_flow
+from broker._core.inbound_qos2 cimport qos2_count, take_qos2_ids
+from broker._core.journal cimport has_batch
+from broker._core.keyed_records cimport delete_numbered, put_numbered
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport (
     INFLIGHT_PUBLISH_1,
@@ -33,7 +36,6 @@ from broker._core.records cimport (
     FlowEntry,
     FlowHead,
 )
-from broker._core.session cimport qos2_count, take_qos2_ids
 
 
 cdef enum:

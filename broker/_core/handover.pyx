@@ -2,7 +2,9 @@
 
 from libc.stdint cimport uint16_t, uint32_t
 
+from broker._core.budgets cimport count_drop
 from broker._core.deliver cimport deliver_to_group
+from broker._core.inflight cimport body_of, inflight_state, list_again, release_packet_id
 from broker._core.journal cimport begin_routing, end_routing
 from broker._core.message cimport Outgoing, outgoing_afresh, outgoing_close
 from broker._core.model cimport (
@@ -18,18 +20,8 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.parked cimport bring_body, bring_front
-from broker._core.session cimport (
-    body_of,
-    count_drop,
-    drop_parked_front,
-    inflight_state,
-    list_again,
-    look_up,
-    parked_front,
-    queue_drop_front,
-    queue_front,
-    release_packet_id,
-)
+from broker._core.parking cimport drop_parked_front, look_up, parked_front
+from broker._core.queue cimport queue_drop_front, queue_front
 
 
 cdef inline bint is_alive(SharedGroup* group) noexcept nogil:

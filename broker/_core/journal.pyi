@@ -1,3 +1,1 @@
-"""The journal: batches, numbers and chunks. Native, but for the names: see ``journal.pxd``."""
-
-TABLE_NAMES: tuple[str, ...]
+"""The journal: messages and their deliveries as they are recorded and end. Native only: see ``journal.pxd``."""

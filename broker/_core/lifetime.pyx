@@ -4,19 +4,13 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from broker._core.durable cimport note_end, record_session
 from broker._core.handover cimport hand_over
+from broker._core.inflight cimport list_again
 from broker._core.memory cimport give_memory
 from broker._core.model cimport WAITING_LOAD, Connection, Session, SessionExtra, ShardState
+from broker._core.parking cimport park_all
 from broker._core.publish cimport publish_will
-from broker._core.session cimport (
-    drop_subscriptions,
-    erase_session,
-    free_session,
-    list_again,
-    need_extra,
-    park_all,
-    trim_extra,
-    unlink_session,
-)
+from broker._core.session cimport need_extra, trim_extra, unlink_session
+from broker._core.session_end cimport drop_subscriptions, erase_session, free_session
 from broker._core.shared cimport leave_benches
 from broker._core.timers cimport timer_cancel, timer_set
 

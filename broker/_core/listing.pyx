@@ -1,11 +1,12 @@
 """Rows and pages of connections and sessions. See listing.pxd."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from broker._core.connection cimport outbox_unsent
+from broker._core.budgets cimport queued_count
+from broker._core.connection cimport handle_of, outbox_unsent
 from broker._core.model cimport CONNECTED, LOCAL_FD, Connection, Peer, Principal, Session, ShardState
 from broker._core.peers cimport peer_of, shown_address
-from broker._core.session cimport client_id_of, queued_count
+from broker._core.session cimport client_id_of
 
 
 cdef enum:
@@ -22,10 +23,6 @@ cdef tuple names_of(Principal* principal):
 
 cdef str client_id_text(Session* session):
     return (<char*>client_id_of(session))[:session.client_id_bytes].decode()
-
-
-cdef uint64_t handle_of(Connection* connection) noexcept nogil:
-    return (<uint64_t>connection.generation << 32) | connection.slot
 
 
 cdef tuple connection_row(ShardState* shard, Connection* connection):

@@ -4,8 +4,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
+from broker._core.budgets cimport count_drop
+from broker._core.chunks cimport ask_for, chunk_at, stop_waiting
 from broker._core.connection cimport mark_ready
-from broker._core.journal cimport ask_for, chunk_at, stop_waiting
+from broker._core.inflight cimport body_of, fill_body
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport release_message
 from broker._core.model cimport (
@@ -21,9 +23,9 @@ from broker._core.model cimport (
     ShardState,
 )
 from broker._core.parked cimport PAIR_IDENTIFIERS, lose_next, next_needed, read_pair, still_allowed
+from broker._core.parking cimport drop_parked_front, unpark_front
 from broker._core.records cimport PairRecord, Record, get_message, next_pair, next_record
 from broker._core.runs cimport begins_in, look_up_pair, pass_chunk
-from broker._core.session cimport body_of, count_drop, drop_parked_front, fill_body, unpark_front
 
 
 cdef enum:

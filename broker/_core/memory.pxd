@@ -26,6 +26,7 @@ cdef extern from *:
 cdef enum:
     OUTBOX_BUFFER_BYTES = 4096      # an outbox starts with one pooled buffer of this size
     POOLED_BUFFERS_MAXIMUM = 4096   # more free buffers than this go back to malloc
+    FIRST_BYTES = 4096              # of a buffer that grows
 
 cdef struct Slab:
     void* free_list
@@ -45,6 +46,19 @@ cdef void* take_memory(size_t size) noexcept nogil
 cdef void* take_zeroed(size_t size) noexcept nogil
 cdef void* resize_memory(void* old, size_t size) noexcept nogil
 cdef void give_memory(void* memory) noexcept nogil
+
+# Room for so many bytes more at the end of a buffer that grows: it is where the end was until now.
+cdef inline uint8_t* extend(uint8_t** buffer, uint32_t* used, uint32_t* capacity, uint32_t n) noexcept nogil:
+    cdef uint32_t grown = capacity[0] if capacity[0] else FIRST_BYTES
+    cdef uint8_t* at
+    while used[0] + n > grown:
+        grown *= 2
+    if grown != capacity[0]:
+        buffer[0] = <uint8_t*>resize_memory(buffer[0], grown)
+        capacity[0] = grown
+    at = buffer[0] + used[0]
+    used[0] += n
+    return at
 
 cdef void slab_open(Slab* slab, uint32_t item_bytes, uint32_t chunk_items) noexcept nogil
 cdef void slab_grow(Slab* slab) noexcept nogil

@@ -1,7 +1,7 @@
 # Small chunks that lie side by side, and stay, made one: each has a place in memory, and is read by itself.
 #
 # Here belong which chunks these are, and the one that they become. Not here: what stays of a chunk (compaction),
-# reading it (loading), chunks as data (journal).
+# reading it (loading), chunks as data (chunks).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -3,9 +3,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from broker._core.chunks cimport ask_for, chunk_at, chunk_index
 from broker._core.compaction cimport is_whole, is_young, keep_record, write_again
 from broker._core.fold cimport first_unoffered
-from broker._core.journal cimport ask_for, chunk_at, chunk_index, delete_numbered
+from broker._core.keyed_records cimport delete_numbered
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport Chunk, Journal, Merging, ShardState
 from broker._core.records cimport CHECKSUM_BYTES, CHUNK_BYTES, TABLE_MESSAGES, Record, next_record

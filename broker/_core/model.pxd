@@ -896,7 +896,7 @@ cdef struct Journal:
     uint8_t* ops
     uint32_t ops_bytes
     uint32_t ops_capacity
-    uint8_t* puts               # keyed records: see journal.pxd
+    uint8_t* puts               # keyed records: see keyed_records.pxd
     uint32_t puts_bytes
     uint32_t puts_capacity
     uint32_t put_count

@@ -3,8 +3,11 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from broker._core.budgets cimport count_drop
+from broker._core.chunks cimport find_chunk, wait_for_chunk
 from broker._core.grants cimport policy_allows_subscribe
-from broker._core.journal cimport find_chunk, find_unwritten, wait_for_chunk
+from broker._core.inflight cimport body_of, fill_body, inflight_state, release_packet_id
+from broker._core.journal cimport find_unwritten
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.message cimport message_topic
 from broker._core.model cimport (
@@ -23,18 +26,8 @@ from broker._core.model cimport (
     SharedGroup,
     ShardState,
 )
+from broker._core.parking cimport drop_parked_front, look_up, parked_front, unpark_front
 from broker._core.records cimport PairRecord, next_pair
-from broker._core.session cimport (
-    body_of,
-    count_drop,
-    drop_parked_front,
-    fill_body,
-    inflight_state,
-    look_up,
-    parked_front,
-    release_packet_id,
-    unpark_front,
-)
 from broker._core.topic_rules cimport SHARE_NAME_AT
 from broker._core.topics cimport find_shared_group
 

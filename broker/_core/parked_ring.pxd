@@ -3,7 +3,7 @@
 # Where many wait, only how many they are, their bytes and the numbers between which they lie are kept of those in the
 # middle: a run. Memory for a session has a limit then, however long its queue is.
 #
-# Here belong the structures. Not here: budgets and records (session), what becomes a run and when it is looked up
+# Here belong the structures. Not here: budgets and records (parking), what becomes a run and when it is looked up
 # (runs).
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

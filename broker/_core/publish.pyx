@@ -4,12 +4,14 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.acks cimport stage_ack, stage_ack_of, stage_refusal, ticket_for
 from broker._core.aliases cimport resolve_alias
+from broker._core.budgets cimport count_drop, queue_full_policy
 from broker._core.connection cimport fail, mark_ready
 from broker._core.cursor cimport Cursor, Span, take_binary, take_bytes, take_u8, varint_size
 from broker._core.deliver cimport continue_fan_out, free_fan_out, make_busy, next_busy, route, somebody_is_full
 from broker._core.events cimport note_often
 from broker._core.framing cimport PUBACK, PUBREC
 from broker._core.grants cimport may_publish, policy_allows_publish
+from broker._core.inbound_qos2 cimport qos2_add, qos2_count, qos2_known
 from broker._core.journal cimport add_op, newest_ticket
 from broker._core.limiter cimport count_in, count_own, slow_down, take_token, within_quota
 from broker._core.memory cimport resize_memory, unlikely_
@@ -63,11 +65,11 @@ from broker._core.reasons cimport (
 )
 from broker._core.records cimport OP_TAKEN
 from broker._core.retained cimport may_retain, retain_message
-from broker._core.session cimport count_drop, erase_will, qos2_add, qos2_count, qos2_known, queue_full_policy
 from broker._core.topic_rules cimport valid_topic_name
 from broker._core.topics cimport match_topic
 from broker._core.tracking cimport note_answer
 from broker._core.utf8 cimport valid_utf8
+from broker._core.wills cimport erase_will
 
 
 cdef enum:

@@ -2,13 +2,13 @@
 # the order of keys is the order of numbers. `docs/storage.md` describes the same for people.
 #
 # Here belong the shapes of records and how a message becomes one. Not here: when something is written (journal,
-# durable), how it comes back (restore).
+# sealing, durable), how it comes back (restore).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from broker._core.model cimport Message, ShardState
 
-cdef enum RecordTable:          # numbers of `journal.TABLE_NAMES`
+cdef enum RecordTable:          # numbers of `TABLE_NAMES`
     TABLE_META = 0
     TABLE_SESSIONS = 1
     TABLE_SUBSCRIPTIONS = 2

@@ -1,1 +1,3 @@
-"""Records on disk. Native only: see ``records.pxd``."""
+"""Records on disk. Native, but for the names of their tables: see ``records.pxd``."""
+
+TABLE_NAMES: tuple[str, ...]

@@ -10,6 +10,12 @@ from broker._core.message cimport NEVER_EXPIRES, Outgoing, keep_message, message
 from broker._core.model cimport Message, ShardState
 
 
+TABLE_NAMES = (
+    "meta", "sessions", "subscriptions", "wills", "flows", "messages", "ops", "retained", "devices", "seen",
+    "passwords_used", "answers", "timeline", "online", "tracked",
+)
+
+
 cdef uint8_t* put_message(ShardState* shard, uint8_t* at, Message* message) noexcept nogil:
     cdef MessageHead head
     head.qos = message.qos

@@ -36,8 +36,10 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
-from broker._core.retained cimport close_run, find_retained, open_run, remove_retained, step_run
-from broker._core.session cimport need_extra, trim_extra, why_not_kept
+from broker._core.queue_intake cimport why_not_kept
+from broker._core.retained cimport remove_retained
+from broker._core.retained_runs cimport close_run, find_retained, open_run, step_run
+from broker._core.session cimport need_extra, trim_extra
 from broker._core.shared cimport look_at_bench
 from broker._core.topics cimport filter_of
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from broker._core.grants cimport find_principal, hold_principal, need_account, release_principal
-from broker._core.journal cimport delete_numbered
+from broker._core.keyed_records cimport delete_numbered
 from broker._core.message cimport NEVER_EXPIRES, message_topic, release_message
 from broker._core.model cimport Account, Message, Principal, ShardState
 from broker._core.records cimport TABLE_RETAINED, RetainedHead, get_key, get_message

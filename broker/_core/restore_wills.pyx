@@ -4,7 +4,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from broker._core.journal cimport delete_numbered, find_durable
+from broker._core.durable_table cimport find_durable
+from broker._core.keyed_records cimport delete_numbered
 from broker._core.message cimport release_message
 from broker._core.model cimport Durable, Message, SessionExtra, ShardState
 from broker._core.records cimport (

@@ -1,23 +1,13 @@
-# The retained messages of each account: a tree of topic levels, what may be kept in it, and walks over it.
+# The retained messages of each account, and what may be kept.
 #
-# Here belong setting, clearing, expiry, quotas, and runs that survive any change of the tree between two steps. Not
-# here: bytes and quota of a receiver (replay), rights to publish (grants; publish asks before it sets).
+# Here belong setting, clearing, expiry and quotas. Not here: the tree of topics (retained_tree), walks over it
+# (retained_runs), records (retained_records), rights to publish (grants; publish asks before it sets).
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from broker._core.cursor cimport Span
 from broker._core.message cimport Outgoing
-from broker._core.model cimport (
-    Account,
-    Message,
-    Principal,
-    Retained,
-    RetainedRun,
-    Session,
-    ShardState,
-    Subscription,
-    Timer,
-)
+from broker._core.model cimport Account, Message, Principal, Retained, Session, ShardState, Timer
 
 cdef void retained_open(ShardState* shard) noexcept nogil
 # Forgets everything that is retained, in all accounts or in one; no run is left.
@@ -43,12 +33,3 @@ cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept 
 cdef uint32_t remove_matching(
     ShardState* shard, Account* account, const uint8_t* filter, uint32_t n, bint* more) noexcept nogil
 cdef void retained_timer(ShardState* shard, Timer* timer) noexcept nogil
-
-# A walk over what matches a filter and is set by now. NULL: there is nothing retained at all.
-cdef RetainedRun* open_run(
-    ShardState* shard, Account* account, Subscription* subscription, const uint8_t* filter, uint32_t n) noexcept nogil
-cdef void close_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil
-# The next one that matches, without going past it; NULL: at the end (run.at is NULL), or the budget is down to `until`.
-cdef Retained* find_retained(
-    ShardState* shard, Account* account, RetainedRun* run, int64_t until) noexcept nogil
-cdef void step_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil

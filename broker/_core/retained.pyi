@@ -1,1 +1,1 @@
-"""Retained messages. Native only: see ``retained.pxd``."""
+"""Retained messages: set, cleared and expired, within quotas. Native only: see ``retained.pxd``."""

@@ -1,27 +1,12 @@
-"""Retained messages: the tree of topics that have one, quotas, expiry, and walks over it. See retained.pxd.
+"""Retained messages: set, cleared and expired, within quotas. See retained.pxd."""
 
-Children are found by hash and listed as siblings. A node lives while it has a message, children, or a run that stands
-on it: so a run goes on from where it stood, whatever was set, cleared or expired meanwhile. What is new is listed first
-among its siblings and is no business of a run that stands behind it: it was delivered when it was published.
-"""
-
-from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from broker._core.cursor cimport Span
 from broker._core.grants cimport need_activity, release_principal
-from broker._core.journal cimport delete_numbered
-from broker._core.memory cimport (
-    give_memory,
-    resize_memory,
-    slab_close,
-    slab_give,
-    slab_open,
-    slab_take,
-    take_zeroed,
-    unlikely_,
-)
+from broker._core.keyed_records cimport delete_numbered
+from broker._core.memory cimport give_memory, slab_close, slab_give, slab_open, slab_take, take_zeroed, unlikely_
 from broker._core.message cimport NEVER_EXPIRES, Outgoing, hold_message, keep_message, message_topic, release_message
 from broker._core.model cimport (
     TIMER_RETAINED,
@@ -33,185 +18,24 @@ from broker._core.model cimport (
     RetainedExpiry,
     RetainedNode,
     RetainedRun,
-    RetainedSpace,
     Session,
     ShardState,
-    Subscription,
     Timer,
 )
 from broker._core.records cimport TABLE_RETAINED
 from broker._core.retained_records cimport mark_retained, unmark_retained
+from broker._core.retained_runs cimport close_run, find_retained, open_run
+from broker._core.retained_tree cimport prune, walk_topic
 from broker._core.timers cimport timer_cancel, timer_set
-from broker._core.topic_rules cimport hash_bytes
-from broker._core.topics cimport release_subscription
 from broker._core.tracking cimport TRACKED_RELEASED, TRACKED_RETAINED, note
 
 
 cdef enum:
-    FIRST_BUCKETS = 16
     SECOND_NS = 1000000000
 
 
 cdef void retained_open(ShardState* shard) noexcept nogil:
     slab_open(&shard.retained_slab, sizeof(Retained), 64)
-
-
-# ---------------------------------------------------------------- nodes by hash
-
-cdef inline uint8_t* node_level(RetainedNode* node) noexcept nogil:
-    return <uint8_t*>&node.level_bytes + sizeof(uint16_t)
-
-
-cdef inline size_t node_size(uint32_t level_bytes) noexcept nogil:
-    cdef RetainedNode node
-    cdef size_t size = <size_t>(node_level(&node) - <uint8_t*>&node) + level_bytes
-    return size if size > sizeof(RetainedNode) else sizeof(RetainedNode)
-
-
-cdef inline RetainedNode** bucket_of(RetainedSpace* space, uint32_t hash) noexcept nogil:
-    cdef uint32_t at = hash & (2 * space.bucket_mask + 1)
-    return &space.buckets[at if at < space.bucket_count else hash & space.bucket_mask]
-
-
-cdef void size_buckets(RetainedSpace* space, uint32_t capacity) noexcept nogil:
-    space.buckets = <RetainedNode**>resize_memory(space.buckets, <size_t>capacity * sizeof(void*))
-    space.bucket_capacity = capacity
-
-
-cdef void add_bucket(RetainedSpace* space) noexcept nogil:
-    # The bucket that is due is split into itself and the new last one.
-    cdef uint32_t due = space.bucket_count - space.bucket_mask - 1
-    cdef RetainedNode* node = space.buckets[due]
-    cdef RetainedNode* following
-    cdef RetainedNode** link
-    if space.bucket_count == space.bucket_capacity:
-        size_buckets(space, space.bucket_capacity * 2)
-    space.buckets[due] = NULL
-    space.buckets[space.bucket_count] = NULL
-    space.bucket_count += 1
-    while node != NULL:
-        following = node.next
-        link = bucket_of(space, node.hash)
-        node.next = link[0]
-        link[0] = node
-        node = following
-    if space.bucket_count == 2 * (space.bucket_mask + 1):
-        space.bucket_mask = space.bucket_count - 1
-
-
-cdef void drop_bucket(RetainedSpace* space) noexcept nogil:
-    # The last bucket goes back into the one that it was split from.
-    cdef RetainedNode** link
-    if space.bucket_count == space.bucket_mask + 1:
-        space.bucket_mask >>= 1
-    space.bucket_count -= 1
-    link = &space.buckets[space.bucket_count - space.bucket_mask - 1]
-    while link[0] != NULL:
-        link = &link[0].next
-    link[0] = space.buckets[space.bucket_count]
-    if space.bucket_count * 4 < space.bucket_capacity:
-        size_buckets(space, space.bucket_capacity // 2)
-
-
-cdef inline uint32_t node_hash(ShardState* shard, RetainedNode* parent, const uint8_t* p, uint32_t n) noexcept nogil:
-    return hash_bytes(p, n, shard.hash_seed ^ <uint64_t><size_t>parent)
-
-
-cdef RetainedNode* find_child(
-        ShardState* shard, RetainedSpace* space, RetainedNode* parent, const uint8_t* p, uint32_t n) noexcept nogil:
-    cdef uint32_t hash
-    cdef RetainedNode* node
-    if parent.first_child == NULL:
-        return NULL
-    hash = node_hash(shard, parent, p, n)
-    node = bucket_of(space, hash)[0]
-    while node != NULL:
-        if node.hash == hash and node.parent == parent and node.level_bytes == n and \
-                memcmp(node_level(node), p, n) == 0:
-            return node
-        node = node.next
-    return NULL
-
-
-cdef RetainedNode* add_child(
-        ShardState* shard, RetainedSpace* space, RetainedNode* parent, const uint8_t* p, uint32_t n) noexcept nogil:
-    cdef RetainedNode* node = <RetainedNode*>take_zeroed(node_size(n))
-    cdef RetainedNode** link
-    if space.node_count == space.bucket_count:
-        add_bucket(space)
-    memcpy(node_level(node), p, n)
-    node.level_bytes = <uint16_t>n
-    node.hash = node_hash(shard, parent, p, n)
-    node.parent = parent
-    link = bucket_of(space, node.hash)
-    node.next = link[0]
-    link[0] = node
-    node.next_sibling = parent.first_child
-    if parent.first_child != NULL:
-        parent.first_child.previous_sibling = node
-    parent.first_child = node
-    space.node_count += 1
-    return node
-
-
-cdef void free_node(RetainedSpace* space, RetainedNode* node) noexcept nogil:
-    cdef RetainedNode** link = bucket_of(space, node.hash)
-    while link[0] != node:
-        link = &link[0].next
-    link[0] = node.next
-    if node.previous_sibling != NULL:
-        node.previous_sibling.next_sibling = node.next_sibling
-    else:
-        node.parent.first_child = node.next_sibling
-    if node.next_sibling != NULL:
-        node.next_sibling.previous_sibling = node.previous_sibling
-    give_memory(node)
-    space.node_count -= 1
-    while space.bucket_count > FIRST_BUCKETS and space.node_count * 2 < space.bucket_count:     # two of them at most
-        drop_bucket(space)
-
-
-cdef void prune(RetainedSpace* space, RetainedNode* node) noexcept nogil:
-    cdef RetainedNode* parent
-    while node.parent != NULL and node.retained == NULL and node.first_child == NULL and node.pins == 0:
-        parent = node.parent
-        free_node(space, node)
-        node = parent
-
-
-cdef void open_space(RetainedSpace* space) noexcept nogil:
-    cdef uint32_t i
-    size_buckets(space, FIRST_BUCKETS)
-    for i in range(FIRST_BUCKETS):
-        space.buckets[i] = NULL
-    space.bucket_count = FIRST_BUCKETS
-    space.bucket_mask = FIRST_BUCKETS - 1
-    space.root = <RetainedNode*>take_zeroed(sizeof(RetainedNode))
-
-
-cdef RetainedNode* walk_topic(
-        ShardState* shard, RetainedSpace* space, const Span* topic, bint create) noexcept nogil:
-    # The node where a topic name ends; NULL: there is none, and none was to be made.
-    cdef RetainedNode* node = space.root
-    cdef RetainedNode* child
-    cdef uint32_t start = 0, end
-    if node == NULL:
-        if not create:
-            return NULL
-        open_space(space)
-        node = space.root
-    while start <= topic.n:
-        end = start
-        while end < topic.n and topic.at[end] != c"/":
-            end += 1
-        child = find_child(shard, space, node, topic.at + start, end - start)
-        if child == NULL:
-            if not create:
-                return NULL
-            child = add_child(shard, space, node, topic.at + start, end - start)
-        node = child
-        start = end + 1
-    return node
 
 
 # ---------------------------------------------------------------- quotas
@@ -269,7 +93,7 @@ cdef void count_retained(ShardState* shard, Account* account, Message* message, 
     shard.retained_bytes += sign * size
 
 
-# ---------------------------------------------------------------- set and clear
+# ---------------------------------------------------------------- authors and expiry
 
 cdef void set_author(Retained* retained, Principal* author) noexcept nogil:
     retained.author = author
@@ -325,6 +149,8 @@ cdef void retained_timer(ShardState* shard, Timer* timer) noexcept nogil:
     cdef Retained* retained = <Retained*>timer.owner
     remove_retained(shard, retained.expiry.account, retained)  # [MQTT-3.3.2-5]
 
+
+# ---------------------------------------------------------------- set and clear
 
 cdef void erase_record(ShardState* shard, Retained* retained) noexcept nogil:
     if retained.number:
@@ -410,6 +236,8 @@ cdef void restore_message(
     retained.number = number
 
 
+# ---------------------------------------------------------------- many at once
+
 cdef uint32_t remove_authored(ShardState* shard, Principal* principal) noexcept nogil:
     # The last one may take the principal with it: it is held until then.
     cdef uint32_t removed = 0
@@ -464,124 +292,3 @@ cdef void retained_close(ShardState* shard) noexcept nogil:
             close_space(shard, account)
             account = account.next
     slab_close(&shard.retained_slab)
-
-
-# ---------------------------------------------------------------- runs
-
-cdef inline uint32_t* level_starts(RetainedRun* run) noexcept nogil:
-    return <uint32_t*>(<uint8_t*>run + sizeof(RetainedRun))
-
-
-cdef inline uint8_t* run_filter(RetainedRun* run) noexcept nogil:
-    return <uint8_t*>(level_starts(run) + run.levels + 1)
-
-
-cdef inline bint takes_any(RetainedRun* run, uint32_t level) noexcept nogil:
-    # Whether the filter has a wildcard there.
-    cdef uint32_t start = level_starts(run)[level if level < run.levels else run.levels - 1]
-    if run.ends_with_hash and level + 1 >= run.levels:
-        return True
-    return level_starts(run)[level + 1] - start == 2 and run_filter(run)[start] == c"+"
-
-
-cdef inline RetainedNode* first_shown(RetainedNode* node, uint32_t depth) noexcept nogil:
-    # No wildcard matches a first level that begins with `$`. [MQTT-4.7.2-1]
-    while depth == 1 and node != NULL and node.level_bytes and node_level(node)[0] == c"$":
-        node = node.next_sibling
-    return node
-
-
-cdef RetainedNode* below(ShardState* shard, RetainedSpace* space, RetainedRun* run) noexcept nogil:
-    cdef uint32_t start
-    if run.depth >= run.levels and not run.ends_with_hash:
-        return NULL
-    if takes_any(run, run.depth):
-        return first_shown(run.at.first_child, run.depth + 1)
-    start = level_starts(run)[run.depth]
-    return find_child(
-        shard, space, run.at, run_filter(run) + start, level_starts(run)[run.depth + 1] - start - 1)
-
-
-cdef RetainedNode* beside_or_above(RetainedRun* run) noexcept nogil:
-    cdef RetainedNode* node = run.at
-    cdef RetainedNode* sibling
-    while node.parent != NULL:
-        if takes_any(run, run.depth - 1):
-            sibling = first_shown(node.next_sibling, run.depth)
-            if sibling != NULL:
-                return sibling
-        node = node.parent
-        run.depth -= 1
-    return NULL
-
-
-cdef void move_to(RetainedSpace* space, RetainedRun* run, RetainedNode* node) noexcept nogil:
-    cdef RetainedNode* left = run.at
-    run.at = node
-    if node != NULL:
-        node.pins += 1
-    left.pins -= 1
-    prune(space, left)
-
-
-cdef void step_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil:
-    # In preorder, into what the filter can match only.
-    cdef RetainedNode* node = below(shard, &account.retained, run)
-    if node != NULL:
-        run.depth += 1
-    else:
-        node = beside_or_above(run)
-    move_to(&account.retained, run, node)
-
-
-cdef inline bint ends_here(RetainedRun* run) noexcept nogil:
-    return run.depth + 1 >= run.levels if run.ends_with_hash else run.depth == run.levels
-
-
-cdef Retained* find_retained(ShardState* shard, Account* account, RetainedRun* run, int64_t until) noexcept nogil:
-    cdef Retained* retained
-    while run.at != NULL and shard.slice_budget > until:
-        retained = run.at.retained
-        if retained != NULL and retained.serial <= run.serial and ends_here(run):
-            return retained
-        step_run(shard, account, run)
-        shard.slice_budget -= 1     # a step of a long walk goes to memory
-    return NULL
-
-
-cdef RetainedRun* open_run(
-        ShardState* shard, Account* account, Subscription* subscription, const uint8_t* filter, uint32_t n
-) noexcept nogil:
-    cdef RetainedRun* run
-    cdef uint32_t levels = 1, i
-    if account.retained.root == NULL:
-        return NULL
-    for i in range(n):
-        levels += filter[i] == c"/"
-    run = <RetainedRun*>take_zeroed(sizeof(RetainedRun) + (levels + 1) * sizeof(uint32_t) + n)
-    run.levels = <uint16_t>levels
-    levels = 1
-    for i in range(n):
-        if filter[i] == c"/":
-            level_starts(run)[levels] = i + 1
-            levels += 1
-    level_starts(run)[levels] = n + 1
-    memcpy(run_filter(run), filter, n)
-    run.ends_with_hash = filter[n - 1] == c"#"
-    run.serial = shard.retained_serial
-    run.subscription = subscription
-    if subscription != NULL:
-        subscription.refs += 1
-        subscription.has_run = 1
-    run.at = account.retained.root
-    run.at.pins += 1
-    return run
-
-
-cdef void close_run(ShardState* shard, Account* account, RetainedRun* run) noexcept nogil:
-    if run.at != NULL:
-        move_to(&account.retained, run, NULL)
-    if run.subscription != NULL:
-        run.subscription.has_run = 0
-        release_subscription(shard, run.subscription)
-    give_memory(run)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from broker._core.budgets cimport count_drop
 from broker._core.connection cimport fail
 from broker._core.grants cimport hold_policy, policy_allows_subscribe, release_principal
 from broker._core.lifetime cimport end_session
@@ -17,17 +18,12 @@ from broker._core.model cimport (
     ShardState,
     Subscription,
 )
+from broker._core.queue cimport queue_drop_front, queue_front, queue_rotate
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION
 from broker._core.retained cimport close_space
-from broker._core.session cimport (
-    count_drop,
-    drop_will,
-    end_subscription,
-    queue_drop_front,
-    queue_front,
-    queue_rotate,
-)
+from broker._core.session_end cimport end_subscription
 from broker._core.topics cimport filter_of, space_close
+from broker._core.wills cimport drop_will
 
 
 cdef enum:

@@ -4,8 +4,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from broker._core.budgets cimport queue_full_policy
+from broker._core.chunks cimport next_chunk
+from broker._core.durable_table cimport find_durable
 from broker._core.fold cimport first_unoffered
-from broker._core.journal cimport find_durable, next_chunk
 from broker._core.memory cimport give_memory, take_memory
 from broker._core.model cimport (
     DROP_LOST,
@@ -28,8 +30,8 @@ from broker._core.parked_ring cimport (
     ring_move,
     ring_push_back,
 )
+from broker._core.parking cimport forget_run, parked_front
 from broker._core.records cimport PAIR_GROUP, PAIR_RETAIN, PairRecord, Record, delivery_size
-from broker._core.session cimport forget_run, parked_front, queue_full_policy
 
 
 cdef enum:

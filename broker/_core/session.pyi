@@ -1,1 +1,1 @@
-"""Sessions: their table, queue, outbound inflight and quota. Native only: see ``session.pxd``."""
+"""Sessions: their table, and what few of them have. Native only: see ``session.pxd``."""

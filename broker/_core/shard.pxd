@@ -1,20 +1,13 @@
 # The shard: one struct that owns everything the core knows, and its Python face.
 #
-# Here belong handles, ownership by one thread, and the calls of engine/ and of tests. Not here: rules, sockets.
+# Here belong handles, ownership by one thread, and the calls of engine/ and of tests. Not here: rules, sockets, what
+# Python is told and shown (telling, figures, listing). The reactor finds `handle_of` and rounds here too.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from broker._core.model cimport (
-    CompiledPolicy,
-    Connection,
-    Event,
-    Grant,
-    GrantLimits,
-    Rare,
-    ShardState,
-    Story,
-    Transport,
-)
+from broker._core.connection cimport handle_of
+from broker._core.model cimport CompiledPolicy, Connection, Grant, GrantLimits, ShardState
+from broker._core.rounds cimport free_closed, run_slice
 
 cdef class Shard:
     cdef ShardState* state
@@ -27,10 +20,6 @@ cdef class Shard:
     cdef Connection* need_connected(self, uint64_t handle) except NULL
     cdef Connection* find(self, uint64_t handle) except? NULL
     cdef list take_rare_packets(self, uint32_t at_most)
-    cdef tuple rare_packet(self, Rare* rare)
-    cdef tuple told(self, Story* story)
-    cdef tuple told_event(self, Event* event)
-    cdef bytes why_no_tls(self, Transport* transport)
     cdef bytes take_frames(self, Connection* connection, int64_t at_most)
     cdef Grant* make_grant(
         self, account_id, principal_id, str principal, str device_id, publish, subscribe,
@@ -38,12 +27,3 @@ cdef class Shard:
     cdef GrantLimits* limits_of(self, tuple figures) except NULL
     cdef void look_at_policies(self) except *
     cdef CompiledPolicy* policy_of(self, tuple publish, tuple subscribe) except NULL
-
-cdef inline uint64_t handle_of(Connection* connection) noexcept nogil:
-    return (<uint64_t>connection.generation << 32) | connection.slot
-
-# One slice of work that the kernel does not show: timers, fan-outs, ready connections. True when more is due.
-cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept nogil
-# Frees closed connections whose socket is gone, up to `unseen` in their list; those that are still on another list wait
-# for the next round.
-cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil

@@ -4,31 +4,36 @@ from zlib import crc32
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
-from broker._core.acks cimport release_done, settle, stage_bytes, ticket_for
+from broker._core.acks cimport settle, stage_bytes, ticket_for
 from broker._core.arena cimport arena_close
+from broker._core.chunks cimport chunk_at
 from broker._core.compaction cimport compact, look_for_waste
-from broker._core.connect cimport admit_waiting, connect_damped
+from broker._core.connect cimport admit_waiting
 from broker._core.connection cimport (
     close_connection,
-    connection_timer,
     connections_close,
     connections_open,
     fail,
     find_connection,
-    free_connection,
-    list_closing,
     open_connection,
     outbox_sent,
     outbox_unsent,
 )
-from broker._core.durable cimport may_record_subscription, record_subscription
-from broker._core.dispatch cimport feed, is_stopped, lift_barrier, run_ready
+from broker._core.dispatch cimport feed, is_stopped, lift_barrier
 from broker._core.fold cimport fold
-from broker._core.events cimport call_for_stories, end_story, events_close, next_noisy, next_story, note_often
-from broker._core.framing cimport read_header
+from broker._core.events cimport events_close, note_often
+from broker._core.figures cimport (
+    connection_figures,
+    counters,
+    drops_of_account,
+    drops_of_principal,
+    journal_figures,
+    open_batch_bytes,
+    standing,
+)
 from broker._core.grants cimport (
     add_grant,
     compile_pattern,
@@ -46,21 +51,11 @@ from broker._core.grants cimport (
     new_grant,
     new_policy,
     release_grant,
-    release_principal,
     retire_grant,
     stand_in,
 )
-from broker._core.journal cimport (
-    chunk_at,
-    delete_record,
-    journal_close,
-    journal_open,
-    newest_ticket,
-    put_record,
-    seal_batch,
-)
-from broker._core.journal import TABLE_NAMES as _TABLE_NAMES
-from broker._core.libssl cimport LIB
+from broker._core.journal cimport journal_close, journal_open, newest_ticket
+from broker._core.keyed_records cimport delete_record, put_record
 from broker._core.listing cimport (
     connection_row,
     page_of_connections,
@@ -68,8 +63,7 @@ from broker._core.listing cimport (
     rows_of_connections,
     rows_of_sessions,
 )
-from broker._core.lifetime cimport continue_ending, run_parted, session_timer
-from broker._core.limiter cimport derive_limits, next_own_used, next_used, usage_close
+from broker._core.limiter cimport derive_limits, usage_close
 from broker._core.loading cimport ask_again, next_ask, take_in
 from broker._core.memory cimport give_memory, take_zeroed
 from broker._core.merging cimport look_for_small, take_part
@@ -79,49 +73,27 @@ from broker._core.model cimport (
     CLOSING,
     CONNECTED,
     DOOR_INSIDE,
-    DROP_REASONS,
     EVENT_DENIED_SUBSCRIBE,
     FAREWELL_LOST,
     LEVEL_SYNCED,
     LEVELS,
     LOCAL_FD,
     LOCAL_LISTENER,
-    MESSAGE_SIZE_CLASSES,
     PHASE_UPGRADE,
-    RARE_PROXY_REFUSED,
-    RARE_REFUSED,
-    RARE_STORIES,
-    RARE_TLS_FAILED,
-    RARE_UPGRADE,
-    STORY_TEXT_BYTES,
-    TIMER_DAMPED,
-    TIMER_LINGER,
-    TIMER_RETAINED,
-    TIMER_SESSION,
     WITHOUT_END,
     Account,
     AccountLimits,
     CompiledPolicy,
     Connection,
-    Event,
     Grant,
     GrantLimits,
     Limits,
     Principal,
-    Rare,
     Session,
     ShardState,
-    Story,
     Subscription,
-    Timer,
-    TrackedAnswer,
-    TrackedNote,
-    Tracking,
-    Transport,
-    Usage,
 )
-from broker._core.peers cimport set_address, shown_address
-from broker._core.promises cimport promises_held
+from broker._core.peers cimport set_address
 from broker._core.properties cimport PROPERTY_MESSAGE_EXPIRY_INTERVAL
 from broker._core.publish cimport REFUSED, continue_publishing, publish_from_server
 from broker._core.reasons cimport ADMINISTRATIVE_ACTION, NOT_AUTHORIZED
@@ -138,43 +110,25 @@ from broker._core.records cimport (
     TABLE_WILLS,
     get_key,
 )
-from broker._core.replay cimport pump, start_run
-from broker._core.retained cimport (
-    may_retain,
-    remove_authored,
-    remove_matching,
-    retained_close,
-    retained_open,
-    retained_timer,
-)
-from broker._core.restore cimport Restoring, restore_finish, restore_rows, restoring_close
+from broker._core.records import TABLE_NAMES as _TABLE_NAMES
+from broker._core.recovery cimport Restoring
+from broker._core.replay cimport pump
+from broker._core.retained cimport may_retain, remove_authored, remove_matching, retained_close, retained_open
+from broker._core.restore cimport restore_finish, restore_rows, restoring_close
 from broker._core.restore_retained cimport restore_messages
 from broker._core.restore_wills cimport restore_wills
 from broker._core.revocation cimport dismiss_session, end_principal, forget_accounts, judge_principal
+from broker._core.rounds cimport free_closed, run_slice
 from broker._core.runs cimport make_runs
-from broker._core.session cimport (
-    client_id_of,
-    end_subscription,
-    find_session,
-    qos2_count,
-    queued_count,
-    sessions_close,
-    sessions_open,
-)
+from broker._core.sealing cimport seal_batch
+from broker._core.session cimport find_session, sessions_open
+from broker._core.session_end cimport end_subscription, sessions_close
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger
-from broker._core.timers cimport wheel_next_ns, wheel_open, wheel_pop
-from broker._core.topic_rules cimport (
-    TOPIC_LEVELS_HARD_MAXIMUM,
-    inner_filter_at,
-    valid_topic_filter,
-    valid_topic_name,
-)
-from broker._core.topics cimport (
-    add_subscription,
-    find_subscription,
-    has_filter_room,
-)
-from broker._core.tls_object cimport object_why
+from broker._core.subscribing cimport put_subscription
+from broker._core.telling cimport take_answers, take_gathered, take_rare, take_stories, take_tracked, take_usage
+from broker._core.timers cimport wheel_next_ns, wheel_open
+from broker._core.topic_rules cimport TOPIC_LEVELS_HARD_MAXIMUM, valid_topic_filter, valid_topic_name
+from broker._core.topics cimport find_subscription
 from broker._core.tracking cimport tracking_close
 from broker._core.transport cimport open_transport, open_websocket
 from broker._core.verdicts cimport (
@@ -185,7 +139,7 @@ from broker._core.verdicts cimport (
     publish_verdict,
     subscribe_verdict,
 )
-from broker._core.websocket cimport answer_upgrade, frame_output, frames_sent, take_bytes, upgrade_bytes
+from broker._core.websocket cimport answer_upgrade, frame_output, frames_sent, take_bytes
 from broker._core.wills cimport record_wills
 
 from broker.errors import BadRequest, PayloadTooLarge, QuotaExceeded, Unavailable, WrongThread
@@ -213,86 +167,6 @@ ACCOUNT_LIMITS = (
     "connections_maximum", "applications_reserved", "sessions_maximum", "retained_maximum", "retained_maximum_bytes",
     "queue_maximum_bytes", "outbox_maximum_bytes", "filters_maximum_bytes", "queue_full_policy",
 )
-
-
-cdef bint fire_timers(ShardState* state) noexcept nogil:
-    # True: more may be due.
-    cdef Timer* timer = wheel_pop(&state.wheel, state.now_ns)
-    cdef Connection* connection
-    while timer != NULL:
-        connection = <Connection*>timer.owner
-        if timer.kind == TIMER_SESSION:
-            session_timer(state, <Session*>timer.owner)
-        elif timer.kind == TIMER_RETAINED:
-            retained_timer(state, timer)
-        elif timer.kind == TIMER_LINGER:
-            connection.starved_or_lingering = 0        # whoever has not read by now will not
-            list_closing(state, connection)
-        elif timer.kind == TIMER_DAMPED:
-            connect_damped(state, connection)
-            if connection.state == CONNECTED:
-                lift_barrier(state, connection)
-        else:
-            connection_timer(state, connection, timer.kind)
-        state.slice_budget -= 1
-        if state.slice_budget <= 0:     # very many are due at once: the wheel keeps the rest
-            return True
-        timer = wheel_pop(&state.wheel, state.now_ns)
-    return False
-
-
-cdef bint run_slice(ShardState* state, int64_t now_ns, int64_t work) noexcept nogil:
-    cdef bint late
-    state.now_ns = now_ns
-    state.slice_budget = work
-    late = fire_timers(state)
-    run_parted(state)
-    continue_ending(state)
-    continue_publishing(state)
-    if state.slice_budget < work // 2 + 1:      # fan-outs leave as much to those who wait to be parsed
-        state.slice_budget = work // 2 + 1
-    run_ready(state)
-    run_parted(state)
-    if state.journal.done_head != NULL:
-        release_done(state)
-    return late or state.busy_head != NULL or state.ready_head != NULL or state.parted_count > 0 or \
-        state.ending_head != NULL
-
-
-cdef void free_closed(ShardState* state, Connection* unseen) noexcept nogil:
-    cdef Connection* connection = state.closing_head
-    cdef Connection* following
-    state.closing_head = unseen
-    while connection != unseen:
-        following = connection.closing_next
-        connection.closing_listed = 0
-        if connection.dirty or connection.ready:
-            list_closing(state, connection)     # still on another list: next round
-        elif connection.fd == -1:
-            free_connection(state, connection)
-        connection = following
-
-
-cdef inline uint32_t subscriptions_maximum(ShardState* state, Session* session) noexcept nogil:
-    cdef uint32_t granted = session.principal.limits.subscriptions_maximum
-    cdef uint32_t maximum = state.limits.subscriptions_per_device_session_maximum if session.principal.device_id_bytes \
-        else state.limits.subscriptions_per_application_session_maximum
-    return granted if 0 < granted < maximum else maximum
-
-
-cdef bint has_drops(Story* story) noexcept nogil:
-    cdef int i
-    for i in range(DROP_REASONS):
-        if story.drops[i]:
-            return True
-    return False
-
-
-cdef tuple usage_tuple(Usage* usage):
-    # What it holds, and nothing is left in it.
-    found = usage.messages_in, usage.bytes_in, usage.messages_out, usage.bytes_out
-    memset(usage, 0, sizeof(Usage))
-    return found
 
 
 cdef void read_limits(Limits* limits, dict values) except *:
@@ -579,19 +453,9 @@ cdef class Shard:
 
     def standing(self, principal_id):
         cdef Principal* principal
-        cdef Session* session
-        cdef uint32_t persistent = 0
-        cdef uint64_t queued = 0
         self.check_owner()
         principal = find_principal(self.state, principal_id)
-        if principal == NULL:
-            return 0, 0, 0
-        session = principal.sessions
-        while session != NULL:
-            persistent += session.session_expiry_interval_s != 0
-            queued += queued_count(session)
-            session = session.principal_next
-        return principal.connections, persistent, queued
+        return (0, 0, 0) if principal == NULL else standing(principal)
 
     def account_connections(self, account_id):
         cdef Account* account
@@ -624,59 +488,16 @@ cdef class Shard:
         self.state.watched = 1
 
     def take_stories(self, uint32_t at_most=UINT32_MAX):
-        cdef list found = []
-        cdef Story* story
         self.check_owner()
-        self.state.called = 0
-        while len(found) < at_most:
-            story = next_story(self.state)
-            if story == NULL:
-                break
-            found.append(self.told(story))
-        if self.state.telling_head != NULL:
-            call_for_stories(self.state)
-        return found
+        return take_stories(self.state, at_most)
 
     def take_gathered(self, uint32_t at_most=UINT32_MAX):
-        cdef list found = []
-        cdef Story* story
         self.check_owner()
-        while len(found) < at_most:
-            story = next_noisy(self.state)
-            if story == NULL:
-                break
-            if story.count or story.lost or has_drops(story):
-                found.append(self.told(story))
-            else:       # it was told with something else
-                end_story(self.state, story)
-        return found
+        return take_gathered(self.state, at_most)
 
     def gathered(self):
         self.check_owner()
         return self.state.noisy_count
-
-    cdef tuple told(self, Story* story):
-        cdef Principal* principal = story.principal
-        cdef char* device_id = <char*>principal + sizeof(Principal) + principal.name_bytes
-        cdef bint online = principal.connections > 0
-        found = (
-            principal.account.account_id, principal.principal_id,
-            device_id[:principal.device_id_bytes].decode(), bool(principal.told_online), online,
-            [self.told_event(&story.events[i]) for i in range(story.count)],
-            [(i, story.drops[i]) for i in range(DROP_REASONS) if story.drops[i]], story.lost)
-        principal.told_online = online
-        end_story(self.state, story)
-        return found
-
-    cdef tuple told_event(self, Event* event):
-        # A text that was cut may end within a character.
-        text = (<char*>event.text)[:min(event.text_bytes, <uint16_t>STORY_TEXT_BYTES)].decode(errors="ignore")
-        if event.text_bytes > STORY_TEXT_BYTES:
-            text += "..."
-        return (
-            event.kind, event.reason, event.first_ns + self.state.wall_offset_ns,
-            event.last_ns + self.state.wall_offset_ns, event.count, event.version, event.door, bool(event.resumed),
-            shown_address(event.address), shown_address(event.other), text)
 
     # ------------------------------------------------------------ connections
 
@@ -819,26 +640,9 @@ cdef class Shard:
 
     def describe(self, uint64_t handle):
         cdef Connection* connection
-        cdef Session* session
         self.check_owner()
         connection = find_connection(self.state, handle & 0xFFFFFFFF, handle >> 32)
-        if connection == NULL:
-            return None
-        session = connection.session
-        return {
-            "listener": connection.listener, "protocol_version": connection.version,
-            "state": connection.state, "keep_alive_s": connection.keep_alive_s,
-            "close_reason": connection.close_reason,
-            "request_problem_information": bool(connection.request_problem_information),
-            "client_id": "" if session == NULL else client_id_of(session)[:session.client_id_bytes].decode(),
-            "principal_id": 0 if session == NULL else session.principal.principal_id,
-            "subscriptions": 0 if session == NULL else session.subscription_count,
-            "queued_messages": 0 if session == NULL else queued_count(session),
-            "outbound_inflight": 0 if session == NULL else session.inflight_count,
-            "inbound_qos2_ids": 0 if session == NULL else qos2_count(session),
-            "session_expiry_interval_s": 0 if session == NULL else session.session_expiry_interval_s,
-            "promises_held": promises_held(connection), "durability": connection.durability,
-        }
+        return None if connection == NULL else connection_figures(connection)
 
     # ------------------------------------------------------------ rounds
 
@@ -869,48 +673,7 @@ cdef class Shard:
         return None if deadline < 0 else deadline
 
     cdef list take_rare_packets(self, uint32_t at_most):
-        cdef ShardState* state = self.state
-        cdef uint32_t i, taken = min(state.rare_count, at_most)
-        cdef list found = []
-        for i in range(taken):
-            packet = self.rare_packet(&state.rare[i])
-            if packet is not None:
-                found.append(packet)
-        state.rare_count -= taken
-        if state.rare_count:
-            memmove(state.rare, state.rare + taken, state.rare_count * sizeof(Rare))
-        return found
-
-    cdef tuple rare_packet(self, Rare* rare):
-        # None: its connection has gone or closed meanwhile.
-        cdef Connection* connection = find_connection(self.state, rare.slot, rare.generation)
-        cdef uint32_t header = 0, remaining = 0
-        if rare.kind == RARE_STORIES:
-            return rare.kind, 0, 0, 0, 0, b""
-        if connection == NULL:
-            return None
-        packet = b""
-        if rare.kind == RARE_TLS_FAILED:
-            packet = self.why_no_tls(connection.transport)
-        elif rare.kind == RARE_REFUSED or rare.kind == RARE_PROXY_REFUSED:
-            packet = bytes((rare.why,)) if rare.why else b""
-        elif rare.kind == RARE_UPGRADE:
-            if connection.state == CLOSING or not connection.barrier:
-                return None
-            packet = PyBytes_FromStringAndSize(<char*>connection.inbox, upgrade_bytes(connection))
-        elif rare.kind < RARE_REFUSED:
-            if connection.state == CLOSING or not connection.barrier:
-                return None
-            read_header(connection.inbox, connection.inbox_bytes, &header, &remaining)
-            packet = PyBytes_FromStringAndSize(<char*>connection.inbox, header + remaining)
-        return rare.kind, handle_of(connection), connection.version, rare.reason_code, connection.listener, packet
-
-    cdef bytes why_no_tls(self, Transport* transport):
-        cdef const char* words
-        if transport.tls_object != NULL:
-            return object_why(transport.tls_object).encode()
-        words = LIB.ERR_reason_error_string(transport.why)
-        return b"unknown" if words == NULL else words
+        return take_rare(self.state, at_most)
 
     def take_rare(self):
         self.check_owner()
@@ -967,8 +730,7 @@ cdef class Shard:
 
     def open_batch_bytes(self):
         self.check_owner()
-        return self.state.journal.entry_bytes + self.state.journal.ops_bytes + self.state.journal.puts_bytes + \
-            self.state.journal.retained_bytes
+        return open_batch_bytes(&self.state.journal)
 
     def restore(self, scan, long long now_ns, long long wall_ns, *, known=None, double restart_grace_s=30.0):
         cdef Restoring restoring
@@ -1052,16 +814,7 @@ cdef class Shard:
 
     def journal(self):
         self.check_owner()
-        return {
-            "settled_ticket": self.state.journal.settled_ticket,
-            "in_flight": bool(self.state.journal.in_flight),
-            "refusing": bool(self.state.journal.refusing),
-            "batch_bytes": self.open_batch_bytes(),
-            "promises": self.state.journal.promise_count, "sessions": self.state.journal.durable_count,
-            "chunks": self.state.journal.chunk_count - self.state.journal.chunks_gone,
-            "chunk_bytes": self.state.journal.chunk_bytes, "deliveries": self.state.journal.pairs_live,
-            "ops_bytes": self.state.journal.ops_on_disk, "flows": self.state.journal.dirty_count,
-        }
+        return journal_figures(&self.state.journal)
 
     # ------------------------------------------------------------ the engine's answers
 
@@ -1090,35 +843,9 @@ cdef class Shard:
     def subscribe(self, uint64_t handle, bytes topic_filter, int qos, *, bint no_local=False,
                   bint retain_as_published=False, uint32_t identifier=0, int retain_handling=0):
         cdef Connection* connection = self.need_connected(handle)
-        cdef Session* session = connection.session
-        cdef Subscription* subscription
-        cdef const uint8_t* at = topic_filter
-        cdef uint32_t n = <uint32_t>len(topic_filter)
-        cdef bint is_new, changes, runs
-        subscription = find_subscription(self.state, &session.principal.account.space, session, at, n)
-        is_new = subscription == NULL
-        changes = is_new or subscription.qos != qos or subscription.no_local != no_local or \
-            subscription.retain_as_published != retain_as_published or subscription.identifier != identifier
-        # Retained messages are for ordinary subscriptions alone. [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-        runs = inner_filter_at(at, n) == 0 and (retain_handling == 0 or (retain_handling == 1 and is_new))
-        if (changes or runs) and session.durable != NULL and not may_record_subscription(
-                self.state, session.principal.account, n):
-            return False
-        if is_new:
-            if session.subscription_count >= subscriptions_maximum(self.state, session) \
-                    or not has_filter_room(self.state, session.principal.account, n):
-                return False
-            subscription = add_subscription(self.state, &session.principal.account.space, session, at, n)
-        subscription.qos = <uint8_t>qos
-        subscription.no_local = no_local
-        subscription.retain_as_published = retain_as_published
-        subscription.identifier = identifier
-        changes = changes or subscription.has_run
-        if runs:
-            start_run(self.state, session, subscription, at, n)  # [MQTT-3.8.4-4] [v311 MQTT-3.3.1-6]
-        if session.durable != NULL and (changes or subscription.has_run):   # else it is on disk as it is
-            record_subscription(self.state, session, subscription, at, n)
-        return True
+        return put_subscription(
+            self.state, connection.session, topic_filter, <uint32_t>len(topic_filter), <uint8_t>qos, no_local,
+            retain_as_published, identifier, retain_handling)
 
     def unsubscribe(self, uint64_t handle, bytes topic_filter):
         cdef Connection* connection = self.need_connected(handle)
@@ -1231,34 +958,12 @@ cdef class Shard:
         need_account(self.state, account_id).heard = 1
 
     def take_tracked(self):
-        cdef Tracking* tracking = &self.state.tracking
-        cdef TrackedNote* one
-        cdef list found = []
-        cdef uint32_t i
         self.check_owner()
-        for i in range(tracking.note_count):
-            one = &tracking.notes[i]
-            found.append((one.kind, one.tracking, one.number, one.principal_id, one.reason))
-        tracking.note_count = 0
-        return found
+        return take_tracked(self.state)
 
     def take_answers(self):
-        cdef Tracking* tracking = &self.state.tracking
-        cdef TrackedAnswer* one
-        cdef list found = []
-        cdef uint32_t i
         self.check_owner()
-        for i in range(tracking.answer_count):
-            one = &tracking.answers[i]
-            payload = None if one.payload == NULL and one.payload_bytes else \
-                PyBytes_FromStringAndSize(<char*>one.payload, 0 if one.payload == NULL else one.payload_bytes)
-            message_id = PyBytes_FromStringAndSize(<char*>one.message_id, one.message_id_bytes)
-            give_memory(one.payload)
-            found.append((one.principal_id, message_id, payload, one.payload_bytes))
-        tracking.answer_count = 0
-        tracking.answer_bytes = 0
-        tracking.answers_round += 1
-        return found
+        return take_answers(self.state)
 
     def clear_retained(self, account_id, bytes topic_filter):
         cdef Account* account
@@ -1318,58 +1023,17 @@ cdef class Shard:
                 None if account.bytes_left > WITHOUT_END // 2 else account.bytes_left)
 
     def take_usage(self, uint32_t at_most=UINT32_MAX):
-        cdef Principal* principal
-        cdef Account* account
-        cdef list found = []
         self.check_owner()
-        while len(found) < at_most:
-            account = next_own_used(self.state)
-            if account == NULL:
-                break
-            found.append((account.account_id, None, *usage_tuple(&account.own)))
-        while len(found) < at_most:
-            principal = next_used(self.state)
-            if principal == NULL:
-                break
-            found.append((
-                principal.account.account_id, principal.principal_id, *usage_tuple(&principal.activity.usage)))
-            release_principal(self.state, principal)
-        return found
+        return take_usage(self.state, at_most)
 
     # ------------------------------------------------------------ figures
 
     def counters(self):
-        cdef ShardState* state = self.state
         self.check_owner()
-        return {
-            "packets_received": state.counters.packets_received, "bytes_received": state.counters.bytes_received,
-            "bytes_sent": state.counters.bytes_sent, "messages_received": state.counters.messages_received,
-            "messages_sent": state.counters.messages_sent,
-            "connections_accepted": state.counters.connections_accepted,
-            "connections_refused": state.counters.connections_refused,
-            "connections": state.connection_count, "queued_bytes": state.queued_bytes,
-            "outbox_bytes": state.outbox_bytes, "unauthenticated_connections": state.unauthenticated_count,
-            "sessions": state.session_count, "grants": state.grants.count, "principals": state.principals.count,
-            "subscriptions": state.subscription_count, "filter_bytes": state.filter_bytes,
-            "accounts": state.account_count, "policies": len(self.policies),
-            "messages_kept": sum([state.message_slabs[i].live for i in range(MESSAGE_SIZE_CLASSES)]),
-            "retained_count": state.retained_count, "retained_bytes": state.retained_bytes,
-            "drops": [state.counters.drops[i] for i in range(DROP_REASONS)],
-            "connected": [state.connected[i] for i in range(LEVELS)],
-            "events_lost": state.counters.events_lost, "tracked_lost": state.tracking.lost,
-            "timers": state.wheel.armed, "promises": state.journal.promise_count, "match_steps": state.match_steps,
-        }
+        return counters(self.state, len(self.policies))
 
     def drops(self, account_id, principal_id=None):
-        cdef Account* account
-        cdef Principal* principal
         self.check_owner()
         if principal_id is not None:
-            principal = find_principal(self.state, principal_id)
-            if principal == NULL or principal.activity == NULL:
-                return [0] * DROP_REASONS
-            return [principal.activity.drops[i] for i in range(DROP_REASONS)]
-        account = find_account(self.state, account_id)
-        if account == NULL:
-            return [0] * DROP_REASONS
-        return [account.drops[i] for i in range(DROP_REASONS)]
+            return drops_of_principal(find_principal(self.state, principal_id))
+        return drops_of_account(find_account(self.state, account_id))

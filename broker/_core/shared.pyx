@@ -19,7 +19,8 @@ from broker._core.model cimport (
     Subscription,
 )
 from broker._core.promises cimport may_hold
-from broker._core.session cimport need_extra, why_no_room
+from broker._core.queue_intake cimport why_no_room
+from broker._core.session cimport need_extra
 
 
 cdef enum:

@@ -1,7 +1,8 @@
 # What becomes of messages that somebody asks about: they carry a tracking number; and what devices answer to them.
 #
-# Here belong the notes that Python takes, and their bounds. Not here: when something happens to a delivery (session,
-# deliver, retained: they say so here), and what it means for the message (`broker/accounts/messages.py`).
+# Here belong the notes that Python takes, and their bounds. Not here: when something happens to a delivery (queue,
+# parking, inflight, deliver, retained: they say so here), and what it means for the message
+# (`broker/accounts/messages.py`).
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 

@@ -4,9 +4,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from broker._core.durable cimport record_bearer
-from broker._core.journal cimport put_numbered
+from broker._core.keyed_records cimport delete_numbered, put_numbered
+from broker._core.message cimport release_message
 from broker._core.model cimport LEVEL_MEMORY, Session, ShardState, Will
-from broker._core.records cimport TABLE_WILLS, WillHead, message_record_bytes, put_message
+from broker._core.records cimport TABLE_SESSIONS, TABLE_WILLS, WillHead, message_record_bytes, put_message
 
 
 cdef void put_will(ShardState* shard, Will* will) noexcept nogil:
@@ -43,3 +44,21 @@ cdef void record_wills(ShardState* shard) noexcept nogil:
                     session.extra.will.number == 0:
                 record_will(shard, session)
             session = session.hash_next
+
+
+cdef void erase_will(ShardState* shard, Session* session) noexcept nogil:
+    cdef Will* will = &session.extra.will
+    if will.number == 0:
+        return
+    delete_numbered(shard, TABLE_WILLS, will.number)
+    if session.durable == NULL or session.durable.number != will.number:
+        delete_numbered(shard, TABLE_SESSIONS, will.number)
+    will.number = 0
+
+
+cdef void drop_will(ShardState* shard, Session* session) noexcept nogil:
+    if session.extra != NULL and session.extra.will.message != NULL:
+        erase_will(shard, session)
+        release_message(shard, session.extra.will.message)
+        session.extra.will.message = NULL
+        session.extra.will_at_ns = 0

@@ -36,14 +36,20 @@ ORDER = """
     records
     trie groups
     parked_ring
-    topics grants timers retained_records journal tracking
+    topics grants timers retained_records
+    durable_table chunks keyed_records journal sealing
+    tracking
     promises
     peers events
-    retained restore_retained
+    retained_tree retained_runs retained restore_retained
     session
+    budgets progress
+    inbound_qos2 inflight
+    queue parking queue_intake
     durable parked fold
     runs
     wills restore_wills
+    session_end
     strangers
     connection loading compaction
     merging
@@ -55,7 +61,9 @@ ORDER = """
     connect
     dispatch
     websocket
-    restore
+    telling figures subscribing rounds
+    recovery
+    restore_sessions restore_chunks restore_flows restore
     shard
     net
     accepting sending handshakes

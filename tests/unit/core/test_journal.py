@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from broker._core.journal import TABLE_NAMES
+from broker._core.records import TABLE_NAMES
 from broker.storage import tables
 from broker.wire import Puback
 from tests.support.core import WALL_NS, Core

@@ -1,0 +1,1 @@
+"""Sessions on disk, by number. Native only: see ``durable_table.pxd``."""

@@ -1,0 +1,1 @@
+"""What waits for a session in memory. Native only: see ``queue.pxd``."""

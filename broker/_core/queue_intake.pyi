@@ -1,0 +1,1 @@
+"""Who gets into a queue. Native only: see ``queue_intake.pxd``."""

@@ -1,0 +1,1 @@
+"""What is found of each session while the shard is restored. Native only: see ``recovery.pxd``."""

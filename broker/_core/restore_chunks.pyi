@@ -1,0 +1,1 @@
+"""Chunks of messages come back from disk. Native only: see ``restore_chunks.pxd``."""

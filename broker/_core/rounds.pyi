@@ -1,0 +1,1 @@
+"""A round of the shard. Native only: see ``rounds.pxd``."""

@@ -1,0 +1,1 @@
+"""A batch as it is handed to the store. Native only: see ``sealing.pxd``."""

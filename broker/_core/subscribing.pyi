@@ -1,0 +1,1 @@
+"""A subscription is made or replaced. Native only: see ``subscribing.pxd``."""

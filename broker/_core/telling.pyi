@@ -1,0 +1,1 @@
+"""What has happened, as Python is told of it. Native only: see ``telling.pxd``."""
