@@ -46,7 +46,7 @@ FLAVOURS = {
     "debug": Flavour(["-O0", "-g", "-UNDEBUG"], macros=[("IOT_BROKER_DEBUG", "1")], directives=CHECKED),
     # Every slab and pool becomes malloc and free: AddressSanitizer cannot see into a pool.
     "sanitize": Flavour(
-        ["-O1", "-g", "-UNDEBUG", SANITIZERS, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+        ["-O1", "-g1", "-UNDEBUG", SANITIZERS, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
         link_args=[SANITIZERS],
         macros=[("IOT_BROKER_DEBUG", "1"), ("IOT_BROKER_PLAIN_MALLOC", "1")],
         directives=CHECKED,

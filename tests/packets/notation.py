@@ -47,6 +47,8 @@ TOKEN = re.compile(
 CLOSED_BY: Final = {"(": ")", "{": "}", "[": "]", "<": ">"}
 READ: Final = 64
 """So many pieces of notation are remembered with what they mean: more than a row has."""
+BODY_MAXIMUM: Final = 268_435_455
+"""Bytes: what a Variable Byte Integer can say."""
 VARINT_PATTERN: Final = rb"[\x80-\xff]{0,3}[\x00-\x7f]"
 
 
@@ -137,6 +139,8 @@ class Reader:
     def item(self, kind: str, text: str) -> Bytes:
         """One item; a first byte takes the body behind it along."""
         if kind == "count":
+            if int(text) > BODY_MAXIMUM:  # said before it is made
+                raise NotationError("longer than a packet can be")
             return self.item(*self.next()) * int(text)
         found = self.atom(kind, text)
         if kind in {"hex", "word", "any"} and self.tokens[self.at] == ("mark", "("):
