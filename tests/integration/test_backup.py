@@ -32,6 +32,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, l
     folder = tmp_path_factory.mktemp("lively")
     broker = Served(folder / "data", *PORTS)
     devices = fill(broker)
+    await_that(lambda: not entries(folder / "data")["online"], "who has gone is recorded a moment later")
     made = broker.cli("backup", str(folder / "backup"))
     assert made.returncode == 0, made.stderr
     broker.http.close()
