@@ -4,7 +4,14 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
-from broker._core.connection cimport add_rare, close_connection, inbox_consumed, keep_in_inbox, open_connection
+from broker._core.connection cimport (
+    add_rare,
+    close_connection,
+    handle_of,
+    inbox_consumed,
+    keep_in_inbox,
+    open_connection,
+)
 from broker._core.events cimport explain_rare
 from broker._core.linux cimport (
     EMFILE,
@@ -45,7 +52,6 @@ from broker._core.model cimport (
 from broker._core.net cimport TAG_LISTENER, Door, Net, lose, watch
 from broker._core.peers cimport set_address
 from broker._core.proxy_header cimport PROXY_HEADER_MAXIMUM_BYTES, read_proxy_header
-from broker._core.shard cimport handle_of
 from broker._core.strangers cimport ADDRESS_BYTES, count_stranger, forget_stranger
 from broker._core.transport cimport open_transport, open_websocket
 

@@ -3,13 +3,12 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from broker._core.accepting cimport phase_after
-from broker._core.connection cimport add_rare, close_connection, find_connection
+from broker._core.connection cimport add_rare, close_connection, find_connection, handle_of
 from broker._core.handle_queue cimport next_handle, queue_handle
 from broker._core.linux cimport clock_ns, worked_ns
 from broker._core.model cimport CLOSING, PHASE_HANDSHAKE, RARE_TLS_FAILED, Connection, Transport
 from broker._core.net cimport Door, Net, watch_connection
 from broker._core.reasons cimport UNSPECIFIED_ERROR
-from broker._core.shard cimport handle_of
 from broker._core.tls cimport tls_open, tls_presented, tls_resumed
 from broker._core.tls_object cimport object_open, object_presented
 from broker._core.transport cimport shake_hands

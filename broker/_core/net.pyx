@@ -3,11 +3,10 @@
 from libc.errno cimport ENOENT, errno
 from libc.stdint cimport uint32_t, uint64_t
 
-from broker._core.connection cimport close_connection, list_closing
+from broker._core.connection cimport close_connection, handle_of, list_closing
 from broker._core.linux cimport EPOLLIN, EPOLLOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, c_close, epoll_ctl, epoll_event
 from broker._core.memory cimport resize_memory
 from broker._core.model cimport Connection
-from broker._core.shard cimport handle_of
 from broker._core.transport cimport end_transport
 
 cdef enum:

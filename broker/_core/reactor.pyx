@@ -11,7 +11,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from broker._core.accepting cimport accept_some, believe, read_proxy, resume_accepting, resume_doors
-from broker._core.connection cimport close_connection, find_connection, list_closing, open_connection, outbox_unsent
+from broker._core.connection cimport (
+    close_connection,
+    find_connection,
+    handle_of,
+    list_closing,
+    open_connection,
+    outbox_unsent,
+)
 from broker._core.dispatch cimport feed, is_stopped
 from broker._core.handle_queue cimport free_queue, next_handle, queue_handle
 from broker._core.handshakes cimport await_turn, is_turn_due, look_at_traffic, take_turns
@@ -80,8 +87,9 @@ from broker._core.net cimport (
     watch_connection,
 )
 from broker._core.peers cimport peer_of, shown_address
+from broker._core.rounds cimport free_closed, run_slice
 from broker._core.sending cimport FLUSHES_PER_CLOCK, end_sending, flush, send_outbox
-from broker._core.shard cimport Shard, free_closed, handle_of, run_slice
+from broker._core.shard cimport Shard
 from broker._core.strangers cimport ADDRESS_BYTES
 from broker._core.timers cimport timer_set, wheel_next_ns
 from broker._core.tls cimport TlsContext, tls_peer_certificate

@@ -1,13 +1,11 @@
 # The shard: one struct that owns everything the core knows, and its Python face.
 #
 # Here belong handles, ownership by one thread, and the calls of engine/ and of tests. Not here: rules, sockets, what
-# Python is told and shown (telling, figures, listing). The reactor finds `handle_of` and rounds here too.
+# Python is told and shown (telling, figures, listing).
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from broker._core.connection cimport handle_of
 from broker._core.model cimport CompiledPolicy, Connection, Grant, GrantLimits, ShardState
-from broker._core.rounds cimport free_closed, run_slice
 
 cdef class Shard:
     cdef ShardState* state

@@ -18,6 +18,7 @@ from broker._core.connection cimport (
     connections_open,
     fail,
     find_connection,
+    handle_of,
     open_connection,
     outbox_sent,
     outbox_unsent,
