@@ -176,7 +176,6 @@ cdef int tls_handshake(void* ssl, TlsStream* stream, bint* wants_write, unsigned
     cdef TlsReading reading = TlsReading(
         buffer=NULL, at=NULL, end=NULL, most=ANSWER_BYTES if stream.has_spoken else HELLO_BYTES)
     cdef int done, error
-    stream.handshake_messages = 0
     LIB.ERR_clear_error()
     stream.reading = &reading
     done = LIB.SSL_do_handshake(ssl)
