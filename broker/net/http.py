@@ -21,6 +21,7 @@ from broker.net.crowd import Crowd
 from broker.net.forwarded import Network, client_address
 from broker.net.http_connection import CUT, REQUEST_TIMEOUT_S, InTime
 from broker.net.http_requests import HEAD_MAXIMUM_BYTES
+from broker.net.http_slices import in_slices
 from broker.net.https import SecureDoor
 
 STOP_TIMEOUT_S = 2
@@ -139,7 +140,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 # uvicorn spells the same protocols in types of its own
-                cast(Any, CutOff(Forwarded(application, trusted_proxies))),
+                cast(Any, in_slices(CutOff(Forwarded(application, trusted_proxies)))),
                 http=in_time,
                 proxy_headers=False,  # uvicorn would believe whatever comes from loopback
                 ws="none",

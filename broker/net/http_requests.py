@@ -17,7 +17,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from broker.net.http_plain import LINES_MAXIMUM, PlainCycle, PlainRequest, plain_request
-from broker.net.http_slices import in_slices, leave_in_process
+from broker.net.http_slices import leave_in_process
 
 HEAD_MAXIMUM_BYTES = 32 * 1024
 CRUMB_BYTES = 256  # a part of a body that is smaller is a crumb
@@ -91,7 +91,6 @@ class Requests(H11Protocol):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.app = cast(Any, in_slices(cast(Any, self.app)))
         self._crumbs = Crumbs(self._cut)
         self.conn = _Parser(self._crumbs)
 
